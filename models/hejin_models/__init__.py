@@ -1,0 +1,1 @@
+"""What is summed, and what becomes of it: views, statistics, models, evaluation."""

@@ -1,0 +1,1 @@
+"""Hejin's wire: generated protobuf code, version by version."""

@@ -1,0 +1,1 @@
+"""The regulator: admission, charter, verification."""

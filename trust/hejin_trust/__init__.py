@@ -1,0 +1,1 @@
+"""Who is who, and what happened: identities, documents, channels, transparency logs."""

@@ -1,0 +1,28 @@
+"""The base of every error that Hejin tells a person or a peer about."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hejin_trust.text import Text
+
+
+class HejinError(Exception):
+    """Something a user or peer can understand: what happened, how much, what to do.
+
+    `code` is stable and machine-readable (kebab-case); the message never holds a
+    customer's value, a key or a whole message. `exit_code` is what a command returns.
+    """
+
+    code: ClassVar[str] = "error"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, en: str, zh: str) -> None:
+        super().__init__(en)
+        self.text = Text(en, zh)
+
+
+class RefusedError(HejinError):
+    """The request is understood and will not be served; retrying it is useless."""
+
+    code = "refused"
