@@ -1,0 +1,160 @@
+"""The `hejin` command: one door to every role, each loaded only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+from hejin_trust.errors import HejinError
+from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    import typer
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where a subcommand lives (`module:attribute`), what it says of itself, what it needs."""
+
+    target: str
+    summary: Text
+    extra: str | None
+
+
+DOORS: Mapping[str, Door] = {
+    "node": Door(
+        "hejin_node.cli:app",
+        Text(
+            "Data node of a cluster: data, authorisations, plans, budget.",
+            "集群数据节点:数据、授权、方案与预算。",
+        ),
+        "node",
+    ),
+    "coordinator": Door(
+        "hejin_coordinator.cli:app",
+        Text("A bank's coordinator: plans, runs, models.", "银行协调端:方案、运行与模型。"),
+        "coordinator",
+    ),
+    "regulator": Door(
+        "hejin_regulator.cli:app",
+        Text(
+            "Regulator: admission, charter, verification.",
+            "监管端:准入、章程与核验。",
+        ),
+        None,
+    ),
+    "sandbox": Door(
+        "hejin_sandbox.cli:app",
+        Text(
+            "A whole consortium on this machine, on your table.",
+            "在本机用您的数据表运行一个完整联盟。",
+        ),
+        "sandbox",
+    ),
+    "demo": Door(
+        "hejin_sandbox.cli:demo_app",
+        Text(
+            "The five pilot clusters on synthetic data, from start to verified model.",
+            "五个试点集群(合成数据),从组建到核验通过的模型。",
+        ),
+        "sandbox",
+    ),
+}
+
+
+class MissingExtraError(HejinError):
+    """A role was asked for whose libraries are not installed here."""
+
+    code = "missing-extra"
+
+    def __init__(self, role: str, module: str, extra: str) -> None:
+        super().__init__(
+            f"`hejin {role}` needs the library {module}, which is not installed here; "
+            f"run: pip install 'hejin[{extra}]'.",
+            f"`hejin {role}` 需要的程序库 {module} 尚未安装;请执行:pip install 'hejin[{extra}]'。",
+        )
+
+
+class _Umbrella(click.Group):
+    """Lists every subcommand from DOORS; imports the one that is run.
+
+    `hejin --help` must stay under a second of CPU; flwr alone costs more.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click names it
+        return list(DOORS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click names it
+        door = DOORS.get(cmd_name)
+        return None if door is None else _open(cmd_name, door)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click names it
+        with formatter.section(str(Text("Commands", "命令"))):
+            formatter.write_dl([(name, str(door.summary)) for name, door in DOORS.items()])
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click names it
+        formatter.write_paragraph()
+        formatter.write_text(
+            str(
+                Text(
+                    "Hejin: many data owners, one credit model, no data moved.",
+                    "合金:多方数据,一个信用模型,数据不出域。",
+                )
+            )
+        )
+
+
+def _open(name: str, door: Door) -> click.Command:
+    module, attribute = door.target.split(":")
+    try:
+        app: typer.Typer = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as missing:
+        library = (missing.name or "").partition(".")[0]
+        if door.extra is None or library.startswith("hejin"):
+            raise
+        raise MissingExtraError(name, library, door.extra) from missing
+    from typer.main import get_command
+
+    return get_command(app)
+
+
+def _speak(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    del ctx, param
+    if value is not None:
+        os.environ["HEJIN_LANG"] = value  # read by hejin_trust.text, and by child processes
+
+
+@click.group(
+    cls=_Umbrella,
+    context_settings={"help_option_names": ["--help"], "max_content_width": 100},
+)
+@click.option(
+    "--lang",
+    type=click.Choice(["en", "zh"]),
+    callback=_speak,
+    is_eager=True,
+    expose_value=False,
+    help="Language 语言 (default: $HEJIN_LANG, else the locale's).",
+)
+@click.version_option(package_name="hejin", prog_name="hejin")
+def hejin() -> None:
+    """Hejin 合金."""
+
+
+def main() -> NoReturn:
+    """Run the command line; a HejinError becomes one line on stderr and its exit code."""
+    try:
+        hejin.main(prog_name="hejin")
+    except HejinError as error:
+        click.echo(f"hejin: {error.text}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
