@@ -1,0 +1,286 @@
+"""The plan: what a bank asks for, what it costs, and how it is spent; signed once, then fixed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+from typing import Any, Literal
+
+from hejin_trust.canonical import closed, fraction_body, fraction_from, integer, text
+from hejin_trust.clock import format_time, parse_time
+from hejin_trust.errors import HejinError
+
+PLAN_TYPE = "hejin/plan/v1"
+Part = Literal["train", "holdout"]
+PURPOSES = ("model-training",)
+FAMILIES = ("scorecard",)
+MODES = ("node", "shared")
+MAX_SUMS = 200
+MAX_NODES = 1000
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+
+
+class PlanError(HejinError):
+    """The plan is malformed or contradicts itself."""
+
+    code = "plan-malformed"
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSum:
+    """One private sum of a plan; rho is the most it may cost (zCDP, no unit)."""
+
+    statistic: str
+    version: int
+    part: Part
+    rho: Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class ViewReference:
+    """The feature view a plan was written for; sha256 is that of the view's file."""
+
+    name: str
+    version: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReference:
+    """Whose outcomes are learned, and by which definition of a bad outcome."""
+
+    name: str
+    definition: str
+    bank: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A bank's plan. Invariants are checked on construction, so a Plan that exists is coherent.
+
+    holdout      share of the enterprises kept for evaluation, 0 < holdout < 1
+    rho_train    most that the sums over the training part may cost together
+    rho_holdout  the same for the hold-out part; the plan costs the larger (parallel composition)
+    """
+
+    bank: str
+    consortium: str
+    charter: str
+    purpose: str
+    product: str
+    view: ViewReference
+    label: LabelReference
+    family: str
+    mode: str
+    nodes: tuple[str, ...]
+    minimum_nodes: int
+    holdout: Fraction
+    rho_train: Fraction
+    rho_holdout: Fraction
+    sums: tuple[PlannedSum, ...]
+    created: datetime
+    expires: datetime
+    nonce: str
+
+    def __post_init__(self) -> None:
+        self._check_names()
+        self._check_budget()
+        if self.expires <= self.created:
+            raise PlanError("the plan expires before it was made", "计划的失效时间早于制定时间")
+
+    def _check_names(self) -> None:
+        if self.purpose not in PURPOSES:
+            raise PlanError(
+                f"purpose must be one of {', '.join(PURPOSES)}",
+                f"用途须为以下之一：{'、'.join(PURPOSES)}",
+            )
+        if self.family not in FAMILIES:
+            raise PlanError(
+                f"model family must be one of {', '.join(FAMILIES)}",
+                f"模型族须为以下之一：{'、'.join(FAMILIES)}",
+            )
+        if self.mode not in MODES:
+            raise PlanError("noise mode must be node or shared", "噪声模式须为 node 或 shared")
+        if not 1 <= len(self.nodes) <= MAX_NODES or len(set(self.nodes)) != len(self.nodes):
+            raise PlanError(
+                f"a plan names 1 to {MAX_NODES} different nodes, got {len(self.nodes)}",
+                f"计划须列出 1 至 {MAX_NODES} 个不同的节点，现为 {len(self.nodes)} 个",
+            )
+        if list(self.nodes) != sorted(self.nodes):
+            raise PlanError("the plan's nodes must be sorted", "计划中的节点须按名称排序")
+        if not 1 <= self.minimum_nodes <= len(self.nodes):
+            raise PlanError(
+                f"minimum_nodes must be 1 to {len(self.nodes)}, got {self.minimum_nodes}",
+                f"最少节点数须在 1 至 {len(self.nodes)} 之间，现为 {self.minimum_nodes}",
+            )
+
+    def _check_budget(self) -> None:
+        if not 0 < self.holdout < 1:
+            raise PlanError("the hold-out share must lie between 0 and 1", "留出比例须在 0 与 1 之间")
+        if not 1 <= len(self.sums) <= MAX_SUMS:
+            raise PlanError(
+                f"a plan has 1 to {MAX_SUMS} sums, got {len(self.sums)}",
+                f"计划须包含 1 至 {MAX_SUMS} 个求和，现为 {len(self.sums)} 个",
+            )
+        if any(planned.rho <= 0 for planned in self.sums):
+            raise PlanError(
+                "every sum needs a positive rho; an unset epsilon is not a plan",
+                "每个求和都须有正的 rho；未设定 epsilon 的计划无效",
+            )
+        for part, cap in (("train", self.rho_train), ("holdout", self.rho_holdout)):
+            total = sum((s.rho for s in self.sums if s.part == part), Fraction(0))
+            if total > cap:
+                raise PlanError(
+                    f"the {part} sums cost rho={float(total):.6f}, above the plan's own cap of"
+                    f" {float(cap):.6f}",
+                    f"{part} 部分求和共需 rho={float(total):.6f}，超过计划自身上限 {float(cap):.6f}",
+                )
+
+    @property
+    def rho(self) -> Fraction:
+        """What the whole plan may cost an enterprise: the dearer part."""
+        return max(self.rho_train, self.rho_holdout)
+
+    def body(self) -> dict[str, Any]:
+        """Return the plan as the JSON object that the bank signs."""
+        return {
+            "v": 1,
+            "bank": self.bank,
+            "consortium": self.consortium,
+            "charter": self.charter,
+            "purpose": self.purpose,
+            "product": self.product,
+            "view": {
+                "name": self.view.name,
+                "version": self.view.version,
+                "sha256": self.view.sha256,
+            },
+            "label": {
+                "name": self.label.name,
+                "definition": self.label.definition,
+                "bank": self.label.bank,
+            },
+            "family": self.family,
+            "mode": self.mode,
+            "nodes": list(self.nodes),
+            "minimum_nodes": self.minimum_nodes,
+            "holdout": fraction_body(self.holdout),
+            "rho_train": fraction_body(self.rho_train),
+            "rho_holdout": fraction_body(self.rho_holdout),
+            "sums": [
+                {
+                    "statistic": planned.statistic,
+                    "version": planned.version,
+                    "part": planned.part,
+                    "rho": fraction_body(planned.rho),
+                }
+                for planned in self.sums
+            ],
+            "created": format_time(self.created),
+            "expires": format_time(self.expires),
+            "nonce": self.nonce,
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Plan:
+        """Return the plan in a signed body; PlanError or DocumentError where it is malformed."""
+        closed(body, *_FIELDS)
+        if integer(body, "v", 1, 1) != 1:
+            raise PlanError("unknown plan version", "未知的计划版本")
+        view, label = _mapping(body, "view"), _mapping(body, "label")
+        closed(view, "name", "version", "sha256")
+        closed(label, "name", "definition", "bank")
+        return cls(
+            bank=_name(body, "bank"),
+            consortium=text(body, "consortium"),
+            charter=_digest(body, "charter"),
+            purpose=text(body, "purpose"),
+            product=text(body, "product"),
+            view=ViewReference(
+                text(view, "name"), integer(view, "version", 1, 10**6), _digest(view, "sha256")
+            ),
+            label=LabelReference(
+                text(label, "name"), text(label, "definition"), _name(label, "bank")
+            ),
+            family=text(body, "family"),
+            mode=text(body, "mode"),
+            nodes=tuple(_names(body, "nodes")),
+            minimum_nodes=integer(body, "minimum_nodes", 1, MAX_NODES),
+            holdout=fraction_from(body["holdout"]),
+            rho_train=fraction_from(body["rho_train"]),
+            rho_holdout=fraction_from(body["rho_holdout"]),
+            sums=tuple(_sum(item) for item in _items(body, "sums", MAX_SUMS)),
+            created=parse_time(text(body, "created")),
+            expires=parse_time(text(body, "expires")),
+            nonce=_nonce(body),
+        )
+
+
+_FIELDS = (
+    "v", "bank", "consortium", "charter", "purpose", "product", "view", "label", "family", "mode",
+    "nodes", "minimum_nodes", "holdout", "rho_train", "rho_holdout", "sums", "created", "expires",
+    "nonce",
+)  # fmt: skip
+
+
+def _mapping(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = body[key]
+    if not isinstance(value, dict):
+        raise PlanError(f"{key} must be an object", f"{key} 须为对象")
+    return value
+
+
+def _items(body: Mapping[str, Any], key: str, at_most: int) -> list[Any]:
+    value = body[key]
+    if not isinstance(value, list) or len(value) > at_most:
+        raise PlanError(
+            f"{key} must be a list of at most {at_most}", f"{key} 须为至多 {at_most} 项的列表"
+        )
+    return value
+
+
+def _names(body: Mapping[str, Any], key: str) -> list[str]:
+    names = _items(body, key, MAX_NODES)
+    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
+        raise PlanError(f"{key} must hold member ids", f"{key} 须为成员编号")
+    return names
+
+
+def _name(body: Mapping[str, Any], key: str) -> str:
+    value = text(body, key)
+    if not _NAME.fullmatch(value):
+        raise PlanError(f"{key} must be a member id", f"{key} 须为成员编号")
+    return value
+
+
+def _digest(body: Mapping[str, Any], key: str) -> str:
+    value = text(body, key)
+    if not _DIGEST.fullmatch(value):
+        raise PlanError(f"{key} must be 64 lower-case hex digits", f"{key} 须为 64 位小写十六进制")
+    return value
+
+
+def _nonce(body: Mapping[str, Any]) -> str:
+    value = text(body, "nonce")
+    if not re.fullmatch(r"[0-9a-f]{32}", value):
+        raise PlanError("nonce must be 32 lower-case hex digits", "nonce 须为 32 位小写十六进制")
+    return value
+
+
+def _sum(item: Any) -> PlannedSum:
+    if not isinstance(item, dict):
+        raise PlanError("each sum must be an object", "每个求和须为对象")
+    closed(item, "statistic", "version", "part", "rho")
+    part = text(item, "part")
+    if part not in ("train", "holdout"):
+        raise PlanError("part must be train or holdout", "part 须为 train 或 holdout")
+    return PlannedSum(
+        statistic=text(item, "statistic"),
+        version=integer(item, "version", 1, 10**6),
+        part="train" if part == "train" else "holdout",
+        rho=fraction_from(item["rho"]),
+    )

@@ -1,0 +1,225 @@
+"""The signed documents of one private sum: query, masked answer, result, receipt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hejin_privacy.mechanism import Mechanism
+from hejin_trust.canonical import closed, hexbytes, integer, text
+from hejin_trust.errors import RefusedError
+
+QUERY_TYPE = "hejin/secure-sum/v1/query"
+MASKED_TYPE = "hejin/secure-sum/v1/masked"
+RESULT_TYPE = "hejin/secure-sum/v1/result"
+RECEIPT_TYPE = "hejin/receipt/v1"
+NOT_RECEIVED_TYPE = "hejin/not-received/v1"
+REFUSAL_TYPE = "hejin/refusal/v1"
+APPROVAL_TYPE = "hejin/approval/v1"
+
+MAX_ROUND = 10_000
+MAX_DIMENSION = 4_000_000  # 32 MB of u64: half of what a channel carries
+
+
+class MessageError(RefusedError):
+    """A message of a private sum is malformed."""
+
+    code = "message-malformed"
+
+
+def _hex(body: Mapping[str, Any], key: str, length: int) -> str:
+    return hexbytes(body, key, length).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """The bank's question for one round.
+
+    run       32 hex digits; round counts from 1 and never repeats within a run
+    sum       index of the plan's sum that this round pays for; a burned round is asked again
+              with a new round number, so the two differ then
+    state     SHA-256 of the encoded public state that travels beside the query
+    previous  SHA-256 of the previous round's result body, "" in the first round
+    """
+
+    run: str
+    plan: str
+    round: int
+    sum: int
+    part: Literal["train", "holdout"]
+    state: str
+    previous: str
+    mechanism: Mechanism
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the bank signs."""
+        return {
+            "v": 1,
+            "run": self.run,
+            "plan": self.plan,
+            "round": self.round,
+            "sum": self.sum,
+            "part": self.part,
+            "state": self.state,
+            "previous": self.previous,
+            "mechanism": self.mechanism.body(),
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Query:
+        """Return the query in a signed body; MessageError or DocumentError if malformed."""
+        closed(body, "v", "run", "plan", "round", "sum", "part", "state", "previous", "mechanism")
+        integer(body, "v", 1, 1)
+        part = text(body, "part")
+        if part not in ("train", "holdout"):
+            raise MessageError("part must be train or holdout", "part 须为 train 或 holdout")
+        return cls(
+            run=_hex(body, "run", 16),
+            plan=_hex(body, "plan", 32),
+            round=integer(body, "round", 1, MAX_ROUND),
+            sum=integer(body, "sum", 0, MAX_ROUND),
+            part="train" if part == "train" else "holdout",
+            state=_hex(body, "state", 32),
+            previous=_hex(body, "previous", 32) if body["previous"] != "" else "",
+            mechanism=Mechanism.from_body(body["mechanism"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedHeader:
+    """The node's signed statement of what it sends: hashes, never values.
+
+    vector       SHA-256 of the vector's bytes (d u64, little-endian)
+    reservation  index of the `reserve` entry in the node's release log
+    checkpoint   the node's signed checkpoint that covers that entry
+    """
+
+    run: str
+    round: int
+    round_ctx: str
+    node: str
+    vector: str
+    dimension: int
+    reservation: int
+    checkpoint: str
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the node signs."""
+        return {
+            "v": 1,
+            "run": self.run,
+            "round": self.round,
+            "round_ctx": self.round_ctx,
+            "node": self.node,
+            "vector": self.vector,
+            "dimension": self.dimension,
+            "reservation": self.reservation,
+            "checkpoint": self.checkpoint,
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> MaskedHeader:
+        """Return the header in a signed body; DocumentError if malformed."""
+        closed(
+            body, "v", "run", "round", "round_ctx", "node", "vector", "dimension", "reservation",
+            "checkpoint",
+        )  # fmt: skip
+        integer(body, "v", 1, 1)
+        return cls(
+            run=_hex(body, "run", 16),
+            round=integer(body, "round", 1, MAX_ROUND),
+            round_ctx=_hex(body, "round_ctx", 32),
+            node=text(body, "node"),
+            vector=_hex(body, "vector", 32),
+            dimension=integer(body, "dimension", 1, MAX_DIMENSION),
+            reservation=integer(body, "reservation", 0, 2**53 - 1),
+            checkpoint=text(body, "checkpoint"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the bank opened in one round: the survivors (sorted) and the hash of their total."""
+
+    run: str
+    round: int
+    round_ctx: str
+    survivors: tuple[str, ...]
+    total: str
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the bank signs; votes come with the masking protocol."""
+        return {
+            "v": 1,
+            "run": self.run,
+            "round": self.round,
+            "round_ctx": self.round_ctx,
+            "survivors": list(self.survivors),
+            "total": self.total,
+            "votes": "",
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Result:
+        """Return the result in a signed body; MessageError or DocumentError if malformed."""
+        closed(body, "v", "run", "round", "round_ctx", "survivors", "total", "votes")
+        integer(body, "v", 1, 1)
+        survivors = body["survivors"]
+        if (
+            not isinstance(survivors, list)
+            or not all(isinstance(name, str) for name in survivors)
+            or survivors != sorted(set(survivors))
+            or body["votes"] != ""
+        ):
+            raise MessageError(
+                "survivors must be sorted and unique", "存活节点须排序且不重复"
+            )
+        return cls(
+            run=_hex(body, "run", 16),
+            round=integer(body, "round", 1, MAX_ROUND),
+            round_ctx=_hex(body, "round_ctx", 32),
+            survivors=tuple(survivors),
+            total=_hex(body, "total", 32),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """The bank's word that it holds one release; `checkpoint` is that of the bank's log."""
+
+    run: str
+    round: int
+    node: str
+    header: str
+    vector: str
+    checkpoint: str
+    time: str
+
+    def body(self) -> dict[str, Any]:
+        """Return the JSON object that the bank signs."""
+        return {
+            "run": self.run,
+            "round": self.round,
+            "node": self.node,
+            "header": self.header,
+            "vector": self.vector,
+            "checkpoint": self.checkpoint,
+            "time": self.time,
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, Any]) -> Receipt:
+        """Return the receipt in a signed body; DocumentError if malformed."""
+        closed(body, "run", "round", "node", "header", "vector", "checkpoint", "time")
+        return cls(
+            run=_hex(body, "run", 16),
+            round=integer(body, "round", 1, MAX_ROUND),
+            node=text(body, "node"),
+            header=_hex(body, "header", 32),
+            vector=_hex(body, "vector", 32),
+            checkpoint=text(body, "checkpoint"),
+            time=text(body, "time"),
+        )
+
+
