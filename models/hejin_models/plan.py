@@ -7,10 +7,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Literal
 
-from hejin_trust.canonical import closed, fraction_body, fraction_from, integer, text
-from hejin_trust.clock import format_time, parse_time
+from hejin_trust.canonical import (
+    child,
+    closed,
+    fraction,
+    fraction_body,
+    hexbytes,
+    integer,
+    objects,
+    text,
+    texts,
+    time_from,
+    time_text,
+)
 from hejin_trust.errors import HejinError
 
 PLAN_TYPE = "hejin/plan/v1"
@@ -20,7 +31,6 @@ FAMILIES = ("scorecard",)
 MODES = ("node", "shared")
 MAX_SUMS = 200
 MAX_NODES = 1000
-_DIGEST = re.compile(r"[0-9a-f]{64}")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -120,7 +130,9 @@ class Plan:
 
     def _check_budget(self) -> None:
         if not 0 < self.holdout < 1:
-            raise PlanError("the hold-out share must lie between 0 and 1", "留出比例须在 0 与 1 之间")
+            raise PlanError(
+                "the hold-out share must lie between 0 and 1", "留出比例须在 0 与 1 之间"
+            )
         if not 1 <= len(self.sums) <= MAX_SUMS:
             raise PlanError(
                 f"a plan has 1 to {MAX_SUMS} sums, got {len(self.sums)}",
@@ -145,7 +157,7 @@ class Plan:
         """What the whole plan may cost an enterprise: the dearer part."""
         return max(self.rho_train, self.rho_holdout)
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """Return the plan as the JSON object that the bank signs."""
         return {
             "v": 1,
@@ -180,20 +192,22 @@ class Plan:
                 }
                 for planned in self.sums
             ],
-            "created": format_time(self.created),
-            "expires": format_time(self.expires),
+            "created": time_text(self.created),
+            "expires": time_text(self.expires),
             "nonce": self.nonce,
         }
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any]) -> Plan:
+    def parse(cls, body: Mapping[str, object]) -> Plan:
         """Return the plan in a signed body; PlanError or DocumentError where it is malformed."""
         closed(body, *_FIELDS)
-        if integer(body, "v", 1, 1) != 1:
-            raise PlanError("unknown plan version", "未知的计划版本")
-        view, label = _mapping(body, "view"), _mapping(body, "label")
+        integer(body, "v", 1, 1)
+        view, label = child(body, "view"), child(body, "label")
         closed(view, "name", "version", "sha256")
         closed(label, "name", "definition", "bank")
+        nodes = texts(body, "nodes", longest=63)
+        for node in nodes:
+            _check_name("nodes", node)
         return cls(
             bank=_name(body, "bank"),
             consortium=text(body, "consortium"),
@@ -208,15 +222,15 @@ class Plan:
             ),
             family=text(body, "family"),
             mode=text(body, "mode"),
-            nodes=tuple(_names(body, "nodes")),
+            nodes=nodes,
             minimum_nodes=integer(body, "minimum_nodes", 1, MAX_NODES),
-            holdout=fraction_from(body["holdout"]),
-            rho_train=fraction_from(body["rho_train"]),
-            rho_holdout=fraction_from(body["rho_holdout"]),
-            sums=tuple(_sum(item) for item in _items(body, "sums", MAX_SUMS)),
-            created=parse_time(text(body, "created")),
-            expires=parse_time(text(body, "expires")),
-            nonce=_nonce(body),
+            holdout=fraction(body, "holdout"),
+            rho_train=fraction(body, "rho_train"),
+            rho_holdout=fraction(body, "rho_holdout"),
+            sums=tuple(_sum(item) for item in objects(body, "sums")),
+            created=time_from(text(body, "created")),
+            expires=time_from(text(body, "expires")),
+            nonce=hexbytes(body, "nonce", 16).hex(),
         )
 
 
@@ -227,53 +241,22 @@ _FIELDS = (
 )  # fmt: skip
 
 
-def _mapping(body: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = body[key]
-    if not isinstance(value, dict):
-        raise PlanError(f"{key} must be an object", f"{key} 须为对象")
-    return value
-
-
-def _items(body: Mapping[str, Any], key: str, at_most: int) -> list[Any]:
-    value = body[key]
-    if not isinstance(value, list) or len(value) > at_most:
-        raise PlanError(
-            f"{key} must be a list of at most {at_most}", f"{key} 须为至多 {at_most} 项的列表"
-        )
-    return value
-
-
-def _names(body: Mapping[str, Any], key: str) -> list[str]:
-    names = _items(body, key, MAX_NODES)
-    if not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names):
-        raise PlanError(f"{key} must hold member ids", f"{key} 须为成员编号")
-    return names
-
-
-def _name(body: Mapping[str, Any], key: str) -> str:
+def _name(body: Mapping[str, object], key: str) -> str:
     value = text(body, key)
+    _check_name(key, value)
+    return value
+
+
+def _check_name(key: str, value: str) -> None:
     if not _NAME.fullmatch(value):
-        raise PlanError(f"{key} must be a member id", f"{key} 须为成员编号")
-    return value
+        raise PlanError(f"{key} must hold member ids", f"{key} 须为成员编号")
 
 
-def _digest(body: Mapping[str, Any], key: str) -> str:
-    value = text(body, key)
-    if not _DIGEST.fullmatch(value):
-        raise PlanError(f"{key} must be 64 lower-case hex digits", f"{key} 须为 64 位小写十六进制")
-    return value
+def _digest(body: Mapping[str, object], key: str) -> str:
+    return hexbytes(body, key, 32).hex()
 
 
-def _nonce(body: Mapping[str, Any]) -> str:
-    value = text(body, "nonce")
-    if not re.fullmatch(r"[0-9a-f]{32}", value):
-        raise PlanError("nonce must be 32 lower-case hex digits", "nonce 须为 32 位小写十六进制")
-    return value
-
-
-def _sum(item: Any) -> PlannedSum:
-    if not isinstance(item, dict):
-        raise PlanError("each sum must be an object", "每个求和须为对象")
+def _sum(item: Mapping[str, object]) -> PlannedSum:
     closed(item, "statistic", "version", "part", "rho")
     part = text(item, "part")
     if part not in ("train", "holdout"):
@@ -282,5 +265,5 @@ def _sum(item: Any) -> PlannedSum:
         statistic=text(item, "statistic"),
         version=integer(item, "version", 1, 10**6),
         part="train" if part == "train" else "holdout",
-        rho=fraction_from(item["rho"]),
+        rho=fraction(item, "rho"),
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from hejin_privacy.mechanism import Mechanism
-from hejin_trust.canonical import closed, hexbytes, integer, text
+from hejin_trust.canonical import child, closed, hexbytes, integer, text, texts
 from hejin_trust.errors import RefusedError
 
 QUERY_TYPE = "hejin/secure-sum/v1/query"
@@ -28,7 +28,7 @@ class MessageError(RefusedError):
     code = "message-malformed"
 
 
-def _hex(body: Mapping[str, Any], key: str, length: int) -> str:
+def _hex(body: Mapping[str, object], key: str, length: int) -> str:
     return hexbytes(body, key, length).hex()
 
 
@@ -52,7 +52,7 @@ class Query:
     previous: str
     mechanism: Mechanism
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """Return the JSON object that the bank signs."""
         return {
             "v": 1,
@@ -67,7 +67,7 @@ class Query:
         }
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any]) -> Query:
+    def parse(cls, body: Mapping[str, object]) -> Query:
         """Return the query in a signed body; MessageError or DocumentError if malformed."""
         closed(body, "v", "run", "plan", "round", "sum", "part", "state", "previous", "mechanism")
         integer(body, "v", 1, 1)
@@ -82,7 +82,7 @@ class Query:
             part="train" if part == "train" else "holdout",
             state=_hex(body, "state", 32),
             previous=_hex(body, "previous", 32) if body["previous"] != "" else "",
-            mechanism=Mechanism.from_body(body["mechanism"]),
+            mechanism=Mechanism.from_body(child(body, "mechanism")),
         )
 
 
@@ -104,7 +104,7 @@ class MaskedHeader:
     reservation: int
     checkpoint: str
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """Return the JSON object that the node signs."""
         return {
             "v": 1,
@@ -119,7 +119,7 @@ class MaskedHeader:
         }
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any]) -> MaskedHeader:
+    def parse(cls, body: Mapping[str, object]) -> MaskedHeader:
         """Return the header in a signed body; DocumentError if malformed."""
         closed(
             body, "v", "run", "round", "round_ctx", "node", "vector", "dimension", "reservation",
@@ -148,7 +148,7 @@ class Result:
     survivors: tuple[str, ...]
     total: str
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """Return the JSON object that the bank signs; votes come with the masking protocol."""
         return {
             "v": 1,
@@ -161,25 +161,18 @@ class Result:
         }
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any]) -> Result:
+    def parse(cls, body: Mapping[str, object]) -> Result:
         """Return the result in a signed body; MessageError or DocumentError if malformed."""
         closed(body, "v", "run", "round", "round_ctx", "survivors", "total", "votes")
         integer(body, "v", 1, 1)
-        survivors = body["survivors"]
-        if (
-            not isinstance(survivors, list)
-            or not all(isinstance(name, str) for name in survivors)
-            or survivors != sorted(set(survivors))
-            or body["votes"] != ""
-        ):
-            raise MessageError(
-                "survivors must be sorted and unique", "存活节点须排序且不重复"
-            )
+        survivors = texts(body, "survivors", longest=63)
+        if list(survivors) != sorted(set(survivors)) or body["votes"] != "":
+            raise MessageError("survivors must be sorted and unique", "存活节点须排序且不重复")
         return cls(
             run=_hex(body, "run", 16),
             round=integer(body, "round", 1, MAX_ROUND),
             round_ctx=_hex(body, "round_ctx", 32),
-            survivors=tuple(survivors),
+            survivors=survivors,
             total=_hex(body, "total", 32),
         )
 
@@ -196,7 +189,7 @@ class Receipt:
     checkpoint: str
     time: str
 
-    def body(self) -> dict[str, Any]:
+    def body(self) -> dict[str, object]:
         """Return the JSON object that the bank signs."""
         return {
             "run": self.run,
@@ -209,7 +202,7 @@ class Receipt:
         }
 
     @classmethod
-    def parse(cls, body: Mapping[str, Any]) -> Receipt:
+    def parse(cls, body: Mapping[str, object]) -> Receipt:
         """Return the receipt in a signed body; DocumentError if malformed."""
         closed(body, "run", "round", "node", "header", "vector", "checkpoint", "time")
         return cls(
@@ -221,5 +214,3 @@ class Receipt:
             checkpoint=text(body, "checkpoint"),
             time=text(body, "time"),
         )
-
-
