@@ -24,7 +24,6 @@ from hejin_trust.canonical import (
 )
 from hejin_trust.errors import HejinError
 
-PLAN_TYPE = "hejin/plan/v1"
 Part = Literal["train", "holdout"]
 PURPOSES = ("model-training",)
 FAMILIES = ("scorecard",)
@@ -149,7 +148,7 @@ class Plan:
                 raise PlanError(
                     f"the {part} sums cost rho={float(total):.6f}, above the plan's own cap of"
                     f" {float(cap):.6f}",
-                    f"{part} 部分求和共需 rho={float(total):.6f}，超过计划自身上限 {float(cap):.6f}",
+                    f"{part} 部分求和共需 rho={float(total):.6f}，超过计划上限 {float(cap):.6f}",
                 )
 
     @property

@@ -10,14 +10,6 @@ from hejin_privacy.mechanism import Mechanism
 from hejin_trust.canonical import child, closed, hexbytes, integer, text, texts
 from hejin_trust.errors import RefusedError
 
-QUERY_TYPE = "hejin/secure-sum/v1/query"
-MASKED_TYPE = "hejin/secure-sum/v1/masked"
-RESULT_TYPE = "hejin/secure-sum/v1/result"
-RECEIPT_TYPE = "hejin/receipt/v1"
-NOT_RECEIVED_TYPE = "hejin/not-received/v1"
-REFUSAL_TYPE = "hejin/refusal/v1"
-APPROVAL_TYPE = "hejin/approval/v1"
-
 MAX_ROUND = 10_000
 MAX_DIMENSION = 4_000_000  # 32 MB of u64: half of what a channel carries
 
