@@ -13,6 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+
 from hejin_trust.text import Text
 
 Ints = npt.NDArray[np.int64]

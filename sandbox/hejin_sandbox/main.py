@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
