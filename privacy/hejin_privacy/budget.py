@@ -1,0 +1,90 @@
+"""The privacy filter: what a sum adds to an account, and the refusal when that is too much."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from types import MappingProxyType
+from typing import Literal
+
+from hejin_privacy.accounting import round_up
+from hejin_privacy.errors import BudgetExhaustedError, PlanBudgetExhaustedError
+
+Part = Literal["train", "holdout"]
+
+
+def charge_for(
+    train_spent: Fraction, holdout_spent: Fraction, part: Part, cost: Fraction
+) -> Fraction:
+    """Return what one more sum over `part` adds to the account, a multiple of 2^-64.
+
+    train_spent, holdout_spent  rho of the plan's earlier sums over each part, burned ones too
+    cost                        rho of this sum, > 0, exact
+    raises                      ValueError if a cost is negative or zero
+
+    Every enterprise is in one part, so the plan costs max(train, hold-out) (parallel
+    composition) and the sum costs the increase of that maximum, rounded up.
+    """
+    if cost <= 0 or train_spent < 0 or holdout_spent < 0:
+        raise ValueError("costs must be positive")
+    train = train_spent + cost if part == "train" else train_spent
+    holdout = holdout_spent + cost if part == "holdout" else holdout_spent
+    return round_up(max(train, holdout) - max(train_spent, holdout_spent))
+
+
+def check_account(spent: Fraction, charge: Fraction, cap: Fraction) -> None:
+    """Raise BudgetExhaustedError if `charge` on top of `spent` exceeds the period's cap.
+
+    This is the filter of Whitehouse et al. 2023 (arXiv:2203.05481, theorem 1): stopping before
+    the cap keeps the whole period rho_cap-zCDP, however the sums were chosen.
+    """
+    if spent + charge > cap:
+        raise BudgetExhaustedError(charge, max(cap - spent, Fraction(0)))
+
+
+def check_plan(spent: Fraction, cost: Fraction, cap: Fraction) -> None:
+    """Raise PlanBudgetExhaustedError if `cost` on top of `spent` exceeds the plan's own cap."""
+    if spent + cost > cap:
+        raise PlanBudgetExhaustedError(cost, max(cap - spent, Fraction(0)))
+
+
+@dataclass(frozen=True, slots=True)
+class PlanSpend:
+    """What the sums of one plan cost so far, by part; all rho, exact."""
+
+    train: Fraction = Fraction(0)
+    holdout: Fraction = Fraction(0)
+
+    def plus(self, part: Part, cost: Fraction) -> PlanSpend:
+        """Return the spending after one more sum over `part`."""
+        if part == "train":
+            return replace(self, train=self.train + cost)
+        return replace(self, holdout=self.holdout + cost)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One node's account of one budget period, as a value: replays a ledger, plans a dry run.
+
+    cap     rho_cap of the charter
+    spent   sum of all charges, over all banks; never above cap
+    plans   spending by plan digest
+    """
+
+    cap: Fraction
+    spent: Fraction = Fraction(0)
+    plans: Mapping[str, PlanSpend] = field(default_factory=lambda: MappingProxyType({}))
+
+    def reserve(self, plan: str, part: Part, cost: Fraction, plan_cap: Fraction) -> Account:
+        """Return the account after one more sum.
+
+        plan_cap  the plan's own cap on `part`
+        raises    BudgetExhaustedError or PlanBudgetExhaustedError, and nothing is spent
+        """
+        before = self.plans.get(plan, PlanSpend())
+        check_plan(before.train if part == "train" else before.holdout, cost, plan_cap)
+        charge = charge_for(before.train, before.holdout, part, cost)
+        check_account(self.spent, charge, self.cap)
+        plans = {**self.plans, plan: before.plus(part, cost)}
+        return replace(self, spent=self.spent + charge, plans=MappingProxyType(plans))

@@ -1,0 +1,67 @@
+"""What the private sum refuses, each with a stable code."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from hejin_trust.errors import RefusedError
+
+
+class PrivacyError(RefusedError):
+    """The base of every refusal of this room; retrying the same request is useless."""
+
+    code = "privacy-refused"
+
+
+class ParameterError(PrivacyError):
+    """An epsilon, delta or rho outside its range."""
+
+    code = "privacy-parameter"
+
+
+class MechanismError(PrivacyError):
+    """A mechanism that contradicts itself, or whose noise cannot be made exactly."""
+
+    code = "mechanism-refused"
+
+
+class ModeUnavailableError(MechanismError):
+    """A noise mode that this version cannot serve safely."""
+
+    code = "noise-mode-unavailable"
+
+
+class OverflowBoundError(PrivacyError):
+    """A sum that could leave the 64-bit range in which it is added up."""
+
+    code = "sum-overflow"
+
+
+class BudgetExhaustedError(PrivacyError):
+    """Serving this would exceed the account's cap for the period."""
+
+    code = "budget-exhausted"
+
+    def __init__(self, asked: Fraction, left: Fraction) -> None:
+        super().__init__(
+            f"the sum costs rho={float(asked):.6g}, only {float(left):.6g} is left in the budget"
+            " period; ask for fewer sums or more noise, or wait for the next period",
+            f"本次求和需 rho={float(asked):.6g}，本预算期仅剩 {float(left):.6g}；"
+            "请减少求和次数、增大噪声，或等待下一预算期",
+        )
+        self.asked, self.left = asked, left
+
+
+class PlanBudgetExhaustedError(PrivacyError):
+    """Serving this would exceed the plan's own cap, burned rounds included."""
+
+    code = "plan-budget-exhausted"
+
+    def __init__(self, asked: Fraction, left: Fraction) -> None:
+        super().__init__(
+            f"the sum costs rho={float(asked):.6g}, only {float(left):.6g} is left of the plan's"
+            " own cap; propose a new plan for the remaining sums",
+            f"本次求和需 rho={float(asked):.6g}，计划自身上限仅剩 {float(left):.6g}；"
+            "请为其余求和另提计划",
+        )
+        self.asked, self.left = asked, left
