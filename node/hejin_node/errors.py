@@ -1,0 +1,61 @@
+"""The errors of the data owner's room: its data, authorisations and labels."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from hejin_trust.errors import HejinError
+
+
+class NodeError(HejinError):
+    """Something in the node that its operator, or a peer, is told about."""
+
+    code: ClassVar[str] = "node"
+
+
+class CodeError(NodeError):
+    """A text is not a unified social credit code; the message never shows it."""
+
+    code: ClassVar[str] = "enterprise-code"
+
+
+class WarehouseError(NodeError):
+    """The warehouse cannot be read or written."""
+
+    code: ClassVar[str] = "warehouse"
+
+
+class WrongKeyError(WarehouseError):
+    """The key file is not the one that this warehouse was written with."""
+
+    code: ClassVar[str] = "warehouse-key"
+
+
+class SegmentError(WarehouseError):
+    """A segment file is missing or is not what was written."""
+
+    code: ClassVar[str] = "segment-damaged"
+
+
+class QueryError(NodeError):
+    """A feature view's SQL cannot be run over the data sets that are here."""
+
+    code: ClassVar[str] = "view-query"
+
+
+class MappingError(NodeError):
+    """A mapping file cannot be used; the message names the field."""
+
+    code: ClassVar[str] = "bad-mapping"
+
+
+class IngestError(NodeError):
+    """A file cannot be loaded; nothing of it was kept."""
+
+    code: ClassVar[str] = "file-refused"
+
+
+class ConsentError(NodeError):
+    """An authorisation cannot be recorded or revoked as asked; nothing was changed."""
+
+    code: ClassVar[str] = "bad-authorisation"
