@@ -32,7 +32,8 @@ class DocumentError(HejinError):
     code = "bad-document"
 
 
-def _refuse(en: str, zh: str) -> NoReturn:
+def refuse(en: str, zh: str) -> NoReturn:
+    """Raise DocumentError for a reason given in both languages, without its data."""
     raise DocumentError(
         f"the document is refused: {en}; ask its sender for a correct one",
         f"文件被拒绝：{zh}；请发送方重新提供",
@@ -45,19 +46,19 @@ def _check_value(value: object, levels: int) -> None:
         return
     if isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
-            _refuse("an integer is 2^53 or larger", "整数达到或超过 2^53")
+            refuse("an integer is 2^53 or larger", "整数达到或超过 2^53")
         return
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
-            _refuse("a field name is not a string", "字段名不是字符串")
+            refuse("a field name is not a string", "字段名不是字符串")
         inner: Iterable[object] = value.values()
     elif isinstance(value, (list, tuple)):
         inner = value
     else:
         kind = type(value).__name__
-        _refuse(f"a value of type {kind} is not allowed", f"不允许 {kind} 类型的值")
+        refuse(f"a value of type {kind} is not allowed", f"不允许 {kind} 类型的值")
     if levels == 0:
-        _refuse("it is nested too deeply", "嵌套层数过多")
+        refuse("it is nested too deeply", "嵌套层数过多")
     for item in inner:
         _check_value(item, levels - 1)
 
@@ -82,18 +83,18 @@ def encode(value: object) -> bytes:
 def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        _refuse("a field occurs twice", "字段重复")
+        refuse("a field occurs twice", "字段重复")
     return found
 
 
 def _integer(digits: str) -> int:
     if len(digits) > 17:
-        _refuse("an integer is 2^53 or larger", "整数达到或超过 2^53")
+        refuse("an integer is 2^53 or larger", "整数达到或超过 2^53")
     return int(digits)
 
 
 def _no_float(_: str) -> NoReturn:
-    _refuse("it holds a number that is not an integer", "含有非整数的数字")
+    refuse("it holds a number that is not an integer", "含有非整数的数字")
 
 
 def decode(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 16) -> dict[str, object]:
@@ -106,7 +107,7 @@ def decode(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 16) -> dic
                a float, null, an integer of 2^53 or more, or any other spelling of the document
     """
     if len(data) > max_bytes:
-        _refuse(f"it has {len(data)} bytes, at most {max_bytes} are read", f"超过 {max_bytes} 字节")
+        refuse(f"it has {len(data)} bytes, at most {max_bytes} are read", f"超过 {max_bytes} 字节")
     try:
         value: object = json.loads(
             data.decode("utf-8"),
@@ -126,10 +127,10 @@ def decode(data: bytes, *, max_bytes: int = 1 << 20, max_depth: int = 16) -> dic
             "文件被拒绝：不是 UTF-8 编码的 JSON；请发送方重新提供",
         ) from reason
     if not isinstance(value, dict):
-        _refuse("it is not a JSON object", "不是 JSON 对象")
+        refuse("it is not a JSON object", "不是 JSON 对象")
     _check_value(value, max_depth)
     if encode(value) != data:
-        _refuse("it is not in canonical form (RFC 8785)", "不是规范形式（RFC 8785）")
+        refuse("it is not in canonical form (RFC 8785)", "不是规范形式（RFC 8785）")
     return value
 
 
@@ -137,14 +138,14 @@ def closed(body: Mapping[str, object], *keys: str) -> None:
     """Raise DocumentError unless the fields of `body` are exactly `keys`."""
     unknown = [key for key in body if key not in keys]
     if unknown:
-        _refuse(f"it has {len(unknown)} unknown field(s)", f"含有 {len(unknown)} 个未知字段")
+        refuse(f"it has {len(unknown)} unknown field(s)", f"含有 {len(unknown)} 个未知字段")
     missing = [key for key in keys if key not in body]
     if missing:
-        _refuse(f"field {', '.join(missing)} is missing", f"缺少字段 {'、'.join(missing)}")
+        refuse(f"field {', '.join(missing)} is missing", f"缺少字段 {'、'.join(missing)}")
 
 
 def _wrong(key: str, en: str, zh: str) -> NoReturn:
-    _refuse(f"field {key} {en}", f"字段 {key} {zh}")
+    refuse(f"field {key} {en}", f"字段 {key} {zh}")
 
 
 def text(body: Mapping[str, object], key: str, *, longest: int = 4096) -> str:
@@ -223,14 +224,14 @@ def fraction_from(body: object) -> Fraction:
     raises   DocumentError unless it is in lowest terms with den > 0 and at most 400 digits each
     """
     if not isinstance(body, Mapping):
-        _refuse("a rational number is not {num, den}", "有理数不是 {num, den} 形式")
+        refuse("a rational number is not {num, den}", "有理数不是 {num, den} 形式")
     closed(body, "num", "den")
     num, den = text(body, "num", longest=MOST_DIGITS), text(body, "den", longest=MOST_DIGITS)
     if not _NUMERATOR.fullmatch(num) or not _DENOMINATOR.fullmatch(den):
-        _refuse("a rational number is not written in digits", "有理数不是十进制数字")
+        refuse("a rational number is not written in digits", "有理数不是十进制数字")
     value = Fraction(int(num), int(den))
     if value.denominator != int(den):
-        _refuse("a rational number is not in lowest terms", "有理数不是最简分数")
+        refuse("a rational number is not in lowest terms", "有理数不是最简分数")
     return value
 
 
@@ -251,7 +252,7 @@ def time_from(value: str) -> datetime:
             return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
         except ValueError:
             pass
-    _refuse("a time is not RFC 3339 UTC seconds", "时间不是 RFC 3339 UTC 秒格式")
+    refuse("a time is not RFC 3339 UTC seconds", "时间不是 RFC 3339 UTC 秒格式")
 
 
 def time_field(body: Mapping[str, object], key: str) -> str:
