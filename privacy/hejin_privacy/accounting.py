@@ -52,7 +52,7 @@ def epsilon(rho: Fraction | float, delta: float) -> float:
     returns  nats, >= 0, within 1e-9 of the exact minimum (absolute, and relative above 1)
     raises   ParameterError outside those ranges
 
-    Canonne, Kamath and Steinke 2020, proposition 12 (arXiv:2004.00010), solved for epsilon:
+    Canonne, Kamath and Steinke 2020, proposition 12 (arXiv:2004.00010v4), solved for epsilon:
         min over alpha > 1 of  alpha rho + ln((alpha-1)/alpha) - (ln delta + ln alpha)/(alpha-1)
     With beta = alpha - 1 its derivative is rho - (-ln delta - ln(1+beta)) / beta^2, so there is
     one minimum, where rho beta^2 + ln(1+beta) = -ln delta. Every beta gives a valid epsilon: an

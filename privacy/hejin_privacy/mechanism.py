@@ -275,8 +275,9 @@ class Mechanism:
     def cost(self) -> Fraction:
         """Return the exact zCDP cost rho of the sum, for one enterprise in up to r nodes.
 
-        Canonne, Kamath and Steinke 2020, theorem 14 (arXiv:2004.00010): N_Z(0, sigma^2) on an
-        integer vector query of L2 sensitivity Delta is Delta^2 / (2 sigma^2)-zCDP. The releases
+        Canonne, Kamath and Steinke 2020 (arXiv:2004.00010), the multivariate discrete Gaussian:
+        N_Z(0, sigma^2) on an integer vector query of L2 sensitivity Delta is
+        Delta^2 / (2 sigma^2)-zCDP. The releases
         of r nodes with independent noise compose to r times that (PRIVATE_SUM section 1).
         """
         return self.r * self.delta_squared / (2 * self.sigma**2)
