@@ -15,6 +15,7 @@ from sqlalchemy import (
     MetaData,
     Table,
     Text,
+    bindparam,
     func,
     insert,
     select,
@@ -31,7 +32,7 @@ from hejin_trust.merkle import (
     consistency_from,
     inclusion_from,
     leaf_hash,
-    peak_positions,
+    node_hash,
     root_from,
 )
 
@@ -99,6 +100,22 @@ def log_tables(metadata: MetaData) -> LogTables:
 _TABLES = log_tables(MetaData())
 _ENTRY, _NODE, _CHECKPOINT = _TABLES.entry, _TABLES.node, _TABLES.checkpoint
 
+# Built once: making these for each append would cost more than running them.
+_LAST = (
+    select(_ENTRY.c.seq, _ENTRY.c.time, _ENTRY.c.leaf)
+    .where(_ENTRY.c.origin == bindparam("origin"))
+    .order_by(_ENTRY.c.seq.desc())
+    .limit(1)
+)
+_LEAF = select(_ENTRY.c.leaf).where(
+    _ENTRY.c.origin == bindparam("origin"), _ENTRY.c.seq == bindparam("position")
+)
+_SUBTREE = select(_NODE.c.hash).where(
+    _NODE.c.origin == bindparam("origin"),
+    _NODE.c.level == bindparam("level"),
+    _NODE.c.position == bindparam("position"),
+)
+
 
 def release_origin(consortium: str, role: str, member: str) -> str:
     """Return the origin of a member's release log; the internal log's adds `/internal`."""
@@ -138,8 +155,8 @@ class Log:
         self, connection: Connection, bodies: Iterable[tuple[str, Body]]
     ) -> list[Entry]:
         """Add (type, body) entries in order; raises EntryError or ClockError, then adds none."""
-        seq, time = self._next(connection)
-        frontier = self._frontier(connection, seq)
+        seq, time, leaf = self._next(connection)
+        known = {(0, seq - 1): leaf}
         entries: list[Entry] = []
         rows: list[dict[str, object]] = []
         nodes: list[dict[str, object]] = []
@@ -160,7 +177,7 @@ class Log:
             )
             nodes += [
                 {"origin": self.origin, "level": level, "position": position, "hash": digest}
-                for level, position, digest in frontier.append(leaf)
+                for level, position, digest in self._completed(connection, entry.seq, leaf, known)
             ]
         if rows:
             connection.execute(insert(_ENTRY), rows)
@@ -168,17 +185,25 @@ class Log:
             connection.execute(insert(_NODE), nodes)
         return entries
 
-    def _next(self, connection: Connection) -> tuple[int, datetime]:
-        """Return the next leaf index and its time, never before the last entry's."""
-        last = connection.execute(
-            select(_ENTRY.c.seq, _ENTRY.c.time)
-            .where(_ENTRY.c.origin == self.origin)
-            .order_by(_ENTRY.c.seq.desc())
-            .limit(1)
-        ).one_or_none()
+    def _completed(
+        self, connection: Connection, seq: int, leaf: bytes, known: dict[tuple[int, int], bytes]
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the subtrees (level, position, hash) that leaf `seq` completes; keep them."""
+        level, position, digest = 0, seq, leaf
+        known[level, position] = digest
+        while position & 1:
+            at = (level, position - 1)
+            left = known[at] if at in known else self._subtree(connection, *at)
+            level, position, digest = level + 1, position >> 1, node_hash(left, digest)
+            known[level, position] = digest
+            yield level, position, digest
+
+    def _next(self, connection: Connection) -> tuple[int, datetime, bytes]:
+        """Return the next leaf index, its time (never before the last one's), the last leaf."""
+        last = connection.execute(_LAST, {"origin": self.origin}).one_or_none()
         time = self._clock()
         if last is None:
-            return 0, time
+            return 0, time, b""
         before = canonical.time_from(last.time)
         if before - time > CLOCK_TOLERANCE:
             raise ClockError(
@@ -186,23 +211,13 @@ class Log:
                 f"{last.time}: set the clock right.",
                 f"系统时间 {canonical.time_text(time)} 早于账本最后一条 {last.time}：请校准时钟。",
             )
-        return last.seq + 1, max(before, time)
-
-    def _frontier(self, connection: Connection, size: int) -> Frontier:
-        return Frontier(size, [self._subtree(connection, *at) for at in peak_positions(size)])
+        return last.seq + 1, max(before, time), last.leaf
 
     def _subtree(self, connection: Connection, level: int, position: int) -> bytes:
-        if level == 0:
-            query = select(_ENTRY.c.leaf).where(
-                _ENTRY.c.origin == self.origin, _ENTRY.c.seq == position
-            )
-        else:
-            query = select(_NODE.c.hash).where(
-                _NODE.c.origin == self.origin,
-                _NODE.c.level == level,
-                _NODE.c.position == position,
-            )
-        found: bytes | None = connection.execute(query).scalar_one_or_none()
+        found: bytes | None = connection.execute(
+            _SUBTREE if level else _LEAF,
+            {"origin": self.origin, "level": level, "position": position},
+        ).scalar_one_or_none()
         if found is None:
             raise self._damaged(f"subtree {level}/{position} is missing", "缺少树节点")
         return found

@@ -114,11 +114,9 @@ class Frontier:
 
     __slots__ = ("peaks", "size")
 
-    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
-        if len(peaks) != size.bit_count():
-            raise ValueError(f"{size} leaves have {size.bit_count()} peaks, got {len(peaks)}")
-        self.size = size
-        self.peaks = list(peaks)
+    def __init__(self) -> None:
+        self.size = 0
+        self.peaks: list[bytes] = []
 
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
         """Add one leaf hash; return the subtrees it completes as (level >= 1, position, hash)."""
@@ -140,15 +138,6 @@ class Frontier:
         for peak in reversed(self.peaks[:-1]):
             seen = node_hash(peak, seen)
         return seen
-
-
-def peak_positions(size: int) -> list[tuple[int, int]]:
-    """Return (level, position) of each peak of a tree of `size` leaves, largest first."""
-    return [
-        (level, (size >> level) - 1)
-        for level in reversed(range(size.bit_length()))
-        if size >> level & 1
-    ]
 
 
 def _subtrees_of(leaf_hashes: Sequence[bytes]) -> Subtrees:
