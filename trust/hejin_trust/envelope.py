@@ -160,7 +160,7 @@ def open_envelope(
     *,
     max_bytes: int = MOST_BYTES,
 ) -> Opened:
-    """Return the document in `data` after verifying it; nothing is parsed before.
+    """Return the document in `data` after verifying it; its payload is not parsed before.
 
     payload_type   the only type that is accepted
     public_key     the signer's Ed25519 key, 32 bytes, from the charter
@@ -169,18 +169,43 @@ def open_envelope(
     raises         EnvelopeError
     """
     parts = _parts(data, max_bytes)
-    if parts.payload_type != payload_type:
-        raise EnvelopeError(
-            f"the document is not of type {payload_type}; send the right document",
-            f"文件类型不是 {payload_type}；请发送正确的文件",
-        )
+    _check_type(parts, payload_type)
     if signer is not None and parts.signer != signer:
         raise EnvelopeError(
             f"the document is not signed by {signer}; ask {signer} for it",
             f"文件不是由 {signer} 签名；请向 {signer} 索取",
         )
+    return _verified(parts, public_key, max_bytes)
+
+
+def open_self_signed(
+    data: bytes, payload_type: str, key_field: str, *, max_bytes: int = MOST_BYTES
+) -> Opened:
+    """Return a document signed by the key that its own field `key_field` names.
+
+    This proves possession of the key and nothing about its holder; raises EnvelopeError.
+    """
+    parts = _parts(data, max_bytes)
+    _check_type(parts, payload_type)
     try:
-        verify(public_key, pae(payload_type, parts.payload), parts.signature)
+        claimed = canonical.decode(parts.payload, max_bytes=max_bytes)
+        public_key = canonical.hexbytes(claimed, key_field, 32)
+    except DocumentError as reason:
+        raise EnvelopeError(reason.text.en, reason.text.zh) from reason
+    return _verified(parts, public_key, max_bytes)
+
+
+def _check_type(parts: _Parts, payload_type: str) -> None:
+    if parts.payload_type != payload_type:
+        raise EnvelopeError(
+            f"the document is not of type {payload_type}; send the right document",
+            f"文件类型不是 {payload_type}；请发送正确的文件",
+        )
+
+
+def _verified(parts: _Parts, public_key: bytes, max_bytes: int) -> Opened:
+    try:
+        verify(public_key, pae(parts.payload_type, parts.payload), parts.signature)
         body = canonical.decode(parts.payload, max_bytes=max_bytes)
     except (SignatureError, DocumentError) as reason:
         raise EnvelopeError(reason.text.en, reason.text.zh) from reason
