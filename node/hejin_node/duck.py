@@ -1,0 +1,129 @@
+"""DuckDB behind bars: no files, no network, no extensions, bounded memory, one SELECT at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+from hejin_node.errors import QueryError
+
+DEFAULT_MEMORY_MB = 160
+_THREADS = 2
+
+#: Errors about the text of a query; others may quote the data and are not repeated.
+_ABOUT_THE_SQL = (
+    duckdb.ParserException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.PermissionException,
+)
+
+
+@contextmanager
+def locked_down(memory_mb: int = DEFAULT_MEMORY_MB) -> Iterator[duckdb.DuckDBPyConnection]:
+    """Open an in-memory DuckDB that can reach nothing but the tables registered with it.
+
+    memory_mb  what it may hold, MB; it never spills to disk, where rows would lie in the clear
+    """
+    settings: dict[str, str | bool | int | float | list[str]] = {
+        "autoinstall_known_extensions": "false",
+        "autoload_known_extensions": "false",
+        "enable_external_access": "false",
+        "python_enable_replacements": "false",
+        "temp_directory": "",
+        "memory_limit": f"{memory_mb}MB",
+        "threads": str(_THREADS),
+    }
+    with duckdb.connect(":memory:", config=settings) as connection:
+        connection.execute("SET enable_progress_bar = false")
+        connection.execute("SET lock_configuration = true")
+        yield connection
+
+
+class Rewindable:
+    """A source of batches that DuckDB may scan again: it asks for a new stream each time.
+
+    A plain RecordBatchReader is empty at its second scan, so a view that reads a data set
+    twice would silently see nothing. `failure` keeps what stopped a stream: DuckDB would
+    put it, values and all, into a message of its own.
+    """
+
+    def __init__(self, schema: pa.Schema, batches: Callable[[], Iterator[pa.RecordBatch]]) -> None:
+        self._schema = schema
+        self._batches = batches
+        self.failure: Exception | None = None
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """Return a new stream of all batches (Arrow PyCapsule interface)."""
+        reader = pa.RecordBatchReader.from_batches(self._schema, self._watched())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _watched(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._batches()
+        except Exception as reason:
+            self.failure = reason
+            raise
+
+
+def select(
+    connection: duckdb.DuckDBPyConnection,
+    sql: str,
+    sources: Mapping[str, Rewindable],
+    parameters: Mapping[str, object] | None = None,
+) -> pa.Table:
+    """Run one SELECT over `sources` and return its result.
+
+    parameters  values that the SQL may use as $name; those it does not use are left out
+    raises      QueryError, which never repeats data; whatever a source's stream raised
+    """
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            raise QueryError(
+                "The SQL must be exactly one SELECT: correct the view's `source`.",
+                "SQL 必须恰为一条 SELECT 语句：请更正视图的 `source`。",
+            )
+        given = parameters or {}
+        absent = sorted(statements[0].named_parameters - given.keys())
+        if absent:
+            names = ", ".join(f"${name}" for name in absent)
+            raise QueryError(
+                f"The SQL needs a value for {names}: the plan must state it.",
+                f"SQL 需要参数 {names} 的值：须由计划给出。",
+            )
+        for name, source in sources.items():
+            connection.register(name, source)
+        used = {name: given[name] for name in statements[0].named_parameters}
+        table: pa.Table = connection.sql(sql, params=used or None).to_arrow_table()
+    except duckdb.Error as reason:
+        for source in sources.values():
+            if source.failure is not None:
+                raise source.failure from None
+        raise _clean(reason) from None
+    return table
+
+
+def _clean(reason: duckdb.Error) -> QueryError:
+    if isinstance(reason, duckdb.OutOfMemoryException):
+        return QueryError(
+            "The SQL needs more memory than the node allows it: simplify the view's `source`, "
+            "or raise the node's query memory.",
+            "SQL 所需内存超过节点上限：请简化视图的 `source` 或调高节点查询内存。",
+        )
+    if isinstance(reason, _ABOUT_THE_SQL):
+        said = str(reason).splitlines()[0]
+        return QueryError(
+            f"The SQL cannot be run: {said}. Correct the view's `source`.",
+            f"SQL 无法执行：{said}。请更正视图的 `source`。",
+        )
+    kind = type(reason).__name__
+    return QueryError(
+        f"The SQL failed on the data ({kind}): use try_cast and nullif in the view's `source` "
+        "where a value may not convert.",
+        f"SQL 在数据上执行失败（{kind}）：请在视图的 `source` 中"
+        "对可能无法转换的值使用 try_cast、nullif。",
+    )

@@ -1,0 +1,485 @@
+"""The data owner's warehouse: append-only, encrypted Parquet segments under one manifest."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from pyarrow.parquet import encryption
+from sqlalchemy import Connection, Engine, func, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from hejin_models.features import ColumnType, Dataset
+from hejin_node import duck
+from hejin_node.errors import QueryError, SegmentError, WarehouseError, WrongKeyError
+from hejin_node.tables import segment as segment_table
+from hejin_trust.canonical import time_text
+from hejin_trust.clock import now
+from hejin_trust.database import reading, writing
+from hejin_trust.keys import read_private, write_private
+
+KEY_BYTES: Final = 32
+ROW_GROUP: Final = 65_536
+"""Rows that are encrypted, and later held in memory, together."""
+
+Kind = Literal["data", "quarantine", "labels"]
+Columns = Mapping[str, ColumnType]
+
+_TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
+    "text": pa.string(),
+    "number": pa.float64(),
+    "integer": pa.int64(),
+    "date": pa.date32(),
+}
+
+# The node stays under 300 MB: Arrow's own allocators keep what they freed, and its pools
+# would start a thread for each core.
+pa.set_memory_pool(pa.system_memory_pool())
+pa.set_cpu_count(2)
+pa.set_io_thread_count(1)
+
+
+def create_key(path: Path) -> bytes:
+    """Make a new warehouse key file (0600, 32 random bytes) and return the key."""
+    key = secrets.token_bytes(KEY_BYTES)
+    write_private(path, key)
+    return key
+
+
+def read_key(path: Path) -> bytes:
+    """Return the warehouse key in a file; KeyFileError or WrongKeyError if it is none."""
+    key = read_private(path)
+    if len(key) != KEY_BYTES:
+        raise WrongKeyError(
+            f"The key file {path} has {len(key)} bytes, a warehouse key has {KEY_BYTES}: "
+            "restore it from its backup.",
+            f"密钥文件 {path} 为 {len(key)} 字节，仓库密钥应为 {KEY_BYTES} 字节：请从备份恢复。",
+        )
+    return key
+
+
+def arrow_schema(columns: Columns) -> pa.Schema:
+    """Return the Arrow schema of columns by name and type, in their order."""
+    return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """One published file: what is in it and how to know it again. Hashes are lower hex."""
+
+    kind: Kind
+    dataset: str
+    file: str
+    sha256: str
+    rows: int
+    columns: Columns
+    source: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetInfo:
+    """A data set of the warehouse: its columns, its size, and what quarantine holds of it."""
+
+    name: str
+    columns: Columns
+    segments: int
+    rows: int
+    quarantined: int
+
+
+class Warehouse:
+    """Encrypted segments in `folder`, listed in the table `segment` of the node's database.
+
+    folder     holds nothing else; made if absent
+    key        32 bytes; each file is encrypted under its own key, derived from this one and
+               the file's name (HKDF, RFC 5869), and bound to its data set, so that files can
+               be neither swapped nor renamed
+    database   the node's database
+    memory_mb  what a query may hold, MB
+    raises     WrongKeyError if segments were written under another key
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: bytes,
+        database: Engine,
+        memory_mb: int = duck.DEFAULT_MEMORY_MB,
+    ) -> None:
+        if len(key) != KEY_BYTES:
+            raise ValueError(f"a warehouse key has {KEY_BYTES} bytes, got {len(key)}")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folder = folder
+        self._key = key
+        self._database = database
+        self._memory_mb = memory_mb
+        self._key_id = self._derive(b"key-id", 8).hex()
+        with reading(database) as connection:
+            ids = set(connection.scalars(select(segment_table.c.key_id).distinct()))
+        if ids - {self._key_id}:
+            raise WrongKeyError(
+                "The warehouse was written with another key: restore the right key file "
+                "from its backup. Nothing can be read without it.",
+                "数据仓库由另一把密钥加密：请从备份恢复正确的密钥文件，否则无法读取。",
+            )
+
+    def datasets(self) -> tuple[DatasetInfo, ...]:
+        """Return the data sets that have rows or quarantined rows, by name."""
+        found: dict[str, list[Segment]] = {}
+        for part in self.segments():
+            if part.kind != "labels":
+                found.setdefault(part.dataset, []).append(part)
+        return tuple(_describe(name, parts) for name, parts in sorted(found.items()))
+
+    def columns(self, kind: Kind, dataset: str) -> Columns | None:
+        """Return a data set's columns (`enterprise` included), or None if it has no segment."""
+        parts = self.segments(kind, dataset)
+        return parts[0].columns if parts else None
+
+    def rows(self, kind: Kind, dataset: str) -> int:
+        """Return how many rows a data set has."""
+        query = select(func.coalesce(func.sum(segment_table.c.rows), 0)).where(
+            segment_table.c.kind == kind, segment_table.c.dataset == dataset
+        )
+        with reading(self._database) as connection:
+            return int(connection.execute(query).scalar_one())
+
+    def segments(self, kind: Kind | None = None, dataset: str | None = None) -> tuple[Segment, ...]:
+        """Return the published segments, oldest first."""
+        query = select(segment_table).order_by(segment_table.c.id)
+        if kind is not None:
+            query = query.where(segment_table.c.kind == kind)
+        if dataset is not None:
+            query = query.where(segment_table.c.dataset == dataset)
+        with reading(self._database) as connection:
+            return tuple(
+                Segment(
+                    cast("Kind", row.kind),
+                    row.dataset,
+                    row.file,
+                    row.sha256,
+                    row.rows,
+                    json.loads(row.columns),
+                    row.source,
+                    row.time,
+                )
+                for row in connection.execute(query)
+            )
+
+    def holds(self, kind: Kind, dataset: str, source: str) -> bool:
+        """Tell whether a source file (hex SHA-256 of its bytes) is already in a data set."""
+        return any(part.source == source for part in self.segments(kind, dataset))
+
+    @contextmanager
+    def loading(self, source: str) -> Iterator[Loading]:
+        """Write segments from one source; those not published at the end are removed.
+
+        source  hex SHA-256 of the source's bytes
+        """
+        with self._lock(fcntl.LOCK_SH), Loading(self, source) as work:
+            yield work
+
+    def append(
+        self, dataset: str, columns: Columns, batches: Iterable[pa.RecordBatch], source: str
+    ) -> int:
+        """Add rows to a data set, all or none, and return how many."""
+        with self.loading(source) as work:
+            writer = work.writer("data", dataset, columns)
+            for batch in batches:
+                writer.write(pa.Table.from_batches([batch]))
+            with writing(self._database) as connection:
+                return sum(part.rows for part in work.publish(connection))
+
+    def read(
+        self, kind: Kind, dataset: str, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield a data set's rows, one segment after the other, at most ROW_GROUP at a time."""
+        for part in self.segments(kind, dataset):
+            yield from self._batches(part, columns)
+
+    def query(self, sql: str, datasets: Sequence[Dataset], as_of: date | None = None) -> pa.Table:
+        """Run a feature view's SQL over data sets and return its result.
+
+        datasets  each is a table with `enterprise` and its declared columns; one that is not
+                  in the warehouse is an empty table
+        as_of     value of the SQL's parameter $as_of
+        raises    QueryError (the SQL, or a data set without a declared column), SegmentError
+        """
+        sources = {item.name: self._stream(item) for item in datasets}
+        given: dict[str, object] = {} if as_of is None else {"as_of": as_of}
+        try:
+            with duck.locked_down(self._memory_mb) as connection:
+                return duck.select(connection, sql, sources, given)
+        finally:
+            pa.default_memory_pool().release_unused()
+
+    def sweep(self) -> int:
+        """Remove files that no manifest row names (a load was killed); return how many.
+
+        Does nothing while another process loads.
+        """
+        try:
+            with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
+                known = {part.file for part in self.segments()}
+                orphans = [
+                    file
+                    for file in self._folder.iterdir()
+                    if file.name not in known and ".parquet" in file.suffixes
+                ]
+                for file in orphans:
+                    file.unlink()
+                return len(orphans)
+        except BlockingIOError:
+            return 0
+
+    def _stream(self, item: Dataset) -> duck.Rewindable:
+        wanted: Columns = {"enterprise": "text", **item.columns}
+        parts = self.segments("data", item.name)
+        for part in parts:
+            _check_columns(item.name, wanted, part.columns)
+        schema = arrow_schema(wanted)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for part in parts:
+                for batch in self._batches(part, list(wanted)):
+                    yield batch.select(schema.names).cast(schema)
+
+        return duck.Rewindable(schema, batches)
+
+    def _batches(self, part: Segment, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
+        path = self._folder / part.file
+        properties = encryption.create_decryption_properties(
+            self._file_key(part.file), aad_prefix=_bound_to(part.kind, part.dataset, part.file)
+        )
+        try:
+            with pq.ParquetFile(path, decryption_properties=properties) as file:
+                yield from file.iter_batches(ROW_GROUP, columns=columns, use_threads=False)
+        except FileNotFoundError:
+            raise SegmentError(
+                f"Segment {part.file} of data set {part.dataset} is missing: restore the "
+                "warehouse folder from its backup.",
+                f"数据集 {part.dataset} 的分段文件 {part.file} 缺失：请从备份恢复仓库目录。",
+            ) from None
+        except (OSError, pa.ArrowException) as reason:
+            raise SegmentError(
+                f"Segment {part.file} of data set {part.dataset} is damaged or was altered: "
+                "restore the warehouse folder from its backup.",
+                f"数据集 {part.dataset} 的分段文件 {part.file} 已损坏或被改动："
+                "请从备份恢复仓库目录。",
+            ) from reason
+
+    def _derive(self, purpose: bytes, length: int) -> bytes:
+        info = b"hejin/warehouse/v1/" + purpose
+        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self._key)
+
+    def _file_key(self, file: str) -> bytes:
+        return self._derive(b"segment/" + file.encode("ascii"), KEY_BYTES)
+
+    @contextmanager
+    def _lock(self, operation: int) -> Iterator[None]:
+        handle = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(handle, operation)
+            yield
+        finally:
+            os.close(handle)
+
+
+class SegmentWriter:
+    """Writes one encrypted segment beside the manifest; `Loading.publish` makes it count."""
+
+    def __init__(
+        self, path: Path, columns: Columns, properties: encryption.FileEncryptionProperties
+    ) -> None:
+        self._path = path
+        self._schema = arrow_schema(columns)
+        self._waiting: list[pa.Table] = []
+        self._held = 0
+        self.rows = 0
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._writer = pq.ParquetWriter(
+            path, self._schema, compression="zstd", encryption_properties=properties
+        )
+
+    def write(self, table: pa.Table) -> None:
+        """Add rows; the table's columns are the segment's, in any order."""
+        if table.num_rows:
+            self._waiting.append(table.select(self._schema.names).cast(self._schema))
+            self._held += table.num_rows
+            if self._held >= ROW_GROUP:
+                self._flush()
+
+    def finish(self) -> str:
+        """Complete the file, make it durable, and return its hex SHA-256."""
+        self._flush()
+        self._writer.close()
+        with self._path.open("rb+") as file:
+            os.fsync(file.fileno())
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def abandon(self) -> None:
+        """Close and remove the file."""
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        self._path.unlink(missing_ok=True)
+
+    def _flush(self) -> None:
+        if self._waiting:
+            with _disk_errors():
+                self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP)
+            self.rows += self._held
+            self._waiting, self._held = [], 0
+
+
+class Loading:
+    """The segments being written from one source, published together or not at all."""
+
+    def __init__(self, warehouse: Warehouse, source: str) -> None:
+        self._warehouse = warehouse
+        self._source = source
+        self._writers: dict[tuple[Kind, str], tuple[str, Columns, SegmentWriter]] = {}
+
+    def __enter__(self) -> Loading:
+        """Begin."""
+        return self
+
+    def writer(self, kind: Kind, dataset: str, columns: Columns) -> SegmentWriter:
+        """Return the writer of this source's segment of a data set, opened at first use."""
+        found = self._writers.get((kind, dataset))
+        if found is None:
+            file = f"{secrets.token_hex(16)}.parquet"
+            properties = encryption.create_encryption_properties(
+                self._warehouse._file_key(file),
+                aad_prefix=_bound_to(kind, dataset, file),
+                store_aad_prefix=False,
+            )
+            with _disk_errors():
+                writer = SegmentWriter(self._aside(file), columns, properties)
+            found = self._writers[kind, dataset] = (file, dict(columns), writer)
+        return found[2]
+
+    def publish(self, connection: Connection) -> tuple[Segment, ...]:
+        """Make all written segments durable and list them, inside the caller's transaction.
+
+        The files are complete and synced under their final names before the manifest names
+        them: a crash in between leaves files that nobody reads and `sweep` removes.
+        raises   WarehouseError: the disk is full, or another process published this source
+        """
+        done = []
+        with _disk_errors():
+            for (kind, dataset), (file, columns, writer) in self._writers.items():
+                digest = writer.finish()
+                if writer.rows:
+                    self._aside(file).rename(self._warehouse._folder / file)
+                    moment = time_text(now())
+                    done.append(
+                        Segment(
+                            kind, dataset, file, digest, writer.rows, columns, self._source, moment
+                        )
+                    )
+            _sync_folder(self._warehouse._folder)
+        for part in done:
+            self._list(connection, part)
+        return tuple(done)
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        reason: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Remove what the manifest does not name."""
+        known = {part.file for part in self._warehouse.segments()}
+        for file, _, writer in self._writers.values():
+            writer.abandon()
+            if file not in known:
+                (self._warehouse._folder / file).unlink(missing_ok=True)
+
+    def _aside(self, file: str) -> Path:
+        return self._warehouse._folder / f"{file}.part"
+
+    def _list(self, connection: Connection, part: Segment) -> None:
+        try:
+            connection.execute(
+                insert(segment_table).values(
+                    kind=part.kind,
+                    dataset=part.dataset,
+                    file=part.file,
+                    sha256=part.sha256,
+                    rows=part.rows,
+                    columns=json.dumps(dict(part.columns)),
+                    source=part.source,
+                    key_id=self._warehouse._key_id,
+                    time=part.time,
+                )
+            )
+        except IntegrityError:
+            raise WarehouseError(
+                "Another process loaded the same file at the same time: nothing was added twice.",
+                "另一进程同时载入了同一文件：未重复添加。",
+            ) from None
+
+
+def _describe(name: str, parts: Sequence[Segment]) -> DatasetInfo:
+    data = [part for part in parts if part.kind == "data"]
+    return DatasetInfo(
+        name,
+        data[0].columns if data else {},
+        len(data),
+        sum(part.rows for part in data),
+        sum(part.rows for part in parts if part.kind == "quarantine"),
+    )
+
+
+def _check_columns(dataset: str, wanted: Columns, present: Columns) -> None:
+    for name, kind in wanted.items():
+        held = present.get(name)
+        if held != kind and (held, kind) != ("integer", "number"):
+            have = "is not there" if held is None else f"is of type {held}"
+            hat = "不存在" if held is None else f"类型为 {held}"
+            raise QueryError(
+                f"The view needs column {name} ({kind}) of data set {dataset}, which {have}: "
+                "load the data with a mapping that fits the view.",
+                f"视图需要数据集 {dataset} 的列 {name}（{kind}），但该列{hat}："
+                "请用与视图相符的映射文件载入数据。",
+            )
+
+
+def _bound_to(kind: str, dataset: str, file: str) -> bytes:
+    return f"hejin/segment/v1/{kind}/{dataset}/{file}".encode()
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as reason:
+        said = os.strerror(reason.errno) if reason.errno else "disk error"
+        raise WarehouseError(
+            f"The warehouse could not be written ({said}); nothing was loaded. "
+            "Check the disk's free space and rights.",
+            f"仓库写入失败（{said}），未载入任何数据。请检查磁盘空间与权限。",
+        ) from reason
