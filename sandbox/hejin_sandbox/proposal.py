@@ -114,12 +114,18 @@ def _numeric(values: npt.NDArray[np.float64], kind: str) -> tuple[str, str] | Te
     distinct = np.unique(finite)
     if len(distinct) == 1 and len(finite) == len(values):
         return _CONSTANT
-    if kind == "integer" and len(distinct) == len(values) > _CELLS:
-        return _IDENTIFIER  # a different whole number in every row
+    if kind == "integer" and len(distinct) == len(values) > _CELLS and _counts_up(values):
+        return _IDENTIFIER
     if np.array_equal(distinct, np.rint(distinct)) and distinct[-1] - distinct[0] <= 100:
         low, high = distinct[0], distinct[-1] + 1
         return kind, _linear(low, high, max(1, int(high - low)))
     return kind, _wide(finite)
+
+
+def _counts_up(values: npt.NDArray[np.float64]) -> bool:
+    """Whether different whole numbers are a running number: in order, or with few gaps."""
+    in_order = bool((np.diff(values) > 0).all())
+    return in_order or float(np.ptp(values)) <= 2 * len(values)
 
 
 def _wide(finite: npt.NDArray[np.float64]) -> str:

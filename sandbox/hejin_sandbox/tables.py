@@ -72,10 +72,14 @@ def read_table(path: Path) -> pa.Table:
 
 
 def _read_csv(path: Path) -> pa.Table:
+    # pyarrow does not check: a GB18030 text would come back as bytes that are no text.
     try:
-        return pacsv.read_csv(path)
-    except pa.ArrowInvalid:
-        return pacsv.read_csv(path, read_options=pacsv.ReadOptions(encoding="gb18030"))
+        path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError:
+        encoding = "gb18030"
+    else:
+        encoding = "utf-8"
+    return pacsv.read_csv(path, read_options=pacsv.ReadOptions(encoding=encoding))
 
 
 def check_columns(table: pa.Table, columns: Sequence[str]) -> None:
