@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import grpc
@@ -14,6 +13,7 @@ import grpc
 from hejin.v1 import charter_pb2, charter_pb2_grpc
 from hejin_trust.certificates import CertificateError, check_certificate, fingerprint, server_name
 from hejin_trust.charter import CharterError, Charters
+from hejin_trust.clock import Clock, now
 from hejin_trust.errors import HejinError
 from hejin_trust.members import Member, Role
 
@@ -99,7 +99,7 @@ class PeerUnreachable(HejinError):
 
 
 def dial(
-    address: str, expected: Member, charters: Charters, key_pem: bytes, certificate_pem: str
+    address: str, expected: Member, charters: Charters, key_pem: bytes, certificate_pem: bytes
 ) -> grpc.Channel:
     """Return a channel to `expected` at HOST:PORT, by mutual TLS.
 
@@ -114,7 +114,7 @@ def dial(
     charter = charters.current()
     charter.admitted(expected.id, expected.role)
     credentials = grpc.ssl_channel_credentials(
-        charter.ca_certificate.encode(), key_pem, certificate_pem.encode()
+        charter.ca_certificate.encode(), key_pem, certificate_pem
     )
     options = [
         *_CLIENT_OPTIONS,
@@ -157,11 +157,11 @@ def server(interceptors: Sequence[grpc.ServerInterceptor[Any, Any]], threads: in
 
 
 def server_credentials(
-    key_pem: bytes, certificate_pem: str, authority_pem: str
+    key_pem: bytes, certificate_pem: bytes, authority_pem: str
 ) -> grpc.ServerCredentials:
     """Return credentials that admit only clients with a certificate of the authority."""
     return grpc.ssl_server_credentials(
-        [(key_pem, certificate_pem.encode())],
+        [(key_pem, certificate_pem)],
         root_certificates=authority_pem.encode(),
         require_client_auth=True,
     )
@@ -203,7 +203,7 @@ class PeerInterceptor(_ServerInterceptor):
         self,
         charters: Charters,
         roles: Mapping[str, frozenset[Role]],
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Clock = now,
     ) -> None:
         self._charters, self._clock = charters, clock
         self._roles = sorted(roles.items(), key=lambda item: -len(item[0]))
@@ -361,25 +361,3 @@ def fetch_charter(channel: grpc.Channel, regulator_id: str, timeout: float) -> b
         stub = charter_pb2_grpc.CharterServiceStub(channel)  # type: ignore[no-untyped-call]
         reply = stub.GetCharter(charter_pb2.GetCharterRequest(), timeout=timeout)
     return bytes(reply.envelope)
-
-
-__all__ = [
-    "LARGEST_MESSAGE",
-    "NoPeerError",
-    "NotAllowedError",
-    "PeerInterceptor",
-    "PeerRefused",
-    "PeerUnreachable",
-    "PortTakenError",
-    "abort",
-    "as_peer",
-    "asking",
-    "bind",
-    "dial",
-    "fetch_charter",
-    "from_rpc_error",
-    "peer_of",
-    "refusals",
-    "server",
-    "server_credentials",
-]

@@ -268,11 +268,18 @@ class CharterSource:
         self._lock = threading.Lock()
         self._seen: tuple[int, int, int] | None = None
         self._charter: Charter | None = None
+        self._signed = b""
 
     def current(self) -> Charter:
         """Return the charter in force; raises CharterError if the file has no acceptable one."""
         with self._lock:
             return self._read()
+
+    def signed(self) -> bytes:
+        """Return the envelope of the charter in force as the regulator signed it."""
+        with self._lock:
+            self._read()
+            return self._signed
 
     def update(self, data: bytes) -> Charter:
         """Store a newer charter envelope durably and return the charter in force after it.
@@ -312,7 +319,7 @@ class CharterSource:
                     f"serial {charter.serial} is lower than {self._charter.serial}, already seen",
                     f"序号 {charter.serial} 低于已见过的 {self._charter.serial}",
                 )
-        self._charter, self._seen = charter, state
+        self._charter, self._seen, self._signed = charter, state, data
         return charter
 
 

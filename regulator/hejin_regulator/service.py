@@ -1,0 +1,84 @@
+"""What the regulator answers over gRPC: the charter in force, to admitted members only."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import grpc
+import structlog
+
+from hejin.v1 import charter_pb2, charter_pb2_grpc
+from hejin_regulator.authority import Office
+from hejin_trust.certificates import check_certificate
+from hejin_trust.channels import (
+    PeerInterceptor,
+    bind,
+    peer_of,
+    refusals,
+    server,
+    server_credentials,
+)
+from hejin_trust.charter import CharterSource
+from hejin_trust.clock import now
+from hejin_trust.members import Role
+
+ROLES: Final[dict[str, frozenset[Role]]] = {
+    "/hejin.v1.CharterService/": frozenset({"node", "bank"}),
+}
+"""Who may call what at the regulator."""
+
+THREADS: Final = 16
+GRACE: Final = 2.0
+"""Seconds that calls under way get to finish when the server stops."""
+
+_log = structlog.get_logger(__name__)
+
+
+class CharterServicer(charter_pb2_grpc.CharterServiceServicer):
+    """Hands out the charter envelope; re-read whenever the file changes."""
+
+    def __init__(self, charters: CharterSource) -> None:
+        self._charters = charters
+
+    def GetCharter(  # noqa: N802 - name fixed by charter.proto
+        self,
+        request: charter_pb2.GetCharterRequest,  # noqa: ARG002 - it has no fields
+        context: grpc.ServicerContext,
+    ) -> charter_pb2.GetCharterResponse:
+        """Return the envelope as the regulator signed it."""
+        with refusals(context):
+            signed = self._charters.signed()
+        _log.info("charter given", member=peer_of(context).id)
+        return charter_pb2.GetCharterResponse(envelope=signed)
+
+
+def serve(
+    home: Path, address: str, listening: Callable[[int], None], stop: threading.Event
+) -> None:
+    """Serve until `stop` is set.
+
+    address     HOST:PORT, port 0 for any free one
+    listening   called with the bound port as soon as calls are answered
+    raises      PortTakenError, CharterError, CertificateError if the own certificate has expired
+    """
+    office = Office(home)
+    charter = office.charter
+    key, certificate = office.tls()
+    check_certificate(certificate, now())
+    peers = PeerInterceptor(office.charters, ROLES)
+    grpc_server = server([peers], THREADS)
+    charter_pb2_grpc.add_CharterServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        CharterServicer(office.charters), grpc_server
+    )
+    port = bind(grpc_server, address, server_credentials(key, certificate, charter.ca_certificate))
+    grpc_server.start()
+    _log.info("regulator serves", consortium=charter.consortium, charter=charter.serial, port=port)
+    try:
+        listening(port)
+        stop.wait()
+    finally:
+        grpc_server.stop(GRACE).wait()
+        _log.info("regulator stopped")
