@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final, Literal, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
@@ -212,15 +213,23 @@ class Warehouse:
         for part in self.segments(kind, dataset):
             yield from self._batches(part, columns)
 
-    def query(self, sql: str, datasets: Sequence[Dataset], as_of: date | None = None) -> pa.Table:
+    def query(
+        self,
+        sql: str,
+        datasets: Sequence[Dataset],
+        as_of: date | None = None,
+        enterprises: Collection[str] | None = None,
+    ) -> pa.Table:
         """Run a feature view's SQL over data sets and return its result.
 
-        datasets  each is a table with `enterprise` and its declared columns; one that is not
-                  in the warehouse is an empty table
-        as_of     value of the SQL's parameter $as_of
-        raises    QueryError (the SQL, or a data set without a declared column), SegmentError
+        datasets     each is a table with `enterprise` and its declared columns; one that is not
+                     in the warehouse is an empty table
+        as_of        value of the SQL's parameter $as_of
+        enterprises  codes whose rows the SQL may see; None for all
+        raises       QueryError (the SQL, or a data set without a declared column), SegmentError
         """
-        sources = {item.name: self._stream(item) for item in datasets}
+        shown = None if enterprises is None else pa.array(list(enterprises), pa.string())
+        sources = {item.name: self._stream(item, shown) for item in datasets}
         given: dict[str, object] = {} if as_of is None else {"as_of": as_of}
         try:
             with duck.locked_down(self._memory_mb) as connection:
@@ -247,7 +256,7 @@ class Warehouse:
         except BlockingIOError:
             return 0
 
-    def _stream(self, item: Dataset) -> duck.Rewindable:
+    def _stream(self, item: Dataset, shown: pa.Array | None) -> duck.Rewindable:
         wanted: Columns = {"enterprise": "text", **item.columns}
         parts = self.segments("data", item.name)
         for part in parts:
@@ -257,7 +266,10 @@ class Warehouse:
         def batches() -> Iterator[pa.RecordBatch]:
             for part in parts:
                 for batch in self._batches(part, list(wanted)):
-                    yield batch.select(schema.names).cast(schema)
+                    rows = batch.select(schema.names).cast(schema)
+                    if shown is not None:
+                        rows = rows.filter(pc.is_in(rows.column("enterprise"), shown))
+                    yield rows
 
         return duck.Rewindable(schema, batches)
 

@@ -1,0 +1,399 @@
+"""Authorisations 数据授权: who allowed which use of an enterprise's data, and since when not."""
+
+from __future__ import annotations
+
+import csv
+import hmac
+import json
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal, NoReturn, cast, get_args
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+
+from hejin_models.features import Category
+from hejin_node.errors import CodeError, ConsentError
+from hejin_node.tables import authorisation as table
+from hejin_node.uscc import check_code
+from hejin_trust.canonical import DocumentError, time_from, time_text
+from hejin_trust.log import Log
+
+Purpose = Literal["model-training", "credit-approval", "post-loan-monitoring"]
+Grade = Literal["A", "B"]
+ANY: Final = "*"
+CSV_COLUMNS: Final = (
+    "enterprise",
+    "document",
+    "grade",
+    "purposes",
+    "banks",
+    "categories",
+    "features",
+    "valid_from",
+    "valid_to",
+)
+"""Header of a bulk file; lists are separated by semicolons, dates are UTC days or times."""
+
+_BANK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_FEATURE = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_HASH = re.compile(r"[0-9a-f]{64}")
+_SCOPES: Final = ("purposes", "banks", "categories", "features")
+
+
+def _refuse(field: str, en: str, zh: str) -> NoReturn:
+    raise ConsentError(f"Authorisation: `{field}` {en}.", f"授权：`{field}` {zh}。")
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a signed document allows; a value that exists is coherent (ISO/IEC TS 27560 fields).
+
+    document    lower-case hex SHA-256 of the signed document
+    grade       A: the enterprise's own signature or seal; B: attested by the operator
+    banks       member ids, or ("*",) for every bank; likewise categories and features
+    valid_from  first moment, aware; valid_to is the first moment after it, both whole seconds
+    """
+
+    document: str
+    grade: Grade
+    purposes: tuple[Purpose, ...]
+    banks: tuple[str, ...]
+    categories: tuple[str, ...]
+    features: tuple[str, ...]
+    valid_from: datetime
+    valid_to: datetime
+
+    def __post_init__(self) -> None:
+        if not _HASH.fullmatch(self.document):
+            _refuse(
+                "document",
+                "must be 64 lower-case hex digits (SHA-256)",
+                "应为 64 位小写十六进制（SHA-256）",
+            )
+        if self.grade not in get_args(Grade):
+            _refuse("grade", "must be A or B", "应为 A 或 B")
+        _check_list("purposes", self.purposes, get_args(Purpose).__contains__, wild=False)
+        _check_list("banks", self.banks, _BANK.fullmatch)
+        _check_list("categories", self.categories, get_args(Category).__contains__)
+        _check_list("features", self.features, _FEATURE.fullmatch)
+        if self.valid_from >= self.valid_to:
+            _refuse("valid_to", "must be later than `valid_from`", "应晚于 `valid_from`")
+
+
+@dataclass(frozen=True, slots=True)
+class Authorisation:
+    """One grant as it stands; seq is its entry in the internal log. Times are RFC 3339 UTC."""
+
+    seq: int
+    code: str
+    pseudonym: str
+    terms: Terms
+    revoked_seq: int | None
+    revoked_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a bulk grant did: each grant's seq, and how many stood already in the same words."""
+
+    seqs: tuple[int, ...]
+    already: int
+
+
+def pseudonym(key: bytes, code: str) -> str:
+    """Return how the logs name an enterprise: 32 hex digits, the same for ever under one key.
+
+    The first 16 bytes of HMAC-SHA-256(node's pseudonym key, code), LEDGER section 2.
+    """
+    return hmac.digest(key, code.encode("utf-8"), "sha256")[:16].hex()
+
+
+def grant(connection: Connection, log: Log, key: bytes, code: str, terms: Terms) -> int:
+    """Record one authorisation and return its seq; see `grant_many`."""
+    return grant_many(connection, log, key, [(code, terms)]).seqs[0]
+
+
+def grant_many(
+    connection: Connection, log: Log, key: bytes, grants: Iterable[tuple[str, Terms]]
+) -> Granted:
+    """Record authorisations and their `authorisation.grant` entries in the caller's transaction.
+
+    log      the node's internal log
+    key      the node's pseudonym key
+    grants   (code, terms); one that stands already in the same words is not recorded again
+    raises   CodeError; then nothing may be committed
+    """
+    standing = _standing(connection)
+    seqs: list[int] = []
+    new: list[dict[str, object]] = []
+    for code, terms in grants:
+        check_code(code)
+        values = _values(code, terms)
+        words = tuple(values.values())
+        if words in standing:
+            seqs.append(standing[words])
+            continue
+        standing[words] = -1 - len(new)
+        seqs.append(-1 - len(new))
+        new.append({"pseudonym": pseudonym(key, code), **values})
+    entries = log.append_many(connection, [("authorisation.grant", _body(row)) for row in new])
+    for row, entry in zip(new, entries, strict=True):
+        row["seq"] = entry.seq
+    if new:
+        connection.execute(insert(table), new)
+    placed = tuple(seq if seq >= 0 else entries[-1 - seq].seq for seq in seqs)
+    return Granted(placed, len(seqs) - len(new))
+
+
+def revoke(
+    connection: Connection,
+    log: Log,
+    reason: str,
+    *,
+    code: str | None = None,
+    seq: int | None = None,
+) -> tuple[int, ...]:
+    """End one grant, or all of an enterprise, from the next reservation on; return their seqs.
+
+    Models that were released stay. Entries `authorisation.revoke` join the caller's transaction.
+    raises  ConsentError where nothing stands that could be revoked
+    """
+    if (code is None) == (seq is None):
+        raise ValueError("name a code or a seq")
+    which = table.c.code == code if seq is None else table.c.seq == seq
+    found = tuple(
+        connection.scalars(
+            select(table.c.seq).where(which, table.c.revoked_seq.is_(None)).order_by(table.c.seq)
+        )
+    )
+    if not found:
+        raise ConsentError(
+            "There is no such authorisation in force: see `hejin node authorisation list`.",
+            "没有可撤销的有效授权：请查看 `hejin node authorisation list`。",
+        )
+    entries = log.append_many(
+        connection,
+        [("authorisation.revoke", {"grant": one, "reason": reason}) for one in found],
+    )
+    for one, entry in zip(found, entries, strict=True):
+        connection.execute(
+            update(table)
+            .where(table.c.seq == one)
+            .values(revoked_seq=entry.seq, revoked_at=entry.time)
+        )
+    return found
+
+
+def authorisations(
+    connection: Connection, *, code: str | None = None, at: datetime | None = None
+) -> list[Authorisation]:
+    """Return the authorisations by seq: of one enterprise, or those in force at a moment."""
+    query = select(table).order_by(table.c.seq)
+    if code is not None:
+        query = query.where(table.c.code == code)
+    if at is not None:
+        query = query.where(_in_force(at))
+    return [_read(row) for row in connection.execute(query)]
+
+
+def entitled(
+    connection: Connection,
+    *,
+    purpose: str,
+    bank: str,
+    categories: Collection[str],
+    features: Collection[str],
+    at: datetime,
+) -> dict[str, int]:
+    """Return the enterprises whose data may serve a purpose, with the grant that says so.
+
+    categories, features  all that will be used; one grant must cover them all
+    at                    moment at which the grant must be in force, aware
+    returns               code -> seq of the newest grant that fits
+    """
+    query = (
+        select(table.c.seq, table.c.code, *(table.c[name] for name in _SCOPES))
+        .where(_in_force(at))
+        .order_by(table.c.seq)
+    )
+    needed = {
+        "purposes": {purpose},
+        "banks": {bank},
+        "categories": set(categories),
+        "features": set(features),
+    }
+    # Bulk grants share their words: each distinct scope is read once.
+    fits: dict[tuple[str, ...], bool] = {}
+    found: dict[str, int] = {}
+    for seq, code, *words in connection.execute(query):
+        scope = tuple(words)
+        if scope not in fits:
+            fits[scope] = _covers(scope, needed)
+        if fits[scope]:
+            found[code] = seq
+    return found
+
+
+def read_grants(path: Path, encoding: str = "utf-8") -> list[tuple[str, Terms]]:
+    """Return the grants of a bulk CSV file with the header CSV_COLUMNS, or none of them.
+
+    encoding  "utf-8" (a BOM is allowed) or "gb18030"
+    raises    ConsentError naming the first row that cannot be used and how many there are
+    """
+    try:
+        with path.open(
+            encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline=""
+        ) as file:
+            rows = list(csv.DictReader(file, strict=True, restkey="", restval=""))
+    except OSError as reason:
+        raise ConsentError(
+            f"{path} cannot be read ({reason.strerror}): check the path.",
+            f"无法读取 {path}（{reason.strerror}）：请检查路径。",
+        ) from reason
+    except (UnicodeDecodeError, csv.Error) as reason:
+        raise ConsentError(
+            f"{path} is not a CSV file in {encoding}: save it again in that encoding.",
+            f"{path} 不是 {encoding} 编码的 CSV 文件：请以该编码重新保存。",
+        ) from reason
+    if not rows or set(rows[0]) != set(CSV_COLUMNS):
+        raise ConsentError(
+            f"{path} must have rows and exactly the columns {', '.join(CSV_COLUMNS)}.",
+            f"{path} 须有数据行，且列恰为 {'、'.join(CSV_COLUMNS)}。",
+        )
+    return _parse_rows(rows)
+
+
+def parse_day(value: str) -> datetime:
+    """Return the UTC moment of `YYYY-MM-DD` (its start) or of an RFC 3339 UTC time."""
+    try:
+        return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        return time_from(value)
+
+
+def _parse_rows(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Terms]]:
+    grants: list[tuple[str, Terms]] = []
+    known: dict[tuple[str, ...], Terms] = {}
+    failures: list[tuple[int, ConsentError | CodeError]] = []
+    for number, row in enumerate(rows, start=1):
+        words = tuple(row[name].strip() for name in CSV_COLUMNS)
+        try:
+            if len(row) != len(CSV_COLUMNS):
+                _refuse("row", "has more values than the header", "的值多于表头")
+            check_code(words[0])
+            if words[1:] not in known:
+                known[words[1:]] = _terms(words)
+            grants.append((words[0], known[words[1:]]))
+        except (ConsentError, CodeError) as reason:
+            failures.append((number, reason))
+    if failures:
+        number, first = failures[0]
+        raise ConsentError(
+            f"{len(failures)} of {len(rows)} rows cannot be used, none was recorded. "
+            f"Row {number}: {first.text.en}",
+            f"{len(rows)} 行中有 {len(failures)} 行不可用，未记录任何授权。"
+            f"第 {number} 行：{first.text.zh}",
+        )
+    return grants
+
+
+def _terms(words: Sequence[str]) -> Terms:
+    _, document, grade, purposes, banks, categories, features, valid_from, valid_to = words
+    return Terms(
+        document,
+        cast("Grade", grade),
+        cast("tuple[Purpose, ...]", _listed(purposes)),
+        _listed(banks),
+        _listed(categories),
+        _listed(features),
+        _moment("valid_from", valid_from),
+        _moment("valid_to", valid_to),
+    )
+
+
+def _moment(field: str, value: str) -> datetime:
+    try:
+        return parse_day(value)
+    except DocumentError:
+        _refuse(
+            field,
+            "must be YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ",
+            "应为 YYYY-MM-DD 或 YYYY-MM-DDTHH:MM:SSZ",
+        )
+
+
+def _listed(value: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in value.split(";"))
+
+
+def _check_list(
+    field: str, values: Sequence[str], allowed: Callable[[str], object], *, wild: bool = True
+) -> None:
+    if wild and tuple(values) == (ANY,):
+        return
+    if not values or len(set(values)) != len(values) or not all(map(allowed, values)):
+        also = ' or "*" alone' if wild else ""
+        auch = '，或仅 "*"' if wild else ""
+        _refuse(field, f"must list known names, each once{also}", f"应列出有效名称，且不重复{auch}")
+
+
+def _in_force(at: datetime) -> ColumnElement[bool]:
+    moment = time_text(at)
+    return and_(
+        table.c.valid_from <= moment, table.c.valid_to > moment, table.c.revoked_seq.is_(None)
+    )
+
+
+def _covers(scope: Sequence[str], needed: Mapping[str, set[str]]) -> bool:
+    given = (set(json.loads(words)) for words in scope)
+    return all(
+        ANY in have or needed[name] <= have for name, have in zip(_SCOPES, given, strict=True)
+    )
+
+
+def _values(code: str, terms: Terms) -> dict[str, object]:
+    return {
+        "code": code,
+        "document": terms.document,
+        "grade": terms.grade,
+        **{name: json.dumps(sorted(getattr(terms, name))) for name in _SCOPES},
+        "valid_from": time_text(terms.valid_from),
+        "valid_to": time_text(terms.valid_to),
+    }
+
+
+def _body(row: Mapping[str, object]) -> dict[str, object]:
+    """The entry of a row: the pseudonym stands for the code."""
+    return {
+        "enterprise": row["pseudonym"],
+        **{name: json.loads(cast("str", row[name])) for name in _SCOPES},
+        **{name: row[name] for name in ("document", "grade", "valid_from", "valid_to")},
+    }
+
+
+def _standing(connection: Connection) -> dict[tuple[object, ...], int]:
+    columns = (
+        table.c.code,
+        table.c.document,
+        table.c.grade,
+        *(table.c[name] for name in _SCOPES),
+        table.c.valid_from,
+        table.c.valid_to,
+    )
+    query = select(table.c.seq, *columns).where(table.c.revoked_seq.is_(None))
+    return {tuple(words): seq for seq, *words in connection.execute(query)}
+
+
+def _read(row: Row[tuple[object, ...]]) -> Authorisation:
+    scopes = {name: tuple(json.loads(getattr(row, name))) for name in _SCOPES}
+    terms = Terms(
+        document=row.document,
+        grade=row.grade,
+        valid_from=time_from(row.valid_from),
+        valid_to=time_from(row.valid_to),
+        **scopes,
+    )
+    return Authorisation(row.seq, row.code, row.pseudonym, terms, row.revoked_seq, row.revoked_at)

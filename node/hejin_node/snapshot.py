@@ -1,0 +1,172 @@
+"""What a run reads: one row of cells and one label per authorised enterprise, under one root."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import date
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hejin_models.features import FeatureView
+from hejin_node.errors import QueryError
+from hejin_node.warehouse import Warehouse
+from hejin_trust.canonical import encode
+from hejin_trust.merkle import leaf_hash, root_of
+
+_SALT_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSpec:
+    """Whose outcomes, by which versioned definition of a bad one."""
+
+    bank: str
+    definition: str
+
+    @property
+    def dataset(self) -> str:
+        """The name under which the warehouse keeps these labels."""
+        return f"{self.bank}/{self.definition}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Snapshot:
+    """The rows of a run. They never leave the node; the root and the schema hash do.
+
+    codes     enterprise codes, ascending, each once
+    cells     int32[n, F]: the cell of each feature of the view
+    labels    int8[n]: 1 bad, 0 good
+    root      32 bytes, see `snapshot_root`
+    schema    hex SHA-256 of what the columns mean
+    replaced  how many values were missing or not finite and fell into the missing cell
+    """
+
+    codes: tuple[str, ...]
+    cells: npt.NDArray[np.int32]
+    labels: npt.NDArray[np.int8]
+    root: bytes
+    schema: str
+    replaced: int
+
+
+def take_snapshot(
+    warehouse: Warehouse,
+    view: FeatureView,
+    label: LabelSpec,
+    entitled: Collection[str],
+    salt_key: bytes,
+    as_of: date | None = None,
+) -> Snapshot:
+    """Read what a plan may use, once.
+
+    entitled  codes that are authorised; no other enterprise's row is even shown to the SQL
+    salt_key  32 random bytes of this snapshot
+    as_of     value of the view's parameter $as_of
+    raises    QueryError, SegmentError: about the view or the files, never about a value
+
+    An enterprise without a label, or without a row of the view, stays out. One to which the SQL
+    gives several rows has every feature missing: a rule that looks at that enterprise alone.
+    """
+    outcomes = _outcomes(warehouse, label, entitled)
+    table = warehouse.query(view.source, view.datasets, as_of, enterprises=outcomes.keys())
+    if "enterprise" not in table.column_names:
+        raise QueryError(
+            f"The SQL of view {view.id} gives no column `enterprise`: add it to `source`.",
+            f"特征视图 {view.id} 的 SQL 未给出列 `enterprise`：请在 `source` 中补上。",
+        )
+    found = table.column("enterprise").to_pylist()
+    place: dict[str, int] = {}
+    repeated: set[str] = set()
+    for row, code in enumerate(found):
+        if code in place:
+            repeated.add(code)
+        elif code in outcomes:
+            place[code] = row
+    codes = tuple(sorted(place))
+    chosen = table.take(pa.array([place[code] for code in codes], pa.int64()))
+    cells, replaced = _cells(view, chosen)
+    if repeated:
+        again = np.fromiter((code in repeated for code in codes), np.bool_, len(codes))
+        cells[again] = [feature.grid.cells - 1 for feature in view.features]
+        replaced += len(repeated) * len(view.features)
+    labels = np.fromiter((outcomes[code] for code in codes), np.int8, len(codes))
+    return Snapshot(
+        codes,
+        cells,
+        labels,
+        snapshot_root(codes, cells, labels, salt_key),
+        schema_hash(view, label),
+        replaced,
+    )
+
+
+def snapshot_root(
+    codes: Collection[str],
+    cells: npt.NDArray[np.int32],
+    labels: npt.NDArray[np.int8],
+    salt_key: bytes,
+) -> bytes:
+    """Return the RFC 6962 root over one salted leaf per enterprise, in the order given.
+
+    leaf = salt (16 bytes) | code (UTF-8) | 0x00 | cells (int32, little-endian) | label (int8),
+    salt = first 16 bytes of HMAC-SHA-256(salt_key, code). The salt key is kept, so that a leaf
+    can be shown to an auditor without the others.
+    """
+    rows = np.ascontiguousarray(cells, dtype="<i4")
+    outcomes = np.ascontiguousarray(labels, dtype=np.int8)
+    leaves = []
+    for code, row, outcome in zip(codes, rows, outcomes, strict=True):
+        name = code.encode("utf-8")
+        salt = hmac.digest(salt_key, name, "sha256")[:_SALT_BYTES]
+        leaves.append(leaf_hash(b"".join((salt, name, b"\0", row.tobytes(), outcome.tobytes()))))
+    return root_of(leaves)
+
+
+def schema_hash(view: FeatureView, label: LabelSpec) -> str:
+    """Return the hex SHA-256 of what a snapshot's columns mean: view, features, cells, label."""
+    meaning = {
+        "v": 1,
+        "view": view.digest,
+        "features": [[feature.name, feature.grid.cells] for feature in view.features],
+        "label": {"bank": label.bank, "definition": label.definition},
+    }
+    return hashlib.sha256(encode(meaning)).hexdigest()
+
+
+def _outcomes(warehouse: Warehouse, label: LabelSpec, entitled: Collection[str]) -> dict[str, int]:
+    """Return the labels of the entitled enterprises."""
+    wanted = entitled if isinstance(entitled, (set, frozenset, dict)) else frozenset(entitled)
+    found: dict[str, int] = {}
+    for batch in warehouse.read("labels", label.dataset):
+        pairs = zip(
+            batch.column("enterprise").to_pylist(), batch.column("label").to_pylist(), strict=True
+        )
+        found.update((code, bad) for code, bad in pairs if code in wanted)
+    return found
+
+
+def _cells(view: FeatureView, table: pa.Table) -> tuple[npt.NDArray[np.int32], int]:
+    columns: dict[str, npt.NDArray[np.generic]] = {}
+    replaced = 0
+    for feature in view.features:
+        if feature.name in table.column_names:
+            values, missing = _values(table.column(feature.name))
+            columns[feature.name] = values
+            replaced += missing
+    return view.cells(columns), replaced
+
+
+def _values(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.generic], int]:
+    """Return a result column as numpy (null -> NaN or None) and how many entries are no value."""
+    kind = column.type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        numbers: npt.NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy()
+        return numbers, int(np.count_nonzero(~np.isfinite(numbers)))
+    return column.to_numpy(zero_copy_only=False), column.null_count
