@@ -1,0 +1,238 @@
+"""The regulator's commands: found, admit, revoke, show, serve, verify."""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hejin_privacy.accounting import epsilon, rho_for
+from hejin_regulator import authority, service
+from hejin_regulator.authority import Office, Terms
+from hejin_trust.charter import LARGEST_DELTA, Charter
+from hejin_trust.clock import now
+from hejin_trust.errors import HejinError
+from hejin_trust.logs import log_to_stderr
+from hejin_trust.members import Member
+from hejin_trust.text import Text
+
+app = typer.Typer(
+    no_args_is_help=True, help="Regulator: admission, charter, verification. 监管端。"
+)
+charter_app = typer.Typer(no_args_is_help=True, help="The charter in force. 现行章程。")
+app.add_typer(charter_app, name="charter")
+
+Home = Annotated[
+    Path,
+    typer.Option("--home", envvar="HEJIN_HOME", help="The regulator's folder.", file_okay=False),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+class UsageError(HejinError):
+    """An option is missing or has no meaning."""
+
+    code = "usage"
+    exit_code = 2
+
+
+def _rational(value: str) -> Fraction:
+    """Return an exact rational from decimal, scientific or a/b notation."""
+    try:
+        return Fraction(value)
+    except (ValueError, ZeroDivisionError) as reason:
+        raise typer.BadParameter("write a number such as 0.05, 1e-6 or 1/20") from reason
+
+
+def _cap(epsilon_cap: float | None, rho_cap: Fraction | None, delta: Fraction) -> Fraction:
+    if (epsilon_cap is None) == (rho_cap is None):
+        raise UsageError(
+            "give either --epsilon-cap or --rho-cap: the most a node may spend in a period",
+            "请在 --epsilon-cap 与 --rho-cap 中择一给出：节点在一个预算期内的支出上限",
+        )
+    if rho_cap is not None:
+        return rho_cap
+    assert epsilon_cap is not None
+    return rho_for(epsilon_cap, float(delta))
+
+
+@app.command()
+def init(
+    home: Home,
+    consortium: Annotated[str, typer.Option(help="Its name: a-z, 0-9 and '-'.")],
+    epsilon_cap: Annotated[
+        float | None, typer.Option(help="Most epsilon a node may spend in the period.")
+    ] = None,
+    rho_cap: Annotated[
+        Fraction | None, typer.Option(parser=_rational, help="The same as a zCDP cost.")
+    ] = None,
+    rho_alone_cap: Annotated[
+        Fraction | None,
+        typer.Option(
+            parser=_rational,
+            help="Cap if all other nodes colluded. Default: rho cap times --minimum-nodes.",
+        ),
+    ] = None,
+    delta: Annotated[
+        Fraction, typer.Option(parser=_rational, help="At most 1e-6.")
+    ] = LARGEST_DELTA,
+    period_from: Annotated[
+        datetime | None, typer.Option(help="Start of the budget period, UTC. Default: now.")
+    ] = None,
+    period_days: Annotated[int, typer.Option(min=1, help="Days of the budget period.")] = 365,
+    minimum_nodes: Annotated[int, typer.Option(min=1, help="Fewest nodes of a plan.")] = 3,
+    minimum_enterprises: Annotated[
+        int, typer.Option(min=1, help="Fewest enterprises a node must declare.")
+    ] = 100,
+    r: Annotated[int, typer.Option("--r", min=1, help="Most nodes of one enterprise.")] = 1,
+    member: Annotated[str, typer.Option(help="The regulator's own member name.")] = "regulator",
+    name_en: Annotated[str, typer.Option(help="Its name in English.")] = "Regulator",
+    name_zh: Annotated[str, typer.Option(help="Its name in Chinese.")] = "监管方",
+    as_json: AsJson = False,
+) -> None:
+    """Found a consortium: keys, certificate authority and charter number 1."""
+    cap = _cap(epsilon_cap, rho_cap, delta)
+    start = now() if period_from is None else period_from.replace(tzinfo=UTC)
+    terms = Terms(
+        consortium=consortium,
+        regulator=member,
+        name=Text(name_en, name_zh),
+        rho_cap=cap,
+        rho_alone_cap=cap * minimum_nodes if rho_alone_cap is None else rho_alone_cap,
+        delta=delta,
+        period_from=start,
+        period_to=start + timedelta(days=period_days),
+        minimum_nodes=minimum_nodes,
+        minimum_enterprises=minimum_enterprises,
+        r=r,
+    )
+    charter = authority.init(home, terms, now())
+    key = charter.regulator.identity_key.hex()
+    if as_json:
+        _print_json({"consortium": consortium, "regulator": member, "regulator_key": key})
+        return
+    typer.echo(Text(f"consortium {consortium} founded", f"联盟 {consortium} 已建立"))
+    typer.echo(Text("members pin this regulator key:", "各成员须固定以下监管方公钥："))
+    typer.echo(key)
+
+
+@app.command()
+def admit(
+    home: Home,
+    requests: Annotated[
+        list[Path], typer.Argument(exists=True, dir_okay=False, help="Enrolment requests.")
+    ],
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the admission files.")],
+    as_json: AsJson = False,
+) -> None:
+    """Admit members: one new charter, and one admission file each to hand back.
+
+    Compare the key shown with the member by another way, such as the telephone.
+    """
+    office = Office(home)
+    admitted = office.admit(requests, out, now())
+    if as_json:
+        files = {item.member.id: str(item.file) for item in admitted}
+        _print_json({"charter": office.charter.serial, "admitted": files})
+        return
+    for item in admitted:
+        typer.echo(f"{item.member.id} ({item.member.role}, {item.member.name}): {item.file}")
+        key = item.member.identity_key.hex()
+        typer.echo(Text(f"  identity key {key}", f"  身份公钥 {key}"))
+    serial = office.charter.serial
+    typer.echo(Text(f"charter {serial} is in force", f"第 {serial} 号章程生效"))
+
+
+@app.command()
+def revoke(
+    home: Home, member: Annotated[str, typer.Argument(help="Member name.")], as_json: AsJson = False
+) -> None:
+    """Revoke a member for good: from now on every call of its is refused."""
+    charter = Office(home).revoke(member, now())
+    if as_json:
+        _print_json({"charter": charter.serial, "revoked": member})
+        return
+    typer.echo(
+        Text(
+            f"{member} is revoked; charter {charter.serial} is in force",
+            f"{member} 已被撤销；第 {charter.serial} 号章程生效",
+        )
+    )
+
+
+@charter_app.command()
+def show(home: Home, as_json: AsJson = False) -> None:
+    """Show members and limits."""
+    charter = Office(home).charter
+    if as_json:
+        _print_json({**charter.body(), "digest": charter.digest})
+        return
+    console = Console()
+    console.print(_limits(charter))
+    console.print(_members(charter))
+
+
+def _limits(charter: Charter) -> Table:
+    most = epsilon(charter.rho_cap, float(charter.delta))
+    table = Table(title=f"{charter.consortium} #{charter.serial}", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    rows = {
+        Text("issued", "签发时间"): charter.issued,
+        Text("digest", "摘要"): charter.digest,
+        Text("period", "预算期"): f"{charter.period_from} - {charter.period_to}",
+        # Rounded up: a limit must not look smaller than it is.
+        Text("epsilon at most", "epsilon 上限"): f"{math.ceil(most * 1e4) / 1e4:.4f}",
+        Text("rho at most", "rho 上限"): f"{float(charter.rho_cap):.6g}",
+        Text("delta", "delta"): f"{float(charter.delta):.3g}",
+        Text("nodes at least", "最少节点数"): str(charter.minimum_nodes),
+        Text("enterprises at least", "最少企业数"): str(charter.minimum_enterprises),
+    }
+    for label, value in rows.items():
+        table.add_row(str(label), value)
+    return table
+
+
+def _members(charter: Charter) -> Table:
+    headings = (
+        Text("member", "成员"),
+        Text("role", "角色"),
+        Text("name", "名称"),
+        Text("status", "状态"),
+        Text("enterprises", "企业数"),
+    )
+    table = Table(*(str(heading) for heading in headings))
+    for member in (charter.regulator, *charter.members):
+        table.add_row(member.id, member.role, str(member.name), member.status, _band(member))
+    return table
+
+
+def _band(member: Member) -> str:
+    return "" if member.size_band is None else f"{member.size_band[0]}-{member.size_band[1]}"
+
+
+@app.command()
+def serve(
+    home: Home,
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
+) -> None:
+    """Serve the charter to members until SIGTERM or Ctrl-C."""
+    log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    host = listen.rpartition(":")[0]
+    service.serve(home, listen, lambda port: typer.echo(f"listening on {host}:{port}"), stop)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
