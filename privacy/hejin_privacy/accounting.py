@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from fractions import Fraction
 
 from hejin_privacy.errors import ParameterError
@@ -12,26 +11,6 @@ CHARGE_GRAIN = 64
 """Charges are multiples of 2^-64: a year of sums then still has a short denominator."""
 
 _BISECTIONS = 100  # the log-space bracket is < 2000 wide: 2^-100 of it is below one float step
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Rho:
-    """A zero-concentrated-DP cost, exact. No unit; rho >= 0.
-
-    Costs add, also when each mechanism is chosen after seeing the last one's
-    output (Whitehouse et al. 2023, arXiv:2203.05481, theorem 1).
-    """
-
-    value: Fraction
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.value, Fraction):
-            raise TypeError(f"rho must be a Fraction, got {type(self.value).__name__}")
-        if self.value < 0:
-            raise ValueError(f"rho must be >= 0, got {self.value}")
-
-    def __add__(self, other: Rho) -> Rho:
-        return Rho(self.value + other.value)
 
 
 def round_up(rho: Fraction) -> Fraction:

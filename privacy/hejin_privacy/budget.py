@@ -19,18 +19,18 @@ def charge_for(
 ) -> Fraction:
     """Return what one more sum over `part` adds to the account, a multiple of 2^-64.
 
-    train_spent, holdout_spent  rho of the plan's earlier sums over each part, burned ones too
-    cost                        rho of this sum, > 0, exact
+    train_spent, holdout_spent  rho of the plan's earlier sums over each part, burned ones too,
+                                as PlanSpend adds them up
+    cost                        rho of this sum, > 0, exact; it counts rounded up to 2^-64
     raises                      ValueError if a cost is negative or zero
 
     Every enterprise is in one part, so the plan costs max(train, hold-out) (parallel
-    composition) and the sum costs the increase of that maximum, rounded up.
+    composition) and the sum costs the increase of that maximum.
     """
-    if cost <= 0 or train_spent < 0 or holdout_spent < 0:
-        raise ValueError("costs must be positive")
-    train = train_spent + cost if part == "train" else train_spent
-    holdout = holdout_spent + cost if part == "holdout" else holdout_spent
-    return round_up(max(train, holdout) - max(train_spent, holdout_spent))
+    if train_spent < 0 or holdout_spent < 0:
+        raise ValueError("what was spent is not negative")
+    before = PlanSpend(train_spent, holdout_spent)
+    return before.plus(part, cost).rho - before.rho
 
 
 def check_account(spent: Fraction, charge: Fraction, cap: Fraction) -> None:
@@ -44,23 +44,33 @@ def check_account(spent: Fraction, charge: Fraction, cap: Fraction) -> None:
 
 
 def check_plan(spent: Fraction, cost: Fraction, cap: Fraction) -> None:
-    """Raise PlanBudgetExhaustedError if `cost` on top of `spent` exceeds the plan's own cap."""
-    if spent + cost > cap:
+    """Raise PlanBudgetExhaustedError if `cost`, rounded up, exceeds the rest of the plan's cap."""
+    if spent + round_up(cost) > cap:
         raise PlanBudgetExhaustedError(cost, max(cap - spent, Fraction(0)))
 
 
 @dataclass(frozen=True, slots=True)
 class PlanSpend:
-    """What the sums of one plan cost so far, by part; all rho, exact."""
+    """What the sums of one plan cost so far, by part: rho, each sum rounded up to 2^-64.
+
+    Exact costs have a different denominator each; added up they would outgrow a ledger entry.
+    """
 
     train: Fraction = Fraction(0)
     holdout: Fraction = Fraction(0)
 
     def plus(self, part: Part, cost: Fraction) -> PlanSpend:
-        """Return the spending after one more sum over `part`."""
+        """Return the spending after one more sum over `part`; ValueError unless cost > 0."""
+        if cost <= 0:
+            raise ValueError(f"a sum costs more than 0, got {cost}")
         if part == "train":
-            return replace(self, train=self.train + cost)
-        return replace(self, holdout=self.holdout + cost)
+            return replace(self, train=self.train + round_up(cost))
+        return replace(self, holdout=self.holdout + round_up(cost))
+
+    @property
+    def rho(self) -> Fraction:
+        """What the plan cost every enterprise at most: the dearer part."""
+        return max(self.train, self.holdout)
 
 
 @dataclass(frozen=True, slots=True)

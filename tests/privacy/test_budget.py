@@ -97,3 +97,16 @@ def test_refusals_say_how_much_and_what_to_do_in_both_languages() -> None:
 def test_a_sum_that_costs_nothing_is_refused(cost: Fraction) -> None:
     with pytest.raises(ValueError):
         charge_for(Fraction(0), Fraction(0), "train", cost)
+
+
+def test_a_negative_balance_is_refused() -> None:
+    with pytest.raises(ValueError):
+        charge_for(Fraction(0), Fraction(-1), "train", Fraction(1))
+
+
+def test_a_year_of_sums_keeps_a_short_denominator() -> None:
+    account = Account(Fraction(1000))
+    for k in range(2, 400):
+        account = account.reserve(f"p{k % 3}", "train", Fraction(1, k * k), Fraction(1000))
+    for rho in (account.spent, *(spend.rho for spend in account.plans.values())):
+        assert 2**64 % rho.denominator == 0
