@@ -23,6 +23,9 @@ Rows = npt.NDArray[np.int64]
 MOST_NODES = 32
 FEWEST_NODES = 2
 
+#: Member ids of the consortium's other two.
+BANK, REGULATOR = "bank", "regulator"
+
 _ID_LENGTH = 40  # of the 63 characters that a member id may have
 
 
@@ -200,5 +203,6 @@ def _ids(names: Sequence[str]) -> list[str]:
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:_ID_LENGTH].strip("-")
         ascii_name = name.isascii() and slug
         wanted = slug if ascii_name else f"node-{number:02d}"
-        ids.append(wanted if wanted not in ids else f"{wanted}-{number:02d}")
+        taken = wanted in (BANK, REGULATOR, *ids)
+        ids.append(f"{wanted}-{number:02d}" if taken else wanted)
     return ids

@@ -98,6 +98,11 @@ def test_groups_have_readable_ids_and_hold_every_row_once() -> None:
     assert [values[row] for row in groups[2].rows] == ["retail", "retail"]
 
 
+def test_a_group_called_bank_is_not_mistaken_for_the_bank() -> None:
+    groups = groups_by(pa.table({"g": ["Bank", "regulator", "retail"]}), "g")
+    assert [group.id for group in groups] == ["bank-01", "regulator-02", "retail"]
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
