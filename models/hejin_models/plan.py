@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from typing import Literal
 
+from hejin_models.sums import Part
 from hejin_trust.canonical import (
     child,
     closed,
@@ -24,7 +24,6 @@ from hejin_trust.canonical import (
 )
 from hejin_trust.errors import HejinError
 
-Part = Literal["train", "holdout"]
 PURPOSES = ("model-training",)
 FAMILIES = ("scorecard",)
 MODES = ("node", "shared")
@@ -40,7 +39,7 @@ class PlanError(HejinError):
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedSum:
+class PricedSum:
     """One private sum of a plan; rho is the most it may cost (zCDP, no unit)."""
 
     statistic: str
@@ -90,7 +89,7 @@ class Plan:
     holdout: Fraction
     rho_train: Fraction
     rho_holdout: Fraction
-    sums: tuple[PlannedSum, ...]
+    sums: tuple[PricedSum, ...]
     created: datetime
     expires: datetime
     nonce: str
@@ -255,12 +254,12 @@ def _digest(body: Mapping[str, object], key: str) -> str:
     return hexbytes(body, key, 32).hex()
 
 
-def _sum(item: Mapping[str, object]) -> PlannedSum:
+def _sum(item: Mapping[str, object]) -> PricedSum:
     closed(item, "statistic", "version", "part", "rho")
     part = text(item, "part")
     if part not in ("train", "holdout"):
         raise PlanError("part must be train or holdout", "part 须为 train 或 holdout")
-    return PlannedSum(
+    return PricedSum(
         statistic=text(item, "statistic"),
         version=integer(item, "version", 1, 10**6),
         part="train" if part == "train" else "holdout",

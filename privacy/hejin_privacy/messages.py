@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hejin_privacy.mechanism import Mechanism
+from hejin_privacy.mechanism import MAX_DIMENSION, Mechanism
 from hejin_trust.canonical import child, closed, hexbytes, integer, text, texts
 from hejin_trust.errors import RefusedError
 
 MAX_ROUND = 10_000
-MAX_DIMENSION = 4_000_000  # 32 MB of u64: half of what a channel carries
 
 
 class MessageError(RefusedError):
@@ -204,5 +203,30 @@ class Receipt:
             header=_hex(body, "header", 32),
             vector=_hex(body, "vector", 32),
             checkpoint=text(body, "checkpoint"),
+            time=text(body, "time"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class NotReceived:
+    """The bank's word that it holds nothing of a node for one round, and never will."""
+
+    run: str
+    round: int
+    node: str
+    time: str
+
+    def body(self) -> dict[str, object]:
+        """Return the JSON object that the bank signs."""
+        return {"run": self.run, "round": self.round, "node": self.node, "time": self.time}
+
+    @classmethod
+    def parse(cls, body: Mapping[str, object]) -> NotReceived:
+        """Return the statement in a signed body; DocumentError if malformed."""
+        closed(body, "run", "round", "node", "time")
+        return cls(
+            run=_hex(body, "run", 16),
+            round=integer(body, "round", 1, MAX_ROUND),
+            node=text(body, "node"),
             time=text(body, "time"),
         )

@@ -25,6 +25,7 @@ NOT_RECEIVED: Final = "hejin/not-received/v1"
 SUM_QUERY: Final = "hejin/secure-sum/v1/query"
 SUM_MASKED: Final = "hejin/secure-sum/v1/masked"
 SUM_RESULT: Final = "hejin/secure-sum/v1/result"
+MODEL: Final = "hejin/model/v1"
 
 PAYLOAD_TYPES: Final = frozenset(
     {
@@ -39,6 +40,7 @@ PAYLOAD_TYPES: Final = frozenset(
         SUM_QUERY,
         SUM_MASKED,
         SUM_RESULT,
+        MODEL,
     }
 )
 """Every type that is ever signed; a signature under one type never fits another."""

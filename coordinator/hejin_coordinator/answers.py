@@ -1,0 +1,136 @@
+"""Check what a node answers: signature, bytes, and the proof that it was charged first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from hejin_coordinator.errors import AnswerRefusedError
+from hejin_privacy.messages import MaskedHeader, Query
+from hejin_trust.canonical import child, integer, text
+from hejin_trust.charter import Charter
+from hejin_trust.checkpoint import Checkpoint, open_checkpoint, parse_proof
+from hejin_trust.entries import parse
+from hejin_trust.envelope import REFUSAL, SUM_MASKED, open_envelope
+from hejin_trust.fleet import Payload
+from hejin_trust.log import release_origin
+from hejin_trust.members import Member
+from hejin_trust.merkle import check_inclusion
+from hejin_trust.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A node's release that holds: the noisy sum, and the proof of its reservation.
+
+    vector  int64[d], mod 2^64; proven is the node's log as it proved the reservation in
+    """
+
+    node: str
+    envelope: bytes
+    header: MaskedHeader
+    header_digest: str
+    vector: npt.NDArray[np.int64]
+    proven: Checkpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A node's signed refusal."""
+
+    node: str
+    code: str
+    text: Text
+
+
+def read_answer(
+    payload: Payload, node: str, query: Query, digest: str, round_ctx: str, charter: Charter
+) -> Accepted | Refused:
+    """Return a node's checked answer to `query`; raises HejinError if it holds for nothing.
+
+    digest     SHA-256 of the signed query
+    round_ctx  what binds this round's messages, hex
+    """
+    member = charter.admitted(node, "node")
+    if payload.get("kind") == b"refusal":
+        return _refusal(payload, member)
+    opened = open_envelope(payload.get("header", b""), SUM_MASKED, member.identity_key, node)
+    header = MaskedHeader.parse(opened.body)
+    if (header.run, header.round, header.round_ctx, header.node) != (
+        query.run,
+        query.round,
+        round_ctx,
+        node,
+    ):
+        raise _wrong("it answers another round", "答复的是另一轮")
+    vector = payload.get("vector", b"")
+    dimension = query.mechanism.dimension
+    if header.dimension != dimension or len(vector) != 8 * dimension:
+        raise _wrong(
+            f"it has {len(vector)} bytes, {8 * dimension} were asked for",
+            f"长度为 {len(vector)} 字节，应为 {8 * dimension} 字节",
+        )
+    if hashlib.sha256(vector).hexdigest() != header.vector:
+        raise _wrong("its bytes are not those that the node signed", "内容与节点签名不符")
+    proven = _check_reservation(payload, header, query, digest, member, charter)
+    return Accepted(
+        node=node,
+        envelope=payload["header"],
+        header=header,
+        header_digest=opened.digest,
+        vector=np.frombuffer(vector, dtype="<i8"),
+        proven=proven,
+    )
+
+
+def _check_reservation(
+    payload: Payload,
+    header: MaskedHeader,
+    query: Query,
+    digest: str,
+    member: Member,
+    charter: Charter,
+) -> Checkpoint:
+    """Raise unless the node's log holds, and proves, the charge for exactly this query."""
+    proof = parse_proof(payload.get("proof", b"").decode(errors="replace"))
+    origin = release_origin(charter.consortium, "node", member.id)
+    checkpoint = open_checkpoint(proof.checkpoint, origin, member.log_key)
+    entry = parse(payload.get("entry", b""))
+    check_inclusion(entry.raw, proof.index, checkpoint.size, proof.path, checkpoint.root)
+    if entry.type != "reserve" or entry.seq != proof.index or entry.seq != header.reservation:
+        raise _wrong("its proof is not of a reservation", "其证明不是预留条目")
+    body = entry.body
+    expected: Mapping[str, object] = {
+        "run": query.run,
+        "round": query.round,
+        "plan": query.plan,
+        "query": digest,
+        "part": query.part,
+        "round_ctx": header.round_ctx,
+        "mechanism": query.mechanism.body(),
+    }
+    if any(body[key] != value for key, value in expected.items()):
+        raise _wrong("its reservation is for another query", "其预留对应另一查询")
+    return checkpoint
+
+
+def _refusal(payload: Payload, member: Member) -> Refused:
+    opened = open_envelope(payload.get("refusal", b""), REFUSAL, member.identity_key, member.id)
+    integer(opened.body, "v", 1, 1)
+    reason = child(opened.body, "reason")
+    return Refused(
+        node=member.id,
+        code=text(opened.body, "code", longest=64),
+        text=Text(text(reason, "en", longest=1000), text(reason, "zh", longest=1000)),
+    )
+
+
+def _wrong(en: str, zh: str) -> AnswerRefusedError:
+    return AnswerRefusedError(
+        f"a node's answer is refused: {en}; look at that node's log",
+        f"节点的答复被拒绝：{zh}；请查看该节点的日志",
+    )

@@ -1,0 +1,266 @@
+"""The coordinator's commands: join, propose, start, serve, models, export."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hejin_coordinator.config import FILE, CoordinatorSettings
+from hejin_coordinator.home import open_home
+from hejin_trust import membership
+from hejin_trust.members import check_address
+from hejin_trust.settings import read_settings, write_settings
+from hejin_trust.text import Text
+
+app = typer.Typer(no_args_is_help=True, help="A bank's coordinator: plans, runs, models. 银行端。")
+models_app = typer.Typer(no_args_is_help=True, help="The model registry. 模型登记。")
+app.add_typer(models_app, name="models")
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PlanHash = Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")]
+
+
+@app.command()
+def init(
+    home: Home,
+    member: Annotated[str, typer.Option(help="Member name: a-z, 0-9 and '-'.")],
+    name_en: Annotated[str, typer.Option(help="Name in English.")],
+    name_zh: Annotated[str, typer.Option(help="Name in Chinese.")],
+    regulator_key: Annotated[str, typer.Option(help="The regulator's public key, hex; pinned.")],
+    as_json: AsJson = False,
+) -> None:
+    """Make keys and the enrolment request for the regulator."""
+    settings = CoordinatorSettings(member=member, regulator_key=regulator_key)
+    request = membership.found(home, member=member, role="bank", name=Text(name_en, name_zh))
+    write_settings(home / FILE, settings)
+    if as_json:
+        _print_json({"member": member, "request": str(request)})
+        return
+    typer.echo(Text(f"send {request} to the regulator", f"请将 {request} 交给监管方"))
+
+
+@app.command()
+def join(
+    home: Home,
+    admission: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    regulator: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the regulator, for charter updates.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Accept the regulator's admission and found the ledgers."""
+    settings = read_settings(home / FILE, CoordinatorSettings)
+    if regulator is not None:
+        check_address(regulator)
+        settings = settings.model_copy(update={"regulator": regulator})
+    charter = membership.join(
+        home, settings.member, bytes.fromhex(settings.regulator_key), admission.read_bytes()
+    )
+    write_settings(home / FILE, settings)
+    with open_home(home):
+        pass
+    if as_json:
+        _print_json({"member": settings.member, "charter": charter.serial})
+        return
+    typer.echo(
+        Text(
+            f"{settings.member} joined {charter.consortium} (charter {charter.serial})",
+            f"{settings.member} 已加入 {charter.consortium}（第 {charter.serial} 号章程）",
+        )
+    )
+
+
+@app.command()
+def propose(
+    home: Home,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The plan, TOML.")],
+    start_when_answered: Annotated[
+        bool, typer.Option("--start", help="Start as soon as every node has answered.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sign a plan and offer it to its nodes, after showing what it costs and should reach."""
+    from hejin_coordinator import desk
+
+    with open_home(home) as bank:
+        proposed = desk.propose(bank, file, start_when_answered)
+    plan, outlook = proposed.plan, proposed.outlook
+    if as_json:
+        _print_json(
+            {
+                "plan": proposed.digest,
+                "nodes": list(plan.nodes),
+                "sums": len(plan.sums),
+                "rho": float(plan.rho),
+                "epsilon": proposed.epsilon,
+                "delta": float(proposed.delta),
+                "expected_auc_loss": outlook.auc_loss,
+            }
+        )
+        return
+    rows = {
+        Text("plan", "计划"): proposed.digest,
+        Text("nodes", "节点"): ", ".join(plan.nodes),
+        Text("private sums", "隐私求和"): str(len(plan.sums)),
+        Text("costs rho", "费用 rho"): f"{float(plan.rho):.6f}",
+        Text("that is epsilon", "即 epsilon"): f"{proposed.epsilon:.4f}",
+        Text("at delta", "delta"): f"{float(proposed.delta):.1e}",
+        Text("enterprises (declared)", "企业数（申报）"): str(proposed.enterprises),
+        Text("AUC expected to be lost to noise", "噪声预计损失的 AUC"): f"{outlook.auc_loss:.3f}",
+    }
+    table = Table(show_header=False)
+    for label, value in rows.items():
+        table.add_row(str(label), value)
+    Console().print(table)
+    typer.echo(
+        Text(
+            "nothing is spent yet: the nodes decide now. The loss is simulated on a synthetic"
+            " population of the declared size.",
+            "尚未产生任何费用：现由各节点决定。AUC 损失是在同等规模的合成数据上模拟得出的。",
+        )
+    )
+
+
+@app.command()
+def plans(home: Home, as_json: AsJson = False) -> None:
+    """List plans, the nodes' answers and how far each run is."""
+    from hejin_coordinator import desk
+
+    with open_home(home) as bank:
+        listed = desk.overview(bank)
+    if as_json:
+        _print_json({"plans": [item.body() for item in listed]})
+        return
+    headings = (
+        Text("plan", "计划"),
+        Text("product", "产品"),
+        Text("approved", "已批准"),
+        Text("refused", "已拒绝"),
+        Text("waiting", "待答复"),
+        Text("state", "状态"),
+        Text("sums", "求和"),
+    )
+    table = Table(*(str(heading) for heading in headings))
+    for item in listed:
+        table.add_row(
+            item.digest[:16],
+            item.product,
+            str(len(item.approved)),
+            str(len(item.refused)),
+            str(len(item.waiting)),
+            item.state,
+            f"{item.done}/{item.sums}",
+        )
+    console = Console()
+    console.print(table)
+    for item in listed:
+        if item.error:
+            console.print(f"{item.digest[:16]}: {item.error}", markup=False)
+
+
+@app.command()
+def start(home: Home, plan: PlanHash) -> None:
+    """Start a plan, or a failed one again, with the nodes that approved it."""
+    from hejin_coordinator import desk
+
+    with open_home(home) as bank:
+        nodes = desk.start(bank, plan)
+    typer.echo(
+        Text(
+            f"started with {len(nodes)} nodes; the serving coordinator carries it out",
+            f"已启动，共 {len(nodes)} 个节点；由运行中的协调端执行",
+        )
+    )
+
+
+@app.command()
+def serve(
+    home: Home,
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
+) -> None:
+    """Serve the nodes and carry out started plans until SIGTERM or Ctrl-C."""
+    from hejin_coordinator import service
+    from hejin_trust.logs import log_to_stderr
+
+    log_to_stderr()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    host = listen.rpartition(":")[0]
+    service.serve(home, listen, lambda port: typer.echo(f"listening on {host}:{port}"), stop)
+
+
+@models_app.command("list")
+def list_models(home: Home, as_json: AsJson = False) -> None:
+    """List the registered models."""
+    from hejin_coordinator import registry
+
+    with open_home(home) as bank:
+        models = registry.models(bank)
+    if as_json:
+        _print_json({"models": [model.summary() for model in models]})
+        return
+    headings = (
+        Text("model", "模型"),
+        Text("product", "产品"),
+        Text("state", "状态"),
+        Text("private AUC", "隐私 AUC"),
+        Text("plan", "计划"),
+    )
+    table = Table(*(str(heading) for heading in headings))
+    for model in models:
+        table.add_row(model.id, model.product, model.state, model.auc, model.plan[:16])
+    Console().print(table)
+
+
+@models_app.command("show")
+def show_model(
+    home: Home, model: Annotated[str, typer.Argument(help="Model id.")], as_json: AsJson = False
+) -> None:
+    """Show a model's card."""
+    from hejin_coordinator import registry
+
+    with open_home(home) as bank:
+        found = registry.find(bank, model)
+    if as_json:
+        _print_json(found.body)
+        return
+    typer.echo(found.card())
+
+
+@app.command()
+def export(
+    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
+) -> None:
+    """Write both ledgers and the signed plans as flat files for the regulator."""
+    from hejin_coordinator import store
+    from hejin_trust.database import writing
+    from hejin_trust.export import CHARTER_FILE, write_export
+    from hejin_trust.files import replace_file
+
+    with open_home(home) as bank, writing(bank.database) as connection:
+        write_export(
+            folder,
+            bank.member_id,
+            connection,
+            bank.release_log,
+            bank.internal_log,
+            [(stored.digest, stored.envelope) for stored in store.plans(connection)],
+        )
+        charter = bank.charters.signed()
+    replace_file(folder / CHARTER_FILE, charter)
+    typer.echo(str(folder / bank.member_id))
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,163 @@
+"""What a model owner does with plans: propose, look, start."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from hejin_coordinator import store
+from hejin_coordinator.errors import CoordinatorError
+from hejin_coordinator.home import CoordinatorHome
+from hejin_coordinator.proposal import make_plan, read_plan_file, read_view
+from hejin_models.expected import Outlook, expected_loss
+from hejin_models.plan import Plan
+from hejin_privacy.accounting import epsilon
+from hejin_trust.canonical import time_text
+from hejin_trust.database import reading, writing
+from hejin_trust.envelope import PLAN, open_envelope, seal
+
+
+class NotStartableError(CoordinatorError):
+    """A plan cannot be started as things stand."""
+
+    code = "plan-not-startable"
+
+
+@dataclass(frozen=True, slots=True)
+class Proposed:
+    """A signed plan, what it costs, and what its noise should do to the model.
+
+    enterprises  sum of the lower ends of the nodes' declared size bands
+    """
+
+    digest: str
+    plan: Plan
+    epsilon: float
+    delta: Fraction
+    enterprises: int
+    outlook: Outlook
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOverview:
+    """One plan as the model owner sees it; `done` of `sums` are opened."""
+
+    digest: str
+    product: str
+    state: str
+    error: str
+    approved: tuple[str, ...]
+    refused: tuple[str, ...]
+    waiting: tuple[str, ...]
+    done: int
+    sums: int
+
+    def body(self) -> dict[str, object]:
+        """Return the overview for --json."""
+        return asdict(self)
+
+
+def propose(home: CoordinatorHome, file: Path, start_when_answered: bool) -> Proposed:
+    """Make, price, log and offer the plan in `file`; nothing is spent.
+
+    raises   PlanFileError, ViewError, PlanError; NoiseError where the noise exceeds the signal
+    """
+    wanted = read_plan_file(file)
+    view, view_bytes = read_view(wanted.view, file.parent)
+    charter = home.charter
+    plan = make_plan(wanted, view, charter, home.member_id, home.now())
+    bands = [charter.member(node, "node").size_band or (0, 0) for node in plan.nodes]
+    enterprises = sum(low for low, _ in bands)
+    outlook = expected_loss(view, plan, enterprises, charter.r)
+    envelope = seal(PLAN, plan.body(), home.identity, home.member_id)
+    opened = open_envelope(envelope, PLAN, home.identity.public)
+    with writing(home.database) as connection:
+        home.release_log.append(
+            connection,
+            "plan",
+            {"plan": opened.digest, "purpose": plan.purpose, "family": plan.family},
+        )
+        home.release_log.checkpoint(connection)
+        store.insert_plan(
+            connection,
+            opened.digest,
+            time_text(home.now()),
+            envelope,
+            opened.payload,
+            view_bytes,
+            start_when_answered,
+        )
+    return Proposed(
+        digest=opened.digest,
+        plan=plan,
+        epsilon=epsilon(plan.rho, float(charter.delta)),
+        delta=charter.delta,
+        enterprises=enterprises,
+        outlook=outlook,
+    )
+
+
+def overview(home: CoordinatorHome) -> list[PlanOverview]:
+    """Return every plan with its answers and progress, oldest first."""
+    with reading(home.database) as connection:
+        return [_overview(connection, stored) for stored in store.plans(connection)]
+
+
+def start(home: CoordinatorHome, digest: str) -> tuple[str, ...]:
+    """Hand a plan to the worker; return the nodes that approved it.
+
+    raises   NotStartableError while too few approved, or if it is running or done
+    """
+    with writing(home.database) as connection:
+        stored = store.find_plan(connection, digest)
+        found = _overview(connection, stored)
+        if stored.state not in ("offered", "failed"):
+            raise NotStartableError(
+                f"the plan is already {stored.state}", f"该计划当前状态为 {stored.state}"
+            )
+        if len(found.approved) < stored.plan.minimum_nodes:
+            raise NotStartableError(
+                f"{len(found.approved)} nodes approved, the plan needs"
+                f" {stored.plan.minimum_nodes}; {len(found.waiting)} have not answered",
+                f"已有 {len(found.approved)} 个节点批准，计划需要 {stored.plan.minimum_nodes} 个；"
+                f"{len(found.waiting)} 个尚未答复",
+            )
+        store.set_state(connection, stored.digest, "started")
+    return found.approved
+
+
+def start_answered(home: CoordinatorHome) -> None:
+    """Start the plans that were proposed with --start and have every node's answer."""
+    with reading(home.database) as connection:
+        due = [
+            stored.digest
+            for stored in store.plans(connection)
+            if stored.state == "offered"
+            and stored.automatic
+            and not _overview(connection, stored).waiting
+        ]
+    for digest in due:
+        try:
+            start(home, digest)
+        except NotStartableError as reason:
+            with writing(home.database) as connection:
+                store.set_state(connection, digest, "failed", str(reason.text))
+
+
+def _overview(connection: Connection, stored: store.StoredPlan) -> PlanOverview:
+    answers = store.answers(connection, stored.digest)
+    rounds = [] if stored.run is None else store.rounds(connection, stored.run)
+    return PlanOverview(
+        digest=stored.digest,
+        product=stored.plan.product,
+        state=stored.state,
+        error=stored.error,
+        approved=tuple(sorted(node for node, yes in answers.items() if yes)),
+        refused=tuple(sorted(node for node, yes in answers.items() if not yes)),
+        waiting=tuple(node for node in stored.plan.nodes if node not in answers),
+        done=sum(1 for item in rounds if item.total is not None),
+        sums=len(stored.plan.sums),
+    )

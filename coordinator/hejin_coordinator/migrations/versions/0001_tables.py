@@ -1,0 +1,18 @@
+"""The coordinator's first tables."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from hejin_coordinator.store import metadata
+from hejin_trust.log import log_tables
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    log_tables(metadata)
+    metadata.create_all(op.get_bind())

@@ -1,0 +1,242 @@
+"""The coordinator's process: one mTLS port for nodes, and one worker that carries out plans."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import structlog
+
+from hejin.v1 import coordinator_pb2 as pb
+from hejin.v1 import coordinator_pb2_grpc as pb_grpc
+from hejin_coordinator import store
+from hejin_coordinator.desk import start_answered
+from hejin_coordinator.engine import Engine
+from hejin_coordinator.errors import RoundOpenError, UnknownPlanError
+from hejin_coordinator.home import CoordinatorHome, open_home
+from hejin_coordinator.registry import register
+from hejin_coordinator.rounds import PlanRun
+from hejin_privacy.messages import NotReceived
+from hejin_trust.canonical import text, time_text
+from hejin_trust.certificates import check_certificate
+from hejin_trust.channels import (
+    PeerInterceptor,
+    bind,
+    dial,
+    fetch_charter,
+    peer_of,
+    refusals,
+    server,
+    server_credentials,
+)
+from hejin_trust.database import reading, writing
+from hejin_trust.envelope import (
+    APPROVAL,
+    NOT_RECEIVED,
+    REFUSAL,
+    EnvelopeError,
+    open_envelope,
+    seal,
+)
+from hejin_trust.errors import HejinError
+from hejin_trust.members import Role
+
+ROLES: dict[str, frozenset[Role]] = {
+    "/hejin.v1.PlanService/": frozenset({"node"}),
+    "/hejin.v1.ReceiptService/": frozenset({"node"}),
+    "/flwr.proto.Fleet/": frozenset({"node"}),
+}
+"""Who may call what at a bank."""
+
+THREADS = 64
+GRACE_SECONDS = 2.0
+LOOK_SECONDS = 0.2
+CHARTER_SECONDS = 30.0
+CALL_SECONDS = 10.0
+
+_log = structlog.get_logger(__name__)
+
+
+class PlanServicer(pb_grpc.PlanServiceServicer):
+    """Offers plans to the nodes they invite, and takes their answers."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._home = home
+
+    def ListOffers(  # noqa: N802 - name fixed by coordinator.proto
+        self,
+        request: pb.ListOffersRequest,  # noqa: ARG002 - it has no fields
+        context: grpc.ServicerContext,
+    ) -> pb.ListOffersResponse:
+        """Return the plans that wait for this node's answer."""
+        with refusals(context):
+            node, now = peer_of(context).id, self._home.now()
+            with reading(self._home.database) as connection:
+                waiting = [
+                    stored.envelope
+                    for stored in store.plans(connection)
+                    if stored.state == "offered"
+                    and node in stored.plan.nodes
+                    and now < stored.plan.expires
+                    and node not in store.answers(connection, stored.digest)
+                ]
+        return pb.ListOffersResponse(plans=waiting)
+
+    def AnswerOffer(  # noqa: N802 - name fixed by coordinator.proto
+        self, request: pb.AnswerOfferRequest, context: grpc.ServicerContext
+    ) -> pb.AnswerOfferResponse:
+        """Store a node's signed approval or refusal."""
+        with refusals(context):
+            peer = peer_of(context)
+            try:
+                opened = open_envelope(request.answer, APPROVAL, peer.identity_key, peer.id)
+                digest, approved = text(opened.body, "plan"), True
+            except EnvelopeError:
+                opened = open_envelope(request.answer, REFUSAL, peer.identity_key, peer.id)
+                digest, approved = text(opened.body, "request"), False
+            with writing(self._home.database) as connection:
+                stored = store.find_plan(connection, digest)
+                if stored.digest != digest or peer.id not in stored.plan.nodes:
+                    raise UnknownPlanError(
+                        "that plan does not invite this node", "该计划未邀请此节点"
+                    )
+                store.store_answer(connection, digest, peer.id, approved, request.answer)
+            _log.info("answered", node=peer.id, plan=digest[:16], approved=approved)
+        return pb.AnswerOfferResponse()
+
+
+class ReceiptServicer(pb_grpc.ReceiptServiceServicer):
+    """Gives nodes the bank's word on what it holds of them."""
+
+    def __init__(self, home: CoordinatorHome) -> None:
+        self._home = home
+
+    def GetReceipt(  # noqa: N802 - name fixed by coordinator.proto
+        self, request: pb.GetReceiptRequest, context: grpc.ServicerContext
+    ) -> pb.GetReceiptResponse:
+        """Return the receipt, or once the round is closed a signed `not-received`."""
+        with refusals(context):
+            return pb.GetReceiptResponse(
+                receipt=receipt_for(self._home, request.run, request.round, peer_of(context).id)
+            )
+
+
+def receipt_for(home: CoordinatorHome, run: str, number: int, node: str) -> bytes:
+    """Return the bank's signed word on one release of `node`; RoundOpenError while it is open."""
+    with reading(home.database) as connection:
+        receipt = store.find_receipt(connection, run, number, node)
+        found = store.find_round(connection, run, number)
+    if receipt is not None:
+        return receipt
+    if found is None or found.result is None:
+        raise RoundOpenError(
+            f"round {number} is not closed: ask again later", f"第 {number} 轮尚未结束：请稍后再试"
+        )
+    word = NotReceived(run=run, round=number, node=node, time=time_text(home.now()))
+    return seal(NOT_RECEIVED, word.body(), home.identity, home.member_id)
+
+
+class Worker:
+    """Carries out started plans, one at a time."""
+
+    def __init__(self, home: CoordinatorHome, engine: Engine) -> None:
+        self._home, self._engine = home, engine
+
+    def work(self, stop: threading.Event) -> None:
+        """Look for a plan to carry out until `stop`."""
+        while not stop.wait(LOOK_SECONDS):
+            start_answered(self._home)
+            with reading(self._home.database) as connection:
+                stored = next(
+                    (s for s in store.plans(connection) if s.state in ("started", "running")), None
+                )
+                if stored is None:
+                    continue
+                answered = store.answers(connection, stored.digest)
+            self._carry_out(stored, tuple(sorted(n for n, yes in answered.items() if yes)))
+
+    def _carry_out(self, stored: store.StoredPlan, nodes: tuple[str, ...]) -> None:
+        home = self._home
+        try:
+            with self._engine.open_run() as transport:
+                run = PlanRun(home, stored, nodes, transport, self._progress)
+                result = run.carry_out()
+            register(home, stored, run.run, nodes, result)
+        except HejinError as reason:
+            _log.error("run-failed", plan=stored.digest[:16], reason=reason.text.en)
+            with writing(home.database) as connection:
+                store.set_state(connection, stored.digest, "failed", str(reason.text))
+            return
+        _log.info("run-done", plan=stored.digest[:16], run=run.run)
+
+    def _progress(self, index: int, sums: int, statistic: str) -> None:
+        _log.info("round", sum=index + 1, of=sums, statistic=statistic)
+
+
+def serve(
+    path: Path, address: str, listening: Callable[[int], None], stop: threading.Event
+) -> None:
+    """Run the coordinator in `path` until `stop` is set.
+
+    address     HOST:PORT, port 0 for any free one
+    listening   called with the bound port as soon as calls are answered
+    raises      PortTakenError, LogError, CertificateError if the own certificate has expired
+    """
+    with open_home(path) as home:
+        membership = home.membership
+        check_certificate(membership.certificate_pem, home.now())
+        with reading(home.database) as connection:
+            home.release_log.verify(connection)
+            home.internal_log.verify(connection)
+        engine = Engine(home.charters)
+        grpc_server = server(
+            [PeerInterceptor(home.charters, ROLES), *engine.interceptors()], THREADS
+        )
+        engine.add_to(grpc_server)
+        pb_grpc.add_PlanServiceServicer_to_server(PlanServicer(home), grpc_server)  # type: ignore[no-untyped-call]
+        pb_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(home), grpc_server)  # type: ignore[no-untyped-call]
+        credentials = server_credentials(
+            membership.tls_key_pem, membership.certificate_pem, home.charter.ca_certificate
+        )
+        port = bind(grpc_server, address, credentials)
+        grpc_server.start()
+        threads = [
+            threading.Thread(target=Worker(home, engine).work, args=(stop,), name="worker"),
+            threading.Thread(target=_keep_charter, args=(home, stop), name="charter"),
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            listening(port)
+            stop.wait()
+        finally:
+            stop.set()
+            grpc_server.stop(GRACE_SECONDS).wait()
+            for thread in threads:
+                thread.join()
+
+
+def _keep_charter(home: CoordinatorHome, stop: threading.Event) -> None:
+    """Ask the regulator for a newer charter now and then."""
+    if home.settings.regulator is None:
+        return
+    regulator = home.charter.regulator
+    channel = dial(
+        home.settings.regulator,
+        regulator,
+        home.charters,
+        home.membership.tls_key_pem,
+        home.membership.certificate_pem,
+    )
+    try:
+        while True:
+            try:
+                home.charters.update(fetch_charter(channel, regulator.id, CALL_SECONDS))
+            except HejinError as reason:
+                _log.warning("charter-not-refreshed", reason=reason.text.en)
+            if stop.wait(CHARTER_SECONDS):
+                return
+    finally:
+        channel.close()

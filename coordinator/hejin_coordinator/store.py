@@ -1,0 +1,257 @@
+"""The bank's record of plans, answers, runs, rounds and what it accepted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Row,
+    String,
+    Table,
+    UniqueConstraint,
+    insert,
+    select,
+    update,
+)
+
+from hejin_coordinator.errors import UnknownPlanError
+from hejin_models.plan import Plan
+from hejin_trust import canonical
+
+PlanState = Literal["offered", "started", "running", "done", "failed"]
+
+metadata = MetaData()
+
+plan_table = Table(
+    "plan",
+    metadata,
+    Column("plan", String(64), primary_key=True),
+    Column("created", String(20), nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("view", LargeBinary, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("automatic", Boolean, nullable=False),  # start when every node has answered
+    Column("run", String(32), unique=True),
+    Column("error", String, nullable=False),
+)
+
+answer_table = Table(
+    "answer",
+    metadata,
+    Column("plan", String(64), primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("approved", Boolean, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+
+round_table = Table(
+    "round",
+    metadata,
+    Column("run", String(32), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("sum", Integer, nullable=False),
+    Column("query", LargeBinary, nullable=False),
+    Column("state", LargeBinary, nullable=False),
+    Column("result", LargeBinary),
+    Column("total", LargeBinary),
+    Column("survivors", Integer),
+)
+
+accept_table = Table(
+    "accept",
+    metadata,
+    Column("run", String(32), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("node", String(63), primary_key=True),
+    Column("header", LargeBinary, nullable=False),
+    Column("receipt", LargeBinary, nullable=False),
+    UniqueConstraint("run", "round", "node"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPlan:
+    """A proposed plan; `view` is the feature view's file, `error` why a run stopped."""
+
+    digest: str
+    plan: Plan
+    envelope: bytes
+    view: bytes
+    state: PlanState
+    automatic: bool
+    run: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round; `total` (int64, little-endian) and `survivors` once it is closed."""
+
+    run: str
+    round: int
+    sum: int
+    query: bytes
+    state: bytes
+    result: bytes | None
+    total: bytes | None
+    survivors: int | None
+
+
+def insert_plan(
+    connection: Connection,
+    digest: str,
+    created: str,
+    envelope: bytes,
+    body: bytes,
+    view: bytes,
+    automatic: bool,
+) -> None:
+    """Store a new plan that nodes may see from now on."""
+    connection.execute(
+        insert(plan_table).values(
+            plan=digest,
+            created=created,
+            envelope=envelope,
+            body=body,
+            view=view,
+            state="offered",
+            automatic=automatic,
+            error="",
+        )
+    )
+
+
+def plans(connection: Connection) -> list[StoredPlan]:
+    """Return every plan, oldest first."""
+    rows = connection.execute(select(plan_table).order_by(plan_table.c.created, plan_table.c.plan))
+    return [_plan(row) for row in rows]
+
+
+def find_plan(connection: Connection, digest: str) -> StoredPlan:
+    """Return the plan whose hash starts with `digest` (8 digits or more); UnknownPlanError."""
+    rows = connection.execute(
+        select(plan_table).where(plan_table.c.plan.startswith(digest, autoescape=True)).limit(2)
+    ).all()
+    if len(rows) != 1 or len(digest) < 8:
+        raise UnknownPlanError(
+            "no single plan has that hash: `hejin coordinator plans` lists them",
+            "没有唯一对应该哈希的计划：可用 `hejin coordinator plans` 查看",
+        )
+    return _plan(rows[0])
+
+
+def set_state(connection: Connection, digest: str, state: PlanState, error: str = "") -> None:
+    """Move a plan on; `error` says why it failed."""
+    connection.execute(
+        update(plan_table).where(plan_table.c.plan == digest).values(state=state, error=error)
+    )
+
+
+def set_run(connection: Connection, digest: str, run: str) -> None:
+    """Give a plan its one run."""
+    connection.execute(
+        update(plan_table).where(plan_table.c.plan == digest).values(run=run, state="running")
+    )
+
+
+def store_answer(
+    connection: Connection, digest: str, node: str, approved: bool, document: bytes
+) -> None:
+    """Keep a node's first answer to a plan; later ones change nothing."""
+    known = connection.scalar(
+        select(answer_table.c.node).where(
+            answer_table.c.plan == digest, answer_table.c.node == node
+        )
+    )
+    if known is None:
+        connection.execute(
+            insert(answer_table).values(
+                plan=digest, node=node, approved=approved, document=document
+            )
+        )
+
+
+def answers(connection: Connection, digest: str) -> dict[str, bool]:
+    """Return node -> whether it approved, for the nodes that answered."""
+    rows = connection.execute(
+        select(answer_table.c.node, answer_table.c.approved).where(answer_table.c.plan == digest)
+    )
+    return {row.node: row.approved for row in rows}
+
+
+def rounds(connection: Connection, run: str) -> list[Round]:
+    """Return a run's rounds in order."""
+    rows = connection.execute(
+        select(round_table).where(round_table.c.run == run).order_by(round_table.c.round)
+    )
+    return [Round(**row._mapping) for row in rows]
+
+
+def find_round(connection: Connection, run: str, number: int) -> Round | None:
+    """Return one round, if it was ever opened."""
+    row = connection.execute(
+        select(round_table).where(round_table.c.run == run, round_table.c.round == number)
+    ).first()
+    return None if row is None else Round(**row._mapping)
+
+
+def open_round(
+    connection: Connection, run: str, number: int, sum_index: int, query: bytes, state: bytes
+) -> None:
+    """Store a query before it is sent: a repeat sends the same bytes."""
+    connection.execute(
+        insert(round_table).values(run=run, round=number, sum=sum_index, query=query, state=state)
+    )
+
+
+def close_round(
+    connection: Connection, run: str, number: int, result: bytes, total: bytes, survivors: int
+) -> None:
+    """Store an opened total; the round accepts nothing more."""
+    connection.execute(
+        update(round_table)
+        .where(round_table.c.run == run, round_table.c.round == number)
+        .values(result=result, total=total, survivors=survivors)
+    )
+
+
+def insert_accept(
+    connection: Connection, run: str, number: int, node: str, header: bytes, receipt: bytes
+) -> None:
+    """Keep what was accepted of a node, and the receipt that says so."""
+    connection.execute(
+        insert(accept_table).values(
+            run=run, round=number, node=node, header=header, receipt=receipt
+        )
+    )
+
+
+def find_receipt(connection: Connection, run: str, number: int, node: str) -> bytes | None:
+    """Return the receipt for one accepted release, if there is one."""
+    receipt: bytes | None = connection.scalar(
+        select(accept_table.c.receipt).where(
+            accept_table.c.run == run, accept_table.c.round == number, accept_table.c.node == node
+        )
+    )
+    return receipt
+
+
+def _plan(row: Row[Any]) -> StoredPlan:
+    return StoredPlan(
+        digest=row.plan,
+        plan=Plan.parse(canonical.decode(row.body)),
+        envelope=row.envelope,
+        view=row.view,
+        state=row.state,
+        automatic=row.automatic,
+        run=row.run,
+        error=row.error,
+    )

@@ -1,0 +1,247 @@
+"""The node's budget account: durable reservations, charged before anything is computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from hejin_privacy.budget import Part, PlanSpend, charge_for, check_account, check_plan
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Integer,
+    LargeBinary,
+    String,
+    Table,
+    UniqueConstraint,
+    insert,
+    select,
+    update,
+)
+
+from hejin_node.tables import metadata
+from hejin_trust.charter import Charter
+
+State = Literal["reserved", "released", "void"]
+
+reservation = Table(
+    "reservation",
+    metadata,
+    Column("seq", Integer, primary_key=True),  # index of the `reserve` entry in the release log
+    Column("run", String(32), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("bank", String(63), nullable=False),
+    Column("plan", String(64), nullable=False, index=True),
+    Column("part", String(8), nullable=False),
+    Column("period", String(20), nullable=False, index=True),
+    Column("query", String(64), nullable=False),
+    Column("round_ctx", String(64), nullable=False),
+    # Exact rationals as "num/den": a float would let two banks round their way past the cap.
+    Column("cost", String, nullable=False),
+    Column("charge", String, nullable=False),
+    Column("state", String(8), nullable=False),
+    Column("header", LargeBinary),
+    Column("vector", LargeBinary),
+    Column("receipt", LargeBinary),
+    UniqueConstraint("run", "round"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One charged private sum of this node, and the bytes that were sent for it."""
+
+    seq: int
+    run: str
+    round: int
+    bank: str
+    plan: str
+    part: Part
+    query: str
+    round_ctx: str
+    cost: Fraction
+    charge: Fraction
+    state: State
+    header: bytes | None
+    vector: bytes | None
+    receipt: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What the account says at one moment, all exact rho: before and after one more charge."""
+
+    charge: Fraction
+    before: Fraction
+    after: Fraction
+    plan_after: Fraction
+    bank_after: Fraction
+    period: str
+
+
+def spent(connection: Connection, period: str, *, bank: str | None = None) -> Fraction:
+    """Return the rho charged in `period`, to one bank if `bank` is given, else in all."""
+    query = select(reservation.c.charge).where(reservation.c.period == period)
+    if bank is not None:
+        query = query.where(reservation.c.bank == bank)
+    return _total(connection.scalars(query))
+
+
+def spent_by_plan(connection: Connection, plan: str) -> PlanSpend:
+    """Return what a plan's sums cost so far, by part; reserved and void ones count."""
+    rows = connection.execute(
+        select(reservation.c.part, reservation.c.cost).where(reservation.c.plan == plan)
+    )
+    spending = PlanSpend()
+    for row in rows:
+        spending = spending.plus(row.part, Fraction(row.cost))
+    return spending
+
+
+def price(
+    connection: Connection,
+    charter: Charter,
+    *,
+    plan: str,
+    bank: str,
+    part: Part,
+    cost: Fraction,
+    part_cap: Fraction,
+) -> Spending:
+    """Return what one more sum does to the account.
+
+    raises   BudgetExhaustedError over the charter's cap, PlanBudgetExhaustedError over the plan's
+
+    Called inside the write transaction that will insert the reservation, it is the filter of
+    Whitehouse et al. 2023 (arXiv:2203.05481): spent is recomputed from all reservations.
+    """
+    period = charter.period_from
+    parts = spent_by_plan(connection, plan)
+    before, bank_before = spent(connection, period), spent(connection, period, bank=bank)
+    charge = charge_for(parts.train, parts.holdout, part, cost)
+    check_plan(parts.train if part == "train" else parts.holdout, cost, part_cap)
+    check_account(before, charge, charter.rho_cap)
+    after = parts.plus(part, cost)
+    return Spending(
+        charge=charge,
+        before=before,
+        after=before + charge,
+        plan_after=max(after.train, after.holdout),
+        bank_after=bank_before + charge,
+        period=period,
+    )
+
+
+def insert_reservation(
+    connection: Connection,
+    *,
+    seq: int,
+    run: str,
+    round_number: int,
+    bank: str,
+    plan: str,
+    part: str,
+    query: str,
+    round_ctx: str,
+    cost: Fraction,
+    spending: Spending,
+) -> None:
+    """Record a charged reservation; it stays charged whatever happens next."""
+    connection.execute(
+        insert(reservation).values(
+            seq=seq,
+            run=run,
+            round=round_number,
+            bank=bank,
+            plan=plan,
+            part=part,
+            period=spending.period,
+            query=query,
+            round_ctx=round_ctx,
+            cost=str(cost),
+            charge=str(spending.charge),
+            state="reserved",
+        )
+    )
+
+
+def mark_released(connection: Connection, seq: int, header: bytes, vector: bytes) -> None:
+    """Store the exact outgoing bytes beside the reservation they were charged to."""
+    connection.execute(
+        update(reservation)
+        .where(reservation.c.seq == seq, reservation.c.state == "reserved")
+        .values(state="released", header=header, vector=vector)
+    )
+
+
+def mark_void(connection: Connection, seq: int) -> None:
+    """Note that nothing left for a reservation; its cost is not returned."""
+    connection.execute(
+        update(reservation)
+        .where(reservation.c.seq == seq, reservation.c.state == "reserved")
+        .values(state="void")
+    )
+
+
+def store_receipt(connection: Connection, seq: int, receipt: bytes) -> None:
+    """Keep the bank's signed receipt (or not-received) and let go of the vector's bytes."""
+    connection.execute(
+        update(reservation).where(reservation.c.seq == seq).values(receipt=receipt, vector=None)
+    )
+
+
+def find(connection: Connection, run: str, round_number: int) -> Reservation | None:
+    """Return the reservation of one round, if there is one."""
+    rows = _load(connection, reservation.c.run == run, reservation.c.round == round_number)
+    return rows[0] if rows else None
+
+
+def last_round(connection: Connection, run: str) -> int:
+    """Return the highest round of a run that was ever reserved; 0 if none."""
+    rounds = connection.scalars(select(reservation.c.round).where(reservation.c.run == run))
+    return max(rounds, default=0)
+
+
+def unfinished(connection: Connection) -> list[Reservation]:
+    """Return the reservations whose computing was interrupted."""
+    return _load(connection, reservation.c.state == "reserved")
+
+
+def without_receipt(connection: Connection, bank: str) -> list[Reservation]:
+    """Return the releases for which this bank still owes a receipt."""
+    return _load(
+        connection,
+        reservation.c.bank == bank,
+        reservation.c.state == "released",
+        reservation.c.receipt.is_(None),
+    )
+
+
+def _total(values: Iterable[str]) -> Fraction:
+    return sum((Fraction(value) for value in values), Fraction(0))
+
+
+def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Reservation]:
+    rows = connection.execute(select(reservation).where(*where).order_by(reservation.c.seq))
+    return [
+        Reservation(
+            seq=row.seq,
+            run=row.run,
+            round=row.round,
+            bank=row.bank,
+            plan=row.plan,
+            part=row.part,
+            query=row.query,
+            round_ctx=row.round_ctx,
+            cost=Fraction(row.cost),
+            charge=Fraction(row.charge),
+            state=row.state,
+            header=row.header,
+            vector=row.vector,
+            receipt=row.receipt,
+        )
+        for row in rows
+    ]

@@ -1,0 +1,19 @@
+"""The node's first tables."""
+
+from __future__ import annotations
+
+from alembic import op
+
+from hejin_node import account, inbox, tables
+from hejin_trust.log import log_tables
+
+revision = "0001"
+down_revision = None
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    log_tables(tables.metadata)
+    assert account.reservation.metadata is inbox.offer.metadata is tables.metadata
+    tables.metadata.create_all(op.get_bind())

@@ -1,0 +1,151 @@
+"""Look at offered plans, approve or refuse them, and log what was decided."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from sqlalchemy import Connection
+
+from hejin_models.features import FeatureView
+from hejin_models.plan import Plan
+from hejin_node import account, inbox
+from hejin_node.errors import NodeError
+from hejin_node.home import NodeHome, ViewMissingError
+from hejin_node.labels import LabelSpec, count_labelled
+from hejin_node.pinned import grants_for
+from hejin_node.policy import DryRun, Facts, examine
+from hejin_privacy.accounting import epsilon
+from hejin_trust.canonical import fraction_body, time_text
+from hejin_trust.database import reading, writing
+from hejin_trust.envelope import APPROVAL, REFUSAL, seal
+
+
+class PlanNotApprovableError(NodeError):
+    """The dry run of a plan found reasons against it."""
+
+    code = "plan-not-approvable"
+
+
+class AlreadyAnsweredError(NodeError):
+    """A plan is answered once."""
+
+    code = "plan-answered"
+
+
+def receive(home: NodeHome, envelope: bytes) -> str:
+    """Keep an offered plan; return its hash. Raises EnvelopeError, PlanError, NotAMemberError."""
+    opened, _ = inbox.open_plan(envelope, home.charter)
+    with writing(home.database) as connection:
+        inbox.receive(connection, opened, envelope, time_text(home.now()))
+    return opened.digest
+
+
+def dry_run(home: NodeHome, offer: inbox.Offer) -> DryRun:
+    """Return what a plan would cost and touch; no enterprise row is read."""
+    with reading(home.database) as connection:
+        return examine(offer.plan, offer.signer, _facts(home, connection, offer.plan))
+
+
+def approve(home: NodeHome, digest: str, by: str) -> DryRun:
+    """Approve a plan; `by` names who did. Raises PlanNotApprovableError with the reasons."""
+    with writing(home.database) as connection:
+        offer = _open_offer(connection, digest)
+        found = examine(offer.plan, offer.signer, _facts(home, connection, offer.plan))
+        if found.problems:
+            raise PlanNotApprovableError(
+                "the plan cannot be approved: " + "; ".join(p.text.en for p in found.problems),
+                "计划无法批准：" + "；".join(p.text.zh for p in found.problems),
+            )
+        plan = offer.plan
+        home.release_log.append(
+            connection,
+            "plan.approve",
+            {
+                "plan": offer.digest,
+                "bank": plan.bank,
+                "rho": fraction_body(plan.rho),
+                "rho_train": fraction_body(plan.rho_train),
+                "rho_holdout": fraction_body(plan.rho_holdout),
+                "by": by,
+            },
+        )
+        home.release_log.checkpoint(connection)
+        document = seal(
+            APPROVAL,
+            {"v": 1, "plan": offer.digest, "bank": plan.bank, "time": time_text(home.now())},
+            home.identity,
+            home.member_id,
+        )
+        inbox.answer_offer(connection, offer.digest, "approved", document)
+    return found
+
+
+def refuse(home: NodeHome, digest: str, code: str, reason: str) -> None:
+    """Refuse a plan, with a reason that the bank is told."""
+    with writing(home.database) as connection:
+        offer = _open_offer(connection, digest)
+        home.release_log.append(
+            connection,
+            "plan.refuse",
+            {"plan": offer.digest, "bank": offer.plan.bank, "code": code, "reason": reason},
+        )
+        home.release_log.checkpoint(connection)
+        document = seal(
+            REFUSAL,
+            {
+                "v": 1,
+                "request": offer.digest,
+                "code": code,
+                "reason": {"en": reason, "zh": reason},
+                "time": time_text(home.now()),
+            },
+            home.identity,
+            home.member_id,
+        )
+        inbox.answer_offer(connection, offer.digest, "refused", document)
+
+
+def decide(home: NodeHome, digest: str) -> inbox.Answer:
+    """Apply the node's own policy to a new offer: approve, or leave it to the operator."""
+    settings = home.settings.policy
+    with reading(home.database) as connection:
+        offer = inbox.find_offer(connection, digest)
+    if offer.answer != "offered" or not settings.automatic:
+        return offer.answer
+    cost = epsilon(offer.plan.rho, float(home.charter.delta))
+    if cost > settings.epsilon_at_most or dry_run(home, offer).problems:
+        return "offered"
+    approve(home, digest, "policy")
+    return "approved"
+
+
+def _open_offer(connection: Connection, digest: str) -> inbox.Offer:
+    offer = inbox.find_offer(connection, digest)
+    if offer.answer != "offered":
+        raise AlreadyAnsweredError(
+            f"the plan was already {offer.answer}; a plan is answered once",
+            f"该计划已答复（{offer.answer}）；每个计划只答复一次",
+        )
+    return offer
+
+
+def _facts(home: NodeHome, connection: Connection, plan: Plan) -> Facts:
+    view = _installed(home, plan)
+    charter = home.charter
+    spent: Fraction = account.spent(connection, charter.period_from)
+    return Facts(
+        node=home.member_id,
+        charter=charter,
+        now=home.now(),
+        spent=spent,
+        entitled=0 if view is None else len(grants_for(connection, plan, view, home.now())),
+        labelled=count_labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
+        installed=view,
+    )
+
+
+def _installed(home: NodeHome, plan: Plan) -> FeatureView | None:
+    try:
+        return home.view(plan.view.sha256)
+    except ViewMissingError:
+        return None

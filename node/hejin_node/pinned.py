@@ -1,0 +1,189 @@
+"""The rows that a run is pinned to: taken once, kept encrypted, minus revocations ever after."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from sqlalchemy import Connection
+
+from hejin_models.features import FeatureView
+from hejin_models.plan import Plan
+from hejin_node import inbox
+from hejin_node.consent import entitled
+from hejin_node.errors import NodeError
+from hejin_node.home import NodeHome
+from hejin_node.labels import LabelSpec
+from hejin_node.snapshot import Snapshot, take_snapshot
+from hejin_trust.canonical import encode
+from hejin_trust.database import reading
+from hejin_trust.files import replace_file
+
+_NONCE_BYTES = 12
+
+
+class SnapshotLostError(NodeError):
+    """The stored rows of a run are gone or damaged: the run cannot go on."""
+
+    code = "snapshot-lost"
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A run's rows; `grants` are the authorisations used if they were taken just now, else None."""
+
+    snapshot: Snapshot
+    grants: tuple[int, ...] | None
+
+
+class SnapshotStore:
+    """The pinned snapshots of one node's runs: `snapshots/RUN.sealed`, AES-256-GCM."""
+
+    def __init__(self, home: NodeHome) -> None:
+        self._home = home
+        self._folder = home.path / "snapshots"
+        self._held: dict[str, Snapshot] = {}
+
+    def pin(self, plan: Plan, view: FeatureView, run_id: str) -> Pinned:
+        """Return the run's snapshot, taken now if the run is new.
+
+        A fresh one is stored durably before it is returned; it counts from the transaction
+        that logs it.
+        """
+        if run_id in self._held:
+            return Pinned(self._held[run_id], None)
+        with reading(self._home.database) as connection:
+            known = inbox.find_run(connection, run_id)
+        if known is not None:
+            snapshot = self._load(run_id)
+            if snapshot.root.hex() != known.snapshot_root:
+                raise _lost()
+            self._held[run_id] = snapshot
+            return Pinned(snapshot, None)
+        grants = self._entitled(plan, view)
+        snapshot = take_snapshot(
+            self._home.warehouse,
+            view,
+            LabelSpec(plan.label.bank, plan.label.definition),
+            grants.keys(),
+            secrets.token_bytes(32),
+        )
+        self._store(run_id, snapshot)
+        self._held[run_id] = snapshot
+        return Pinned(snapshot, tuple(sorted(grants.values())))
+
+    def still_entitled(
+        self, snapshot: Snapshot, plan: Plan, view: FeatureView
+    ) -> npt.NDArray[np.bool_]:
+        """Return bool[n]: the rows whose enterprises have not revoked since."""
+        now = self._entitled(plan, view)
+        return np.fromiter((code in now for code in snapshot.codes), np.bool_, len(snapshot.codes))
+
+    def log_snapshot(
+        self, connection: Connection, pinned: Pinned, run_id: str, digest: str, bank: str
+    ) -> inbox.Run:
+        """Append the `snapshot` entry of a fresh snapshot and return the run opened on it."""
+        home, internal = self._home, self._home.internal_log
+        entry = home.release_log.append(
+            connection,
+            "snapshot",
+            {
+                "run": run_id,
+                "plan": digest,
+                "root": pinned.snapshot.root.hex(),
+                "schema": pinned.snapshot.schema,
+                "authorisations": hashlib.sha256(encode(list(pinned.grants or ()))).hexdigest(),
+                "internal_size": internal.size(connection),
+                "internal_root": internal.root(connection).hex(),
+            },
+        )
+        opened = inbox.Run(
+            run=run_id,
+            plan=digest,
+            bank=bank,
+            snapshot_seq=entry.seq,
+            snapshot_root=pinned.snapshot.root.hex(),
+            result="",
+            closed=False,
+        )
+        inbox.open_run(connection, opened)
+        return opened
+
+    def forget(self, run_id: str, *, erase: bool = False) -> None:
+        """Let go of a run's rows in memory; with `erase`, also of the stored ones."""
+        self._held.pop(run_id, None)
+        if erase:
+            self._path(run_id).unlink(missing_ok=True)
+
+    def _entitled(self, plan: Plan, view: FeatureView) -> dict[str, int]:
+        with reading(self._home.database) as connection:
+            return grants_for(connection, plan, view, self._home.now())
+
+    def _path(self, run_id: str) -> Path:
+        return self._folder / f"{run_id}.sealed"
+
+    def _cipher(self) -> AESGCM:
+        return AESGCM(self._home.snapshot_key)
+
+    def _store(self, run_id: str, snapshot: Snapshot) -> None:
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            codes=np.array(snapshot.codes, dtype="U18"),
+            cells=snapshot.cells,
+            labels=snapshot.labels,
+            root=np.frombuffer(snapshot.root, np.uint8),
+            schema=np.array(snapshot.schema),
+            replaced=np.array(snapshot.replaced),
+        )
+        nonce = secrets.token_bytes(_NONCE_BYTES)
+        sealed = self._cipher().encrypt(nonce, buffer.getvalue(), run_id.encode())
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        replace_file(self._path(run_id), nonce + sealed, mode=0o600)
+
+    def _load(self, run_id: str) -> Snapshot:
+        try:
+            data = self._path(run_id).read_bytes()
+            opened = self._cipher().decrypt(
+                data[:_NONCE_BYTES], data[_NONCE_BYTES:], run_id.encode()
+            )
+        except (OSError, InvalidTag) as reason:
+            raise _lost() from reason
+        with np.load(io.BytesIO(opened), allow_pickle=False) as stored:
+            return Snapshot(
+                codes=tuple(stored["codes"].tolist()),
+                cells=stored["cells"],
+                labels=stored["labels"],
+                root=stored["root"].tobytes(),
+                schema=str(stored["schema"]),
+                replaced=int(stored["replaced"]),
+            )
+
+
+def grants_for(
+    connection: Connection, plan: Plan, view: FeatureView, at: datetime
+) -> dict[str, int]:
+    """Return the authorisations in force now that cover a plan: code -> grant entry."""
+    return entitled(
+        connection,
+        purpose=plan.purpose,
+        bank=plan.bank,
+        categories=[dataset.name for dataset in view.datasets],
+        features=[feature.name for feature in view.features],
+        at=at,
+    )
+
+
+def _lost() -> SnapshotLostError:
+    return SnapshotLostError(
+        "the stored rows of this run are missing or damaged: end the run and plan again",
+        "本次运行所固定的数据缺失或损坏：请终止该运行并重新制定计划",
+    )

@@ -1,0 +1,200 @@
+"""Whether this node takes part in a plan: pure decisions on facts, with reasons."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from fractions import Fraction
+
+from hejin_models.errors import UnknownStatisticError
+from hejin_models.features import FeatureView
+from hejin_models.plan import Plan
+from hejin_models.statistics import statistic
+from hejin_privacy.accounting import epsilon
+from hejin_trust.charter import Charter, NotAMemberError
+from hejin_trust.text import Text
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the node knows when it looks at a plan; nothing here was read from enterprise rows.
+
+    spent        rho charged in the charter's period so far, all banks together
+    entitled     authorisations in force that cover the plan
+    labelled     enterprises with an outcome under the plan's definition
+    installed    the feature view whose file has the plan's hash, if it is installed here
+    """
+
+    node: str
+    charter: Charter
+    now: datetime
+    spent: Fraction
+    entitled: int
+    labelled: int
+    installed: FeatureView | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One reason why a plan cannot be approved; `code` is stable."""
+
+    code: str
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """What a plan would cost and touch, before anything is read or spent.
+
+    rho             what the plan may cost each enterprise (zCDP)
+    epsilon_before  guarantee of the account as it stands, at the charter's delta
+    epsilon_after   the same after this plan
+    epsilon_cap     the same at the charter's cap: the guarantee that is promised
+    """
+
+    rho: Fraction
+    epsilon_before: float
+    epsilon_after: float
+    epsilon_cap: float
+    delta: Fraction
+    entitled: int
+    labelled: int
+    problems: tuple[Problem, ...]
+    warnings: tuple[Text, ...]
+
+
+def examine(plan: Plan, signer: str, facts: Facts) -> DryRun:
+    """Return the dry run of `plan`; `signer` is the bank whose key signed it."""
+    charter = facts.charter
+    delta = float(charter.delta)
+    return DryRun(
+        rho=plan.rho,
+        epsilon_before=epsilon(facts.spent, delta),
+        epsilon_after=epsilon(facts.spent + plan.rho, delta),
+        epsilon_cap=epsilon(charter.rho_cap, delta),
+        delta=charter.delta,
+        entitled=facts.entitled,
+        labelled=facts.labelled,
+        problems=(
+            *_membership(plan, signer, facts),
+            *_content(plan, facts),
+            *_budget(plan, facts),
+        ),
+        warnings=tuple(_warnings(facts)),
+    )
+
+
+def _membership(plan: Plan, signer: str, facts: Facts) -> list[Problem]:
+    found = []
+    charter = facts.charter
+    try:
+        charter.admitted(plan.bank, "bank")
+    except NotAMemberError as reason:
+        found.append(Problem("bank-not-admitted", reason.text))
+    if signer != plan.bank or plan.label.bank != plan.bank:
+        found.append(
+            Problem(
+                "wrong-bank",
+                Text(
+                    "the plan, its signature and its label name different banks",
+                    "计划、签名与标签所属银行不一致",
+                ),
+            )
+        )
+    if plan.consortium != charter.consortium or facts.node not in plan.nodes:
+        found.append(
+            Problem("not-invited", Text("the plan does not invite this node", "计划未邀请本节点"))
+        )
+    if len(plan.nodes) < charter.minimum_nodes or plan.minimum_nodes < charter.minimum_nodes:
+        found.append(
+            Problem(
+                "too-few-nodes",
+                Text(
+                    f"the charter asks for at least {charter.minimum_nodes} nodes",
+                    f"章程要求至少 {charter.minimum_nodes} 个节点",
+                ),
+            )
+        )
+    if facts.now >= plan.expires:
+        found.append(Problem("plan-expired", Text("the plan has expired", "计划已过期")))
+    band = charter.member(facts.node).size_band
+    if band is None or band[0] < charter.minimum_enterprises:
+        found.append(
+            Problem(
+                "too-small",
+                Text(
+                    f"this node's declared size is under {charter.minimum_enterprises} enterprises",
+                    f"本节点申报的企业数低于 {charter.minimum_enterprises} 家",
+                ),
+            )
+        )
+    return found
+
+
+def _content(plan: Plan, facts: Facts) -> list[Problem]:
+    found = []
+    if plan.mode != "node":
+        found.append(
+            Problem(
+                "mode-unknown",
+                Text(
+                    "this version adds the whole noise at each node; shared noise is not offered",
+                    "本版本由各节点各自添加全部噪声，尚不支持共享噪声",
+                ),
+            )
+        )
+    view = facts.installed
+    if view is None:
+        found.append(
+            Problem(
+                "view-not-installed",
+                Text(
+                    f"feature view {plan.view.name} version {plan.view.version} with the plan's"
+                    " hash is not installed here: `hejin node view install FILE`",
+                    f"本节点未安装计划所指的特征视图 {plan.view.name} 第 {plan.view.version} 版："
+                    "请执行 `hejin node view install FILE`",
+                ),
+            )
+        )
+    for planned in plan.sums:
+        try:
+            statistic(planned.statistic, planned.version)
+        except UnknownStatisticError as reason:
+            found.append(Problem(reason.code, reason.text))
+    return found
+
+
+def _budget(plan: Plan, facts: Facts) -> list[Problem]:
+    left = facts.charter.rho_cap - facts.spent
+    if plan.rho <= left:
+        return []
+    return [
+        Problem(
+            "budget-exhausted",
+            Text(
+                f"the plan costs rho={float(plan.rho):.6f}, only {float(left):.6f} is left in"
+                " this period: ask for fewer sums or more noise",
+                f"计划需 rho={float(plan.rho):.6f}，本期仅余 {float(left):.6f}："
+                "请减少求和或加大噪声",
+            ),
+        )
+    ]
+
+
+def _warnings(facts: Facts) -> list[Text]:
+    found = []
+    if facts.entitled == 0:
+        found.append(
+            Text(
+                "no authorisation covers this plan: the node would send noise alone, and pay",
+                "没有授权覆盖本计划：节点将只发送噪声，且照常计费",
+            )
+        )
+    if facts.labelled == 0:
+        found.append(
+            Text(
+                "no enterprise has an outcome under this definition: load labels first",
+                "没有企业具有该定义下的标签：请先载入标签",
+            )
+        )
+    return found

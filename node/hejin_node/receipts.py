@@ -1,0 +1,101 @@
+"""The bank's signed word on what it received: fetched, checked, logged."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sqlalchemy import Connection
+
+from hejin_node import account
+from hejin_node.home import NodeHome
+from hejin_privacy.messages import NotReceived, Receipt
+from hejin_trust.charter import Member
+from hejin_trust.envelope import (
+    NOT_RECEIVED,
+    RECEIPT,
+    SUM_MASKED,
+    EnvelopeError,
+    Opened,
+    open_envelope,
+)
+from hejin_trust.errors import RefusedError
+
+
+class ReceiptMissingError(RefusedError):
+    """The bank owes receipts for what it was sent."""
+
+    code = "receipt-missing"
+
+
+class ReceiptWrongError(RefusedError):
+    """The bank's receipt is for other bytes than were sent."""
+
+    code = "receipt-wrong"
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """A checked receipt, or a signed `not-received`, for one reservation."""
+
+    reservation: account.Reservation
+    envelope: bytes
+
+
+def collect(
+    home: NodeHome, reservation: account.Reservation, fetch: Callable[[str, int], bytes]
+) -> Collected:
+    """Return the bank's word on one release, checked; HejinError if it is missing or wrong."""
+    bank = home.charter.member(reservation.bank, "bank")
+    envelope = fetch(reservation.run, reservation.round)
+    try:
+        opened = open_envelope(envelope, RECEIPT, bank.identity_key, bank.id)
+    except EnvelopeError:
+        _check_not_received(home, reservation, bank, envelope)
+        return Collected(reservation, envelope)
+    _check_receipt(home, reservation, opened)
+    return Collected(reservation, envelope)
+
+
+def log_receipt(home: NodeHome, connection: Connection, collected: Collected) -> None:
+    """Append the `receipt` entry and keep the bank's document."""
+    reservation = collected.reservation
+    home.release_log.append(
+        connection,
+        "receipt",
+        {
+            "reservation": reservation.seq,
+            "run": reservation.run,
+            "round": reservation.round,
+            "receipt": base64.b64encode(collected.envelope).decode(),
+        },
+    )
+    account.store_receipt(connection, reservation.seq, collected.envelope)
+
+
+def _check_receipt(home: NodeHome, reservation: account.Reservation, opened: Opened) -> None:
+    receipt = Receipt.parse(opened.body)
+    header = open_envelope(reservation.header or b"", SUM_MASKED, home.identity.public)
+    if (
+        (receipt.run, receipt.round) != (reservation.run, reservation.round)
+        or receipt.node != home.member_id
+        or receipt.header != header.digest
+        or receipt.vector != header.body["vector"]
+    ):
+        raise ReceiptWrongError(
+            f"the receipt for round {reservation.round} names other bytes than were sent",
+            f"第 {reservation.round} 轮的回执与所发送的内容不符",
+        )
+
+
+def _check_not_received(
+    home: NodeHome, reservation: account.Reservation, bank: Member, envelope: bytes
+) -> None:
+    opened = open_envelope(envelope, NOT_RECEIVED, bank.identity_key, bank.id)
+    word = NotReceived.parse(opened.body)
+    if (word.run, word.round, word.node) != (reservation.run, reservation.round, home.member_id):
+        raise ReceiptWrongError(
+            f"the bank's word on round {reservation.round} names another round or node",
+            f"银行对第 {reservation.round} 轮的答复指向其他轮次或节点",
+        )

@@ -1,0 +1,448 @@
+"""Answer a bank's query, in the one order in which nothing leaves before it is charged.
+
+    1. check the plan, the query and the account
+    2. one transaction: recompute what was spent, check the caps, log `reserve`; fsync
+    3. checkpoint the log (the regulator's cosignature joins here)
+    4. read the data, contribute, quantise, add noise
+    5. one transaction: log `release` and keep the exact outgoing bytes; fsync
+    6. send them, with the proof of the reservation beside them
+    7. log the bank's receipt (before the next query of that bank is answered)
+
+LEDGER section 3. A crash between any two steps leaves a charge without a release, never a
+release without a charge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from sqlalchemy import Connection
+
+from hejin_models.features import FeatureView
+from hejin_models.plan import Plan
+from hejin_node import account, inbox, receipts
+from hejin_node.home import NodeHome
+from hejin_node.pinned import Pinned, SnapshotStore
+from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
+from hejin_node.snapshot import Snapshot
+from hejin_privacy.contribution import quantised_sum
+from hejin_privacy.holdout import in_holdout, split_key
+from hejin_privacy.mechanism import check_overflow
+from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
+from hejin_privacy.noise import discrete_gaussian
+from hejin_privacy.round_context import round_context, run_context
+from hejin_trust.canonical import encode, fraction_body, time_text
+from hejin_trust.charter import Charter, Member
+from hejin_trust.checkpoint import format_proof
+from hejin_trust.database import StorageError, reading, writing
+from hejin_trust.envelope import REFUSAL, SUM_MASKED, SUM_QUERY, SUM_RESULT, open_envelope, seal
+from hejin_trust.errors import HejinError
+from hejin_trust.fleet import Payload
+
+FetchReceipt = Callable[[str, int], bytes]
+
+_log = structlog.get_logger(__name__)
+
+
+class RoundVoidError(QueryOutOfOrderError):
+    """The round was charged, then interrupted; nothing left and nothing will."""
+
+    code = "round-void"
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """Everything the steps of one query share."""
+
+    bank: Member
+    charter: Charter
+    plan: Plan
+    view: FeatureView
+    checked: CheckedQuery
+    round_ctx: str
+    split_key: bytes
+
+    @property
+    def query(self) -> Query:
+        return self.checked.query
+
+
+class Session:
+    """One node's answers to one bank.
+
+    fetch_receipt  asks the bank for its receipt of (run, round); HejinError if it cannot
+    """
+
+    def __init__(self, home: NodeHome, bank: str, fetch_receipt: FetchReceipt) -> None:
+        self._home = home
+        self._bank = bank
+        self._fetch = fetch_receipt
+        self._snapshots = SnapshotStore(home)
+        # One query at a time a bank: the reservation and its release belong together.
+        self._lock = threading.Lock()
+
+    def answer(self, payload: Payload) -> Payload:
+        """Return the answer to one message of the bank, or a signed refusal; never raises one."""
+        with self._lock:
+            try:
+                kind = payload.get("kind")
+                if kind == b"query":
+                    return self._answer_query(payload)
+                if kind == b"result":
+                    return self._take_last_result(payload)
+                raise MessageError(
+                    "a message is a query or a result", "消息须为查询（query）或结果（result）"
+                )
+            except HejinError as refusal:
+                return self._refuse(payload, refusal)
+
+    def _answer_query(self, payload: Payload) -> Payload:
+        context, previous = self._check(payload)
+        query = context.query
+        with reading(self._home.database) as connection:
+            known = account.find(connection, query.run, query.round)
+        if known is not None:
+            return self._repeat(known, context)
+        collected = self._collect_receipts()
+        pinned = self._snapshots.pin(context.plan, context.view, query.run)
+        try:
+            seq, checkpoint = self._reserve(context, previous, collected, pinned)
+            header, vector = self._compute(context, pinned.snapshot, seq, checkpoint)
+            self._release(context, seq, header, vector)
+        except BaseException:
+            self._snapshots.forget(query.run)
+            raise
+        return self._outgoing(seq, header, vector)
+
+    # -- step 1 --------------------------------------------------------------------------
+
+    def _check(self, payload: Payload) -> tuple[_Context, Result | None]:
+        home, charter = self._home, self._home.charter
+        bank = charter.admitted(self._bank, "bank")
+        opened = open_envelope(payload.get("query", b""), SUM_QUERY, bank.identity_key, bank.id)
+        query = Query.parse(opened.body)
+        with reading(home.database) as connection:
+            offered = inbox.find_offer(connection, query.plan)
+            running = inbox.find_run(connection, query.run)
+            plan_run = inbox.run_of_plan(connection, query.plan)
+            last = account.last_round(connection, query.run)
+            known = account.find(connection, query.run, query.round)
+        plan = offered.plan
+        if offered.answer != "approved" or offered.signer != bank.id:
+            raise QueryRefusedError("the plan is not approved at this node", "该计划未获本节点批准")
+        if (plan_run is not None and plan_run.run != query.run) or (
+            running is not None and running.plan != query.plan
+        ):
+            raise QueryOutOfOrderError("a plan is carried out by one run", "一个计划只能执行一次")
+        view = home.view(plan.view.sha256)
+        checked = check_query(query, opened.digest, payload.get("state", b""), plan, view, charter)
+        context = _Context(
+            bank=bank,
+            charter=charter,
+            plan=plan,
+            view=view,
+            checked=checked,
+            round_ctx=round_context(
+                run_context(query.run, query.plan),
+                query.round,
+                bytes.fromhex(opened.digest),
+            ).hex(),
+            split_key=split_key(query.plan, charter.nonce),
+        )
+        if known is not None:
+            return context, None
+        self._check_new(context, running, last)
+        return context, self._previous_result(payload, query, running, bank)
+
+    def _check_new(self, context: _Context, running: inbox.Run | None, last: int) -> None:
+        query, plan = context.query, context.plan
+        if running is not None and running.closed:
+            raise QueryOutOfOrderError("the run is over", "该次运行已结束")
+        if query.round <= last:
+            raise QueryOutOfOrderError(
+                f"round {query.round} is not after round {last}",
+                f"第 {query.round} 轮不在第 {last} 轮之后",
+            )
+        if self._home.now() >= plan.expires:
+            raise QueryRefusedError("the plan has expired", "计划已过期")
+        bands = [context.charter.member(node, "node").size_band for node in plan.nodes]
+        check_overflow(
+            sum(band[1] for band in bands if band is not None),
+            query.mechanism.delta_squared,
+            query.mechanism.sigma,
+            len(plan.nodes),
+        )
+        with reading(self._home.database) as connection:
+            self._price(connection, context)
+
+    def _previous_result(
+        self, payload: Payload, query: Query, running: inbox.Run | None, bank: Member
+    ) -> Result | None:
+        """Return the previous round's result if this node has not logged it yet."""
+        envelope = payload.get("result", b"")
+        if query.previous == "" and not envelope:
+            return None
+        opened = open_envelope(envelope, SUM_RESULT, bank.identity_key, bank.id)
+        result = Result.parse(opened.body)
+        if opened.digest != query.previous or result.run != query.run:
+            raise QueryRefusedError(
+                "the query does not name the previous result that came with it",
+                "查询所引用的上一轮结果与所附结果不一致",
+            )
+        return None if running is None or running.result == opened.digest else result
+
+    def _price(self, connection: Connection, context: _Context) -> account.Spending:
+        plan, part = context.plan, context.query.part
+        return account.price(
+            connection,
+            context.charter,
+            plan=context.query.plan,
+            bank=context.bank.id,
+            part=part,
+            cost=context.checked.cost,
+            part_cap=plan.rho_train if part == "train" else plan.rho_holdout,
+        )
+
+    # -- steps 2 and 3 -------------------------------------------------------------------
+
+    def _reserve(
+        self,
+        context: _Context,
+        previous: Result | None,
+        collected: list[receipts.Collected],
+        pinned: Pinned,
+    ) -> tuple[int, str]:
+        """Charge the sum durably; return its place in the log and a checkpoint that covers it."""
+        home, query = self._home, context.query
+        with writing(home.database) as connection:
+            for receipt in collected:
+                receipts.log_receipt(home, connection, receipt)
+            if previous is not None:
+                _log_result(home, connection, previous)
+            running = inbox.find_run(connection, query.run)
+            if running is None:
+                running = self._snapshots.log_snapshot(
+                    connection, pinned, query.run, query.plan, context.bank.id
+                )
+            spending = self._price(connection, context)
+            entry = home.release_log.append(
+                connection,
+                "reserve",
+                {
+                    "run": query.run,
+                    "round": query.round,
+                    "bank": context.bank.id,
+                    "plan": query.plan,
+                    "query": context.checked.digest,
+                    "part": query.part,
+                    "split_key_hash": hashlib.sha256(context.split_key).hexdigest(),
+                    "round_ctx": context.round_ctx,
+                    "snapshot": running.snapshot_root,
+                    "snapshot_seq": running.snapshot_seq,
+                    "mechanism": query.mechanism.body(),
+                    "rho": fraction_body(context.checked.cost),
+                    "charge": fraction_body(spending.charge),
+                },
+            )
+            account.insert_reservation(
+                connection,
+                seq=entry.seq,
+                run=query.run,
+                round_number=query.round,
+                bank=context.bank.id,
+                plan=query.plan,
+                part=query.part,
+                query=context.checked.digest,
+                round_ctx=context.round_ctx,
+                cost=context.checked.cost,
+                spending=spending,
+            )
+            home.internal_log.append(
+                connection,
+                "account",
+                {
+                    "reservation": entry.seq,
+                    "spent_before": fraction_body(spending.before),
+                    "spent_after": fraction_body(spending.after),
+                    "plan_spent_after": fraction_body(spending.plan_after),
+                    "bank_spent_after": fraction_body(spending.bank_after),
+                    "period": spending.period,
+                },
+            )
+            # Signed inside the transaction, shown to nobody before it is durable.
+            checkpoint = home.release_log.checkpoint(connection)
+        return entry.seq, checkpoint
+
+    # -- step 4 --------------------------------------------------------------------------
+
+    def _compute(
+        self, context: _Context, snapshot: Snapshot, seq: int, checkpoint: str
+    ) -> tuple[bytes, bytes]:
+        """Return (signed header, vector bytes) of this node's noisy sum."""
+        home, query, mechanism = self._home, context.query, context.query.mechanism
+        chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
+        held_out = in_holdout(snapshot.codes, context.split_key, context.plan.holdout)
+        chosen &= held_out if query.part == "holdout" else ~held_out
+        total = quantised_sum(
+            context.checked.statistic.contribute(
+                context.view, snapshot.cells[chosen], snapshot.labels[chosen], context.checked.state
+            ),
+            mechanism.delta_squared,
+            mechanism.scale,
+            mechanism.dimension,
+        )
+        # int64 wraps around mod 2^64, as the protocol's sums do.
+        noisy = total + discrete_gaussian(mechanism.sigma, mechanism.dimension)
+        vector = np.ascontiguousarray(noisy, dtype="<i8").tobytes()
+        header = MaskedHeader(
+            run=query.run,
+            round=query.round,
+            round_ctx=context.round_ctx,
+            node=home.member_id,
+            vector=hashlib.sha256(vector).hexdigest(),
+            dimension=mechanism.dimension,
+            reservation=seq,
+            checkpoint=checkpoint,
+        )
+        return seal(SUM_MASKED, header.body(), home.identity, home.member_id), vector
+
+    # -- steps 5 and 6 -------------------------------------------------------------------
+
+    def _release(self, context: _Context, seq: int, header: bytes, vector: bytes) -> None:
+        home, query = self._home, context.query
+        opened = open_envelope(header, SUM_MASKED, home.identity.public, home.member_id)
+        with writing(home.database) as connection:
+            home.release_log.append(
+                connection,
+                "release",
+                {
+                    "reservation": seq,
+                    "run": query.run,
+                    "round": query.round,
+                    "round_ctx": context.round_ctx,
+                    "vector": hashlib.sha256(vector).hexdigest(),
+                    "header": opened.digest,
+                },
+            )
+            account.mark_released(connection, seq, header, vector)
+            home.release_log.checkpoint(connection)
+
+    def _repeat(self, known: account.Reservation, context: _Context) -> Payload:
+        """Send the stored bytes of a round again; only the proof beside them is new."""
+        if known.query != context.checked.digest:
+            raise QueryOutOfOrderError(
+                f"round {known.round} was asked before with another query",
+                f"第 {known.round} 轮此前已以另一查询提问",
+            )
+        if known.state != "released" or known.header is None or known.vector is None:
+            raise RoundVoidError(
+                f"round {known.round} was interrupted at this node; it stays charged: go on with"
+                " the next round",
+                f"第 {known.round} 轮在本节点中断，费用照计：请进入下一轮",
+            )
+        return self._outgoing(known.seq, known.header, known.vector)
+
+    def _outgoing(self, seq: int, header: bytes, vector: bytes) -> Payload:
+        log = self._home.release_log
+        with writing(self._home.database) as connection:
+            note = log.checkpoint(connection)
+            path = log.inclusion_proof(connection, seq, log.size(connection))
+            entry = log.entry(connection, seq)
+        return {
+            "kind": b"masked",
+            "header": header,
+            "vector": vector,
+            "entry": entry.raw,
+            "proof": format_proof(seq, path, note).encode(),
+        }
+
+    # -- step 7 and the end --------------------------------------------------------------
+
+    def _collect_receipts(self) -> list[receipts.Collected]:
+        home = self._home
+        with reading(home.database) as connection:
+            waiting = account.without_receipt(connection, self._bank)
+        collected, missing = [], 0
+        for reservation in waiting:
+            try:
+                collected.append(receipts.collect(home, reservation, self._fetch))
+            except HejinError as reason:
+                missing += 1
+                _log.warning("receipt-missing", round=reservation.round, code=reason.code)
+        if missing > 1:
+            raise receipts.ReceiptMissingError(
+                f"{missing} receipts of this bank are missing; serve them, then ask again",
+                f"该银行尚欠 {missing} 份回执；请先提供回执再提问",
+            )
+        return collected
+
+    def _take_last_result(self, payload: Payload) -> Payload:
+        home = self._home
+        bank = home.charter.admitted(self._bank, "bank")
+        opened = open_envelope(payload.get("result", b""), SUM_RESULT, bank.identity_key, bank.id)
+        result = Result.parse(opened.body)
+        collected = self._collect_receipts()
+        with writing(home.database) as connection:
+            running = inbox.find_run(connection, result.run)
+            if running is None or running.bank != bank.id:
+                raise QueryRefusedError("that run is not known here", "本节点没有该次运行")
+            for receipt in collected:
+                receipts.log_receipt(home, connection, receipt)
+            if running.result != opened.digest:
+                _log_result(home, connection, result)
+            inbox.close_run(connection, result.run)
+            home.release_log.checkpoint(connection)
+        self._snapshots.forget(result.run, erase=True)
+        return {"kind": b"noted"}
+
+    def _refuse(self, payload: Payload, refusal: HejinError) -> Payload:
+        """Return the signed refusal, after logging it; a full disk refuses without the log."""
+        home = self._home
+        request = hashlib.sha256(payload.get("query") or payload.get("result") or b"").hexdigest()
+        _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
+        body: dict[str, object] = {
+            "v": 1,
+            "request": request,
+            "code": refusal.code,
+            "reason": {"en": refusal.text.en, "zh": refusal.text.zh},
+            "time": time_text(home.now()),
+        }
+        try:
+            with writing(home.database) as connection:
+                home.internal_log.append(
+                    connection,
+                    "refusal",
+                    {"request": request, "code": refusal.code, "peer": self._bank},
+                )
+        except StorageError as reason:
+            _log.error("refusal-not-logged", reason=reason.text.en)
+        return {
+            "kind": b"refusal",
+            "refusal": seal(REFUSAL, body, home.identity, home.member_id),
+        }
+
+
+def void_interrupted(home: NodeHome) -> int:
+    """At start: void the reservations whose computing a crash interrupted; return how many."""
+    with writing(home.database) as connection:
+        interrupted = account.unfinished(connection)
+        for reservation in interrupted:
+            home.release_log.append(
+                connection, "void", {"reservation": reservation.seq, "reason": "interrupted"}
+            )
+            account.mark_void(connection, reservation.seq)
+        if interrupted:
+            home.release_log.checkpoint(connection)
+    return len(interrupted)
+
+
+def _log_result(home: NodeHome, connection: Connection, result: Result) -> None:
+    body = result.body()
+    del body["v"]
+    home.release_log.append(connection, "result", body)
+    inbox.note_result(connection, result.run, hashlib.sha256(encode(result.body())).hexdigest())

@@ -1,0 +1,65 @@
+"""A role's TOML settings file: read into a checked model, and written back."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from hejin_trust.errors import HejinError
+from hejin_trust.files import replace_file
+
+Settings = TypeVar("Settings", bound=BaseModel)
+
+
+class SettingsError(HejinError):
+    """A settings file is missing or says something that has no meaning."""
+
+    code = "bad-settings"
+    exit_code = 2
+
+
+def read_settings(path: Path, model: type[Settings]) -> Settings:
+    """Return the settings in the TOML file at `path`; SettingsError names the field."""
+    try:
+        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as reason:
+        raise SettingsError(
+            f"{path} cannot be read ({reason.strerror}): run init first, or name another --home",
+            f"无法读取 {path}（{reason.strerror}）：请先执行 init，或用 --home 指定其他目录",
+        ) from reason
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        raise SettingsError(
+            f"{path} is not valid TOML: {reason}", f"{path} 不是有效的 TOML：{reason}"
+        ) from reason
+    except ValidationError as reason:
+        first = reason.errors(include_input=False)[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise SettingsError(
+            f"{path}: field {field}: {first['msg']}", f"{path}：字段 {field}：{first['msg']}"
+        ) from reason
+
+
+def write_settings(path: Path, settings: BaseModel) -> None:
+    """Store the settings as TOML: scalars first, then one table a mapping."""
+    values = settings.model_dump(mode="json", exclude_none=True)
+    lines = [
+        f"{key} = {_value(value)}" for key, value in values.items() if not isinstance(value, dict)
+    ]
+    for key, table in values.items():
+        if isinstance(table, dict):
+            lines += ["", f"[{key}]", *_table(table)]
+    replace_file(path, ("\n".join(lines) + "\n").encode(), mode=0o600)
+
+
+def _table(table: Mapping[str, object]) -> list[str]:
+    return [f"{json.dumps(key)} = {_value(value)}" for key, value in table.items()]
+
+
+def _value(value: object) -> str:
+    # TOML's basic strings, numbers, booleans and arrays are written as JSON writes them.
+    return json.dumps(value, ensure_ascii=False)
