@@ -139,6 +139,11 @@ class Warehouse:
                 "数据仓库由另一把密钥加密：请从备份恢复正确的密钥文件，否则无法读取。",
             )
 
+    @property
+    def database(self) -> Engine:
+        """The database that holds the manifest."""
+        return self._database
+
     def datasets(self) -> tuple[DatasetInfo, ...]:
         """Return the data sets that have rows or quarantined rows, by name."""
         found: dict[str, list[Segment]] = {}
@@ -190,9 +195,9 @@ class Warehouse:
     def loading(self, source: str) -> Iterator[Loading]:
         """Write segments from one source; those not published at the end are removed.
 
-        source  hex SHA-256 of the source's bytes
+        source  hex SHA-256 of the source's bytes. One load at a time: another one waits.
         """
-        with self._lock(fcntl.LOCK_SH), Loading(self, source) as work:
+        with self._lock(fcntl.LOCK_EX), Loading(self, source) as work:
             yield work
 
     def append(
@@ -203,6 +208,7 @@ class Warehouse:
             writer = work.writer("data", dataset, columns)
             for batch in batches:
                 writer.write(pa.Table.from_batches([batch]))
+            work.complete()
             with writing(self._database) as connection:
                 return sum(part.rows for part in work.publish(connection))
 
@@ -365,6 +371,7 @@ class Loading:
         self._warehouse = warehouse
         self._source = source
         self._writers: dict[tuple[Kind, str], tuple[str, Columns, SegmentWriter]] = {}
+        self._complete: list[Segment] = []
 
     def __enter__(self) -> Loading:
         """Begin."""
@@ -385,29 +392,39 @@ class Loading:
             found = self._writers[kind, dataset] = (file, dict(columns), writer)
         return found[2]
 
-    def publish(self, connection: Connection) -> tuple[Segment, ...]:
-        """Make all written segments durable and list them, inside the caller's transaction.
+    def complete(self) -> None:
+        """Make all written files durable under their final names; the manifest comes next.
 
-        The files are complete and synced under their final names before the manifest names
-        them: a crash in between leaves files that nobody reads and `sweep` removes.
-        raises   WarehouseError: the disk is full, or another process published this source
+        A crash between the two leaves files that nobody reads and `sweep` removes.
+        raises   WarehouseError: the disk is full
         """
-        done = []
         with _disk_errors():
             for (kind, dataset), (file, columns, writer) in self._writers.items():
                 digest = writer.finish()
                 if writer.rows:
                     self._aside(file).rename(self._warehouse._folder / file)
-                    moment = time_text(now())
-                    done.append(
+                    self._complete.append(
                         Segment(
-                            kind, dataset, file, digest, writer.rows, columns, self._source, moment
+                            kind,
+                            dataset,
+                            file,
+                            digest,
+                            writer.rows,
+                            columns,
+                            self._source,
+                            time_text(now()),
                         )
                     )
             _sync_folder(self._warehouse._folder)
-        for part in done:
+
+    def publish(self, connection: Connection) -> tuple[Segment, ...]:
+        """List the completed segments in the caller's transaction; with it they are the data's.
+
+        raises   WarehouseError: this source is in a data set already
+        """
+        for part in self._complete:
             self._list(connection, part)
-        return tuple(done)
+        return tuple(self._complete)
 
     def __exit__(
         self,
@@ -442,8 +459,8 @@ class Loading:
             )
         except IntegrityError:
             raise WarehouseError(
-                "Another process loaded the same file at the same time: nothing was added twice.",
-                "另一进程同时载入了同一文件：未重复添加。",
+                "This file is in the data set already: nothing was added twice.",
+                "该文件已在数据集中：未重复添加。",
             ) from None
 
 

@@ -1,0 +1,162 @@
+"""Labels: a bank's outcomes for its borrowers, loaded by the operator from a file."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from hejin_node import duck
+from hejin_node.errors import IngestError
+from hejin_node.ingest import IngestReport, describe_rules, quarantine
+from hejin_node.mapping import ColumnRule, Encoding, SourceMapping
+from hejin_node.rules import Checker
+from hejin_node.snapshot import LabelSpec
+from hejin_node.sources import Layout, Progress, file_digest, read_source
+from hejin_node.warehouse import Columns, Loading, Warehouse
+from hejin_trust.database import writing
+from hejin_trust.log import Log
+
+COLUMNS: Final[Columns] = {"enterprise": "text", "label": "integer"}
+_BANK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_DEFINITION = re.compile(r"[^\s/\x00-\x1f]{1,64}")
+
+#: A label may neither change nor contradict itself: whose word would count?
+_RULES = """
+SELECT _row, enterprise, label, _odd, CASE
+    WHEN _rule IS NOT NULL THEN _rule
+    WHEN held.label <> given.label
+      OR min(given.label) OVER same <> max(given.label) OVER same THEN 'label.conflict'
+    WHEN held.label IS NOT NULL OR row_number() OVER same_in_order > 1 THEN 'label.duplicate'
+    END AS _rule
+FROM given LEFT JOIN held USING (enterprise)
+WINDOW same AS (PARTITION BY enterprise, _rule IS NULL),
+       same_in_order AS (PARTITION BY enterprise, _rule IS NULL ORDER BY _row)
+ORDER BY _row
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelFile:
+    """How a label file is written: the names of its two columns, and the CSV's encoding."""
+
+    enterprise: str = "enterprise"
+    label: str = "label"
+    encoding: Encoding = "utf-8"
+
+
+def label_spec(bank: str, definition: str) -> LabelSpec:
+    """Return whose labels are meant; IngestError if a name cannot be one."""
+    if not _BANK.fullmatch(bank) or not _DEFINITION.fullmatch(definition):
+        raise IngestError(
+            "A bank is named by its member id, a definition by 1 to 64 characters without "
+            "spaces and slashes, such as overdue90-12m-1.",
+            "银行须为其成员编号；标签定义为 1 至 64 个字符，不含空格与斜杠，如 overdue90-12m-1。",
+        )
+    return LabelSpec(bank, definition)
+
+
+def labelled(warehouse: Warehouse, spec: LabelSpec) -> int:
+    """Return how many enterprises have an outcome under a definition."""
+    return warehouse.rows("labels", spec.dataset)
+
+
+def load_labels(
+    warehouse: Warehouse,
+    log: Log,
+    path: Path,
+    spec: LabelSpec,
+    *,
+    period: str = "",
+    layout: LabelFile = LabelFile(),
+    progress: Progress | None = None,
+) -> IngestReport:
+    """Load a bank's outcomes from CSV or Parquet: one row per enterprise, 1 bad, 0 good.
+
+    log     the node's internal log; its `labels` entry joins the manifest's transaction
+    period  what months the outcomes cover, in words
+    raises  IngestError, as for `ingest`; the same file again changes nothing
+
+    Quarantined: anything but 0 and 1 (`label.range`, `.type`, `.required`), the same outcome
+    again (`label.duplicate`), and every row of an enterprise whose outcomes differ from each
+    other or from what is known (`label.conflict`).
+    """
+    began = time.monotonic()
+    source = file_digest(path)
+    with warehouse.loading(source) as work:
+        if warehouse.holds("labels", spec.dataset, source):
+            return IngestReport(spec.dataset, source, True, 0, {}, 0, time.monotonic() - began)
+        raw, checked = _check(warehouse, path, spec, layout, progress)
+        good = checked.filter(pc.is_null(checked["_rule"]))
+        if not good.num_rows:
+            rules = describe_rules(
+                {
+                    one["values"]: one["counts"]
+                    for one in pc.value_counts(checked["_rule"]).to_pylist()
+                }
+            )
+            raise IngestError(
+                f"{path.name}: none of its {checked.num_rows} rows is a new label ({rules}); "
+                "correct the file. Nothing was loaded.",
+                f"{path.name}：{checked.num_rows} 行均不是新标签（{rules}），"
+                "请更正文件。未载入任何数据。",
+            )
+        work.writer("labels", spec.dataset, COLUMNS).write(good)
+        counts = quarantine(work, spec.dataset, raw, checked)
+        _commit(warehouse, log, work, spec, period, source)
+    replaced = pc.sum(good["_odd"]).as_py()
+    return IngestReport(
+        spec.dataset, source, False, good.num_rows, counts, replaced, time.monotonic() - began
+    )
+
+
+def _commit(
+    warehouse: Warehouse, log: Log, work: Loading, spec: LabelSpec, period: str, source: str
+) -> None:
+    work.complete()
+    with writing(warehouse.database) as database:
+        work.publish(database)
+        log.append(
+            database,
+            "labels",
+            {
+                "bank": spec.bank,
+                "definition": spec.definition,
+                "period": period,
+                "source": source,
+            },
+        )
+
+
+def _check(
+    warehouse: Warehouse, path: Path, spec: LabelSpec, layout: LabelFile, progress: Progress | None
+) -> tuple[pa.Table, pa.Table]:
+    """Return the file's rows as they came and, in the same order, as checked."""
+    mapping = SourceMapping(
+        dataset="labels",
+        enterprise=layout.enterprise,
+        columns=(
+            ColumnRule("label", layout.label, "integer", required=True, minimum=0, maximum=1),
+        ),
+        encoding=layout.encoding,
+    )
+    held = pa.Table.from_batches(
+        warehouse.read("labels", spec.dataset),
+        pa.schema([("enterprise", pa.string()), ("label", pa.int64())]),
+    )
+    with duck.locked_down() as connection:
+        checker = Checker(mapping, connection)
+        raw = list(
+            read_source(
+                path, mapping.sources, Layout(mapping.encoding, mapping.delimiter), progress
+            )
+        )
+        given = pa.concat_tables([checker.check(table) for table in raw])
+        connection.register("given", given)
+        connection.register("held", held)
+        return pa.concat_tables(raw), connection.sql(_RULES).to_arrow_table()
