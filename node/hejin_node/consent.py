@@ -300,17 +300,41 @@ def _parse_rows(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Terms]]:
     return grants
 
 
-def _terms(words: Sequence[str]) -> Terms:
-    _, document, grade, purposes, banks, categories, features, valid_from, valid_to = words
+def read_terms(
+    *,
+    document: str,
+    grade: str,
+    purposes: Iterable[str],
+    banks: Iterable[str],
+    categories: Iterable[str],
+    features: Iterable[str],
+    valid_from: str,
+    valid_to: str,
+) -> Terms:
+    """Return the terms that a person wrote as texts; raises ConsentError naming the field."""
     return Terms(
         document,
         cast("Grade", grade),
-        cast("tuple[Purpose, ...]", _listed(purposes)),
-        _listed(banks),
-        _listed(categories),
-        _listed(features),
+        cast("tuple[Purpose, ...]", tuple(purposes)),
+        tuple(banks),
+        tuple(categories),
+        tuple(features),
         _moment("valid_from", valid_from),
         _moment("valid_to", valid_to),
+    )
+
+
+def _terms(words: Sequence[str]) -> Terms:
+    given = dict(zip(CSV_COLUMNS, words, strict=True))
+    return read_terms(
+        document=given["document"],
+        grade=given["grade"],
+        purposes=_listed(given["purposes"]),
+        banks=_listed(given["banks"]),
+        categories=_listed(given["categories"]),
+        features=_listed(given["features"]),
+        valid_from=given["valid_from"],
+        valid_to=given["valid_to"],
     )
 
 
