@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final, NoReturn, TypeAlias
 
@@ -27,8 +28,12 @@ HOLD: Final = 0.25
 """Seconds a node's pull may wait for a request while a run is open. A node then polls 4
 times a second rather than 50 and still gets a request at once."""
 
-HOLDERS: Final = 12
-"""Pulls that may wait at the same time; each takes one of the server's threads."""
+HOLDERS: Final = 40
+"""Pulls that may wait at the same time; each takes one of the server's threads (64), and the
+rest must do for everything else. Nodes beyond it poll."""
+
+TOLD_EVERY: Final = 60.0
+"""Seconds between log lines about the same refusal of the same member."""
 
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 Interceptor: TypeAlias = "grpc.ServerInterceptor[Any, Any]"
@@ -54,9 +59,32 @@ class Bell:
             self._changed.wait_for(lambda: self.rings != seen, seconds)
 
 
-def _denied(refusal: FleetRefusedError) -> Handler:
+class _Told:
+    """Logs a member's refusals of one kind once a minute, so that a flood of calls is none here."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], float] = {}
+
+    def tell(self, member: str, method: str, refusal: FleetRefusedError) -> None:
+        now, what = time.monotonic(), (member, refusal.code)
+        if now - self._last.get(what, -TOLD_EVERY) >= TOLD_EVERY:
+            self._last[what] = now
+            _LOG.warning("%s of %s refused (%s)", method, member, refusal.code)
+
+
+_TOLD = _Told()
+
+
+def _refuse(
+    member: str, method: str, refusal: FleetRefusedError, context: grpc.ServicerContext
+) -> NoReturn:
+    _TOLD.tell(member, method, refusal)
+    context.abort(refusal.status, str(refusal))
+
+
+def _denied(method: str, refusal: FleetRefusedError) -> Handler:
     def deny(_request: bytes, context: grpc.ServicerContext) -> NoReturn:
-        context.abort(refusal.status, str(refusal))
+        _refuse(peer_of(context).id, method, refusal, context)
 
     return grpc.unary_unary_rpc_method_handler(deny)
 
@@ -74,14 +102,14 @@ class AllowList(grpc.ServerInterceptor):  # type: ignore[type-arg]
         """Let allowed Fleet methods and all other services through."""
         if not details.method.startswith("/flwr."):
             return continuation(details)
-        if details.method.removeprefix(FLEET) not in ALLOWED_METHODS:
-            _LOG.warning("denied Fleet method")
-            return _denied(MethodDeniedError())
+        method = details.method.removeprefix(FLEET)
+        if method not in ALLOWED_METHODS:
+            return _denied("a denied method", MethodDeniedError())
         try:
             return continuation(details)
         except (ValueError, TypeError, AttributeError):
             # Flower's node auth on a key, signature or time that does not even parse.
-            return _denied(UnknownNodeError())
+            return _denied(method, UnknownNodeError())
 
 
 class FleetOnly(grpc.ServerInterceptor):  # type: ignore[type-arg]
@@ -144,8 +172,7 @@ class BindingInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
                     self._note(method, member, request, response)
                     return response
             except FleetRefusedError as refusal:
-                _LOG.warning("%s of %s refused (%s)", method, member, refusal.code)
-                context.abort(refusal.status, str(refusal))
+                _refuse(member, method, refusal, context)
 
         return grpc.unary_unary_rpc_method_handler(
             bound, handler.request_deserializer, handler.response_serializer

@@ -304,6 +304,8 @@ class FleetLoop:
                 self._serve(link, stop)
             except (grpc.RpcError, HejinError) as reason:
                 self._tell(reason)
+            except Exception as reason:  # noqa: BLE001 - whatever it is, the loop goes on
+                _log_place("the link to the bank failed", reason)
             # Only a link that lasted shows that the trouble is over.
             if time.monotonic() - began > RETRY_MOST:
                 back_off.reset()
@@ -393,10 +395,16 @@ class AnswerFailedError(HejinError):
         )
 
 
+def _log_place(what: str, reason: Exception) -> None:
+    """Log type and place alone: the text of a stranger's error may quote a customer."""
+    place = traceback.extract_tb(reason.__traceback__)[-1]
+    _LOG.error("%s: %s at %s:%s", what, type(reason).__name__, place.filename, place.lineno)
+
+
 def _beat(link: _Link, over: threading.Event) -> None:
     while not over.wait(HEARTBEAT / 3):
         # The serving thread meets the same trouble at its next pull and sees to it.
-        with suppress(grpc.RpcError, HejinError):
+        with suppress(Exception):
             link.beat()
 
 
