@@ -33,6 +33,9 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
 THREADS: Final = 16
 GRACE: Final = 2.0
 """Seconds that calls under way get to finish when the server stops."""
+WAKE: Final = 0.5
+"""Seconds between looks at `stop`: a signal that arrives just before the main thread blocks
+is only handled when it wakes (seen once: the process slept through SIGTERM)."""
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +81,8 @@ def serve(
     _log.info("regulator serves", consortium=charter.consortium, charter=charter.serial, port=port)
     try:
         listening(port)
-        stop.wait()
+        while not stop.wait(WAKE):
+            pass
     finally:
         grpc_server.stop(GRACE).wait()
         _log.info("regulator stopped")

@@ -1,0 +1,99 @@
+"""The regulator's commands as a person uses them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hejin_privacy.accounting import epsilon
+from hejin_regulator.authority import Office
+from hejin_regulator.cli import UsageError, app
+from hejin_trust.errors import HejinError
+
+Ask = Callable[..., Path]
+
+
+def run(*arguments: object) -> str:
+    """Return what a command prints; a failure is raised as it is."""
+    result = CliRunner().invoke(app, [str(a) for a in arguments], env={"HEJIN_LANG": "en"})
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def found(home: Path, *more: object) -> Any:
+    """Found a consortium and return what --json said."""
+    return json.loads(run("init", "--home", home, "--consortium", "hebei", "--json", *more))
+
+
+def test_a_cap_in_epsilon_becomes_the_largest_rho_within_it(tmp_path: Path) -> None:
+    said = found(tmp_path, "--epsilon-cap", 2)
+    charter = Office(tmp_path).charter
+    assert said["regulator_key"] == charter.regulator.identity_key.hex()
+    assert 1.999 < epsilon(charter.rho_cap, 1e-6) <= 2
+    assert charter.rho_alone_cap == 3 * charter.rho_cap
+
+
+def test_a_cap_in_rho_is_taken_exactly(tmp_path: Path) -> None:
+    found(tmp_path, "--rho-cap", "1/20", "--delta", "1e-7", "--rho-alone-cap", "0.05", "--r", 2)
+    charter = Office(tmp_path).charter
+    assert charter.rho_cap == charter.rho_alone_cap == Fraction(1, 20)
+    assert (charter.delta, charter.r) == (Fraction(1, 10**7), 2)
+
+
+@pytest.mark.parametrize("caps", [(), ("--epsilon-cap", 2, "--rho-cap", "0.1")], ids=str)
+def test_an_unset_or_doubled_cap_is_refused(tmp_path: Path, caps: tuple[object, ...]) -> None:
+    with pytest.raises(UsageError, match="either"):
+        found(tmp_path, *caps)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "x", "1/0", ""])
+def test_a_cap_that_is_no_number_is_refused(tmp_path: Path, value: str) -> None:
+    with pytest.raises((SystemExit, HejinError)):
+        found(tmp_path, "--rho-cap", value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_members_are_admitted_shown_and_revoked(tmp_path: Path, ask: Ask) -> None:
+    home = tmp_path / "regulator"
+    found(home, "--epsilon-cap", 2)
+    requests = [ask("node-a"), ask("bank-a", "bank")]
+    said = run("admit", "--home", home, "--out", tmp_path / "out", *requests)
+    assert "charter 2 is in force" in said
+    member = Office(home).charter.member("node-a")
+    assert member.identity_key.hex() in said
+    assert (tmp_path / "out" / "node-a.admission.json").is_file()
+
+    said = run("charter", "show", "--home", home)
+    assert "node-a" in said
+    assert "100-5000" in said
+    shown = json.loads(run("charter", "show", "--home", home, "--json"))
+    assert shown["serial"] == 2
+    assert shown["digest"] == Office(home).charter.digest
+
+    assert "charter 3" in run("revoke", "--home", home, "node-a")
+    again = json.loads(run("revoke", "--home", home, "bank-a", "--json"))
+    assert again == {"charter": 4, "revoked": "bank-a"}
+
+
+def test_admission_in_json_names_the_files(tmp_path: Path, ask: Ask) -> None:
+    home = tmp_path / "regulator"
+    found(home, "--epsilon-cap", 2)
+    said = run("admit", "--home", home, "--out", tmp_path / "out", "--json", ask("node-a"))
+    file = tmp_path / "out" / "node-a.admission.json"
+    assert json.loads(said) == {"charter": 2, "admitted": {"node-a": str(file)}}
+
+
+def test_the_home_folder_can_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEJIN_HOME", str(tmp_path))
+    run("init", "--consortium", "hebei", "--epsilon-cap", 2)
+    assert json.loads(run("charter", "show", "--json"))["consortium"] == "hebei"
