@@ -14,10 +14,11 @@ import typer
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
-    from hejin_node.consent import Authorisation, Terms
+    from hejin_node.consent import Authorisation
     from hejin_node.ingest import IngestReport
     from hejin_node.mapping import Encoding
     from hejin_node.sources import Progress
+    from hejin_node.terms import Terms
 
 authorisation_app = typer.Typer(
     no_args_is_help=True, help="Enterprises' authorisations. 企业数据授权。"
@@ -129,9 +130,10 @@ def authorisation_grant(
     as_json: AsJson = False,
 ) -> None:
     """Record one enterprise's authorisation."""
-    from hejin_node.consent import grant, read_terms
+    from hejin_node.consent import grant
     from hejin_node.home import open_home
     from hejin_node.sources import file_digest
+    from hejin_node.terms import read_terms
     from hejin_trust.database import writing
 
     terms = read_terms(

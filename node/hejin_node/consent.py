@@ -5,25 +5,22 @@ from __future__ import annotations
 import csv
 import hmac
 import json
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal, NoReturn, cast, get_args
+from typing import Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
 
-from hejin_models.features import Category
 from hejin_node.errors import CodeError, ConsentError
+from hejin_node.mapping import Encoding
 from hejin_node.tables import authorisation as table
+from hejin_node.terms import ANY, Terms, read_terms
 from hejin_node.uscc import check_code
-from hejin_trust.canonical import DocumentError, time_from, time_text
+from hejin_trust.canonical import time_from, time_text
 from hejin_trust.log import Log
 
-Purpose = Literal["model-training", "credit-approval", "post-loan-monitoring"]
-Grade = Literal["A", "B"]
-ANY: Final = "*"
 CSV_COLUMNS: Final = (
     "enterprise",
     "document",
@@ -37,50 +34,7 @@ CSV_COLUMNS: Final = (
 )
 """Header of a bulk file; lists are separated by semicolons, dates are UTC days or times."""
 
-_BANK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-_FEATURE = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_HASH = re.compile(r"[0-9a-f]{64}")
 _SCOPES: Final = ("purposes", "banks", "categories", "features")
-
-
-def _refuse(field: str, en: str, zh: str) -> NoReturn:
-    raise ConsentError(f"Authorisation: `{field}` {en}.", f"授权：`{field}` {zh}。")
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a signed document allows; a value that exists is coherent (ISO/IEC TS 27560 fields).
-
-    document    lower-case hex SHA-256 of the signed document
-    grade       A: the enterprise's own signature or seal; B: attested by the operator
-    banks       member ids, or ("*",) for every bank; likewise categories and features
-    valid_from  first moment, aware; valid_to is the first moment after it, both whole seconds
-    """
-
-    document: str
-    grade: Grade
-    purposes: tuple[Purpose, ...]
-    banks: tuple[str, ...]
-    categories: tuple[str, ...]
-    features: tuple[str, ...]
-    valid_from: datetime
-    valid_to: datetime
-
-    def __post_init__(self) -> None:
-        if not _HASH.fullmatch(self.document):
-            _refuse(
-                "document",
-                "must be 64 lower-case hex digits (SHA-256)",
-                "应为 64 位小写十六进制（SHA-256）",
-            )
-        if self.grade not in get_args(Grade):
-            _refuse("grade", "must be A or B", "应为 A 或 B")
-        _check_list("purposes", self.purposes, get_args(Purpose).__contains__, wild=False)
-        _check_list("banks", self.banks, _BANK.fullmatch)
-        _check_list("categories", self.categories, get_args(Category).__contains__)
-        _check_list("features", self.features, _FEATURE.fullmatch)
-        if self.valid_from >= self.valid_to:
-            _refuse("valid_to", "must be later than `valid_from`", "应晚于 `valid_from`")
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,7 +191,7 @@ def entitled(
     return found
 
 
-def read_grants(path: Path, encoding: str = "utf-8") -> list[tuple[str, Terms]]:
+def read_grants(path: Path, encoding: Encoding = "utf-8") -> list[tuple[str, Terms]]:
     """Return the grants of a bulk CSV file with the header CSV_COLUMNS, or none of them.
 
     encoding  "utf-8" (a BOM is allowed) or "gb18030"
@@ -266,14 +220,6 @@ def read_grants(path: Path, encoding: str = "utf-8") -> list[tuple[str, Terms]]:
     return _parse_rows(rows)
 
 
-def parse_day(value: str) -> datetime:
-    """Return the UTC moment of `YYYY-MM-DD` (its start) or of an RFC 3339 UTC time."""
-    try:
-        return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        return time_from(value)
-
-
 def _parse_rows(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Terms]]:
     grants: list[tuple[str, Terms]] = []
     known: dict[tuple[str, ...], Terms] = {}
@@ -281,8 +227,7 @@ def _parse_rows(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Terms]]:
     for number, row in enumerate(rows, start=1):
         words = tuple(row[name].strip() for name in CSV_COLUMNS)
         try:
-            if len(row) != len(CSV_COLUMNS):
-                _refuse("row", "has more values than the header", "的值多于表头")
+            _check_width(row)
             check_code(words[0])
             if words[1:] not in known:
                 known[words[1:]] = _terms(words)
@@ -300,30 +245,6 @@ def _parse_rows(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Terms]]:
     return grants
 
 
-def read_terms(
-    *,
-    document: str,
-    grade: str,
-    purposes: Iterable[str],
-    banks: Iterable[str],
-    categories: Iterable[str],
-    features: Iterable[str],
-    valid_from: str,
-    valid_to: str,
-) -> Terms:
-    """Return the terms that a person wrote as texts; raises ConsentError naming the field."""
-    return Terms(
-        document,
-        cast("Grade", grade),
-        cast("tuple[Purpose, ...]", tuple(purposes)),
-        tuple(banks),
-        tuple(categories),
-        tuple(features),
-        _moment("valid_from", valid_from),
-        _moment("valid_to", valid_to),
-    )
-
-
 def _terms(words: Sequence[str]) -> Terms:
     given = dict(zip(CSV_COLUMNS, words, strict=True))
     return read_terms(
@@ -338,30 +259,13 @@ def _terms(words: Sequence[str]) -> Terms:
     )
 
 
-def _moment(field: str, value: str) -> datetime:
-    try:
-        return parse_day(value)
-    except DocumentError:
-        _refuse(
-            field,
-            "must be YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ",
-            "应为 YYYY-MM-DD 或 YYYY-MM-DDTHH:MM:SSZ",
-        )
-
-
 def _listed(value: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in value.split(";"))
 
 
-def _check_list(
-    field: str, values: Sequence[str], allowed: Callable[[str], object], *, wild: bool = True
-) -> None:
-    if wild and tuple(values) == (ANY,):
-        return
-    if not values or len(set(values)) != len(values) or not all(map(allowed, values)):
-        also = ' or "*" alone' if wild else ""
-        auch = '，或仅 "*"' if wild else ""
-        _refuse(field, f"must list known names, each once{also}", f"应列出有效名称，且不重复{auch}")
+def _check_width(row: Mapping[str, str]) -> None:
+    if len(row) != len(CSV_COLUMNS):
+        raise ConsentError("It has more values than the header.", "值的个数多于表头。")
 
 
 def _in_force(at: datetime) -> ColumnElement[bool]:

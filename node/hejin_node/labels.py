@@ -16,9 +16,10 @@ from hejin_node.errors import IngestError
 from hejin_node.ingest import IngestReport, describe_rules, quarantine
 from hejin_node.mapping import ColumnRule, Encoding, SourceMapping
 from hejin_node.rules import Checker
+from hejin_node.segments import Columns
 from hejin_node.snapshot import LabelSpec
 from hejin_node.sources import Layout, Progress, file_digest, read_source
-from hejin_node.warehouse import Columns, Loading, Warehouse
+from hejin_node.warehouse import Loading, Warehouse
 from hejin_trust.database import writing
 from hejin_trust.log import Log
 

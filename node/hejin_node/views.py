@@ -11,7 +11,7 @@ from typing import Final
 from hejin_models.features import Dataset, FeatureView
 from hejin_node import duck
 from hejin_node.errors import NodeError, QueryError
-from hejin_node.warehouse import arrow_schema
+from hejin_node.segments import arrow_schema
 from hejin_trust.files import replace_file
 
 _SHIPPED = re.compile(r"[a-z0-9][a-z0-9-]*")

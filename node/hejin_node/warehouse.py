@@ -3,55 +3,41 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Literal, cast
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from pyarrow.parquet import encryption
 from sqlalchemy import Connection, Engine, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from hejin_models.features import ColumnType, Dataset
+from hejin_models.features import Dataset
 from hejin_node import duck
-from hejin_node.errors import QueryError, SegmentError, WarehouseError, WrongKeyError
+from hejin_node.errors import QueryError, WarehouseError, WrongKeyError
+from hejin_node.segments import (
+    KEY_BYTES,
+    Columns,
+    Keyring,
+    Kind,
+    SegmentWriter,
+    arrow_schema,
+    disk_errors,
+    read_segment,
+    sync_folder,
+)
 from hejin_node.tables import segment as segment_table
 from hejin_trust.canonical import time_text
 from hejin_trust.clock import now
 from hejin_trust.database import reading, writing
 from hejin_trust.keys import read_private, write_private
-
-KEY_BYTES: Final = 32
-ROW_GROUP: Final = 65_536
-"""Rows that are encrypted, and later held in memory, together."""
-
-Kind = Literal["data", "quarantine", "labels"]
-Columns = Mapping[str, ColumnType]
-
-_TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
-    "text": pa.string(),
-    "number": pa.float64(),
-    "integer": pa.int64(),
-    "date": pa.date32(),
-}
-
-# The node stays under 300 MB: Arrow's own allocators keep what they freed, and its pools
-# would start a thread for each core.
-pa.set_memory_pool(pa.system_memory_pool())
-pa.set_cpu_count(2)
-pa.set_io_thread_count(1)
 
 
 def create_key(path: Path) -> bytes:
@@ -71,11 +57,6 @@ def read_key(path: Path) -> bytes:
             f"密钥文件 {path} 为 {len(key)} 字节，仓库密钥应为 {KEY_BYTES} 字节：请从备份恢复。",
         )
     return key
-
-
-def arrow_schema(columns: Columns) -> pa.Schema:
-    """Return the Arrow schema of columns by name and type, in their order."""
-    return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +88,7 @@ class Warehouse:
     """Encrypted segments in `folder`, listed in the table `segment` of the node's database.
 
     folder     holds nothing else; made if absent
-    key        32 bytes; each file is encrypted under its own key, derived from this one and
-               the file's name (HKDF, RFC 5869), and bound to its data set, so that files can
-               be neither swapped nor renamed
+    key        32 bytes, see `segments.Keyring`
     database   the node's database
     memory_mb  what a query may hold, MB
     raises     WrongKeyError if segments were written under another key
@@ -122,17 +101,14 @@ class Warehouse:
         database: Engine,
         memory_mb: int = duck.DEFAULT_MEMORY_MB,
     ) -> None:
-        if len(key) != KEY_BYTES:
-            raise ValueError(f"a warehouse key has {KEY_BYTES} bytes, got {len(key)}")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._folder = folder
-        self._key = key
+        self._keys = Keyring(key)
         self._database = database
         self._memory_mb = memory_mb
-        self._key_id = self._derive(b"key-id", 8).hex()
         with reading(database) as connection:
             ids = set(connection.scalars(select(segment_table.c.key_id).distinct()))
-        if ids - {self._key_id}:
+        if ids - {self._keys.id}:
             raise WrongKeyError(
                 "The warehouse was written with another key: restore the right key file "
                 "from its backup. Nothing can be read without it.",
@@ -280,33 +256,8 @@ class Warehouse:
         return duck.Rewindable(schema, batches)
 
     def _batches(self, part: Segment, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        path = self._folder / part.file
-        properties = encryption.create_decryption_properties(
-            self._file_key(part.file), aad_prefix=_bound_to(part.kind, part.dataset, part.file)
-        )
-        try:
-            with pq.ParquetFile(path, decryption_properties=properties) as file:
-                yield from file.iter_batches(ROW_GROUP, columns=columns, use_threads=False)
-        except FileNotFoundError:
-            raise SegmentError(
-                f"Segment {part.file} of data set {part.dataset} is missing: restore the "
-                "warehouse folder from its backup.",
-                f"数据集 {part.dataset} 的分段文件 {part.file} 缺失：请从备份恢复仓库目录。",
-            ) from None
-        except (OSError, pa.ArrowException) as reason:
-            raise SegmentError(
-                f"Segment {part.file} of data set {part.dataset} is damaged or was altered: "
-                "restore the warehouse folder from its backup.",
-                f"数据集 {part.dataset} 的分段文件 {part.file} 已损坏或被改动："
-                "请从备份恢复仓库目录。",
-            ) from reason
-
-    def _derive(self, purpose: bytes, length: int) -> bytes:
-        info = b"hejin/warehouse/v1/" + purpose
-        return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self._key)
-
-    def _file_key(self, file: str) -> bytes:
-        return self._derive(b"segment/" + file.encode("ascii"), KEY_BYTES)
+        properties = self._keys.opening(part.kind, part.dataset, part.file)
+        return read_segment(self._folder / part.file, part.dataset, properties, columns)
 
     @contextmanager
     def _lock(self, operation: int) -> Iterator[None]:
@@ -316,52 +267,6 @@ class Warehouse:
             yield
         finally:
             os.close(handle)
-
-
-class SegmentWriter:
-    """Writes one encrypted segment beside the manifest; `Loading.publish` makes it count."""
-
-    def __init__(
-        self, path: Path, columns: Columns, properties: encryption.FileEncryptionProperties
-    ) -> None:
-        self._path = path
-        self._schema = arrow_schema(columns)
-        self._waiting: list[pa.Table] = []
-        self._held = 0
-        self.rows = 0
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._writer = pq.ParquetWriter(
-            path, self._schema, compression="zstd", encryption_properties=properties
-        )
-
-    def write(self, table: pa.Table) -> None:
-        """Add rows; the table's columns are the segment's, in any order."""
-        if table.num_rows:
-            self._waiting.append(table.select(self._schema.names).cast(self._schema))
-            self._held += table.num_rows
-            if self._held >= ROW_GROUP:
-                self._flush()
-
-    def finish(self) -> str:
-        """Complete the file, make it durable, and return its hex SHA-256."""
-        self._flush()
-        self._writer.close()
-        with self._path.open("rb+") as file:
-            os.fsync(file.fileno())
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def abandon(self) -> None:
-        """Close and remove the file."""
-        with suppress(OSError, pa.ArrowException):
-            self._writer.close()
-        self._path.unlink(missing_ok=True)
-
-    def _flush(self) -> None:
-        if self._waiting:
-            with _disk_errors():
-                self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP)
-            self.rows += self._held
-            self._waiting, self._held = [], 0
 
 
 class Loading:
@@ -382,12 +287,8 @@ class Loading:
         found = self._writers.get((kind, dataset))
         if found is None:
             file = f"{secrets.token_hex(16)}.parquet"
-            properties = encryption.create_encryption_properties(
-                self._warehouse._file_key(file),
-                aad_prefix=_bound_to(kind, dataset, file),
-                store_aad_prefix=False,
-            )
-            with _disk_errors():
+            properties = self._warehouse._keys.sealing(kind, dataset, file)
+            with disk_errors():
                 writer = SegmentWriter(self._aside(file), columns, properties)
             found = self._writers[kind, dataset] = (file, dict(columns), writer)
         return found[2]
@@ -398,7 +299,7 @@ class Loading:
         A crash between the two leaves files that nobody reads and `sweep` removes.
         raises   WarehouseError: the disk is full
         """
-        with _disk_errors():
+        with disk_errors():
             for (kind, dataset), (file, columns, writer) in self._writers.items():
                 digest = writer.finish()
                 if writer.rows:
@@ -415,7 +316,7 @@ class Loading:
                             time_text(now()),
                         )
                     )
-            _sync_folder(self._warehouse._folder)
+            sync_folder(self._warehouse._folder)
 
     def publish(self, connection: Connection) -> tuple[Segment, ...]:
         """List the completed segments in the caller's transaction; with it they are the data's.
@@ -453,7 +354,7 @@ class Loading:
                     rows=part.rows,
                     columns=json.dumps(dict(part.columns)),
                     source=part.source,
-                    key_id=self._warehouse._key_id,
+                    key_id=self._warehouse._keys.id,
                     time=part.time,
                 )
             )
@@ -487,28 +388,3 @@ def _check_columns(dataset: str, wanted: Columns, present: Columns) -> None:
                 f"视图需要数据集 {dataset} 的列 {name}（{kind}），但该列{hat}："
                 "请用与视图相符的映射文件载入数据。",
             )
-
-
-def _bound_to(kind: str, dataset: str, file: str) -> bytes:
-    return f"hejin/segment/v1/{kind}/{dataset}/{file}".encode()
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def _disk_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError as reason:
-        said = os.strerror(reason.errno) if reason.errno else "disk error"
-        raise WarehouseError(
-            f"The warehouse could not be written ({said}); nothing was loaded. "
-            "Check the disk's free space and rights.",
-            f"仓库写入失败（{said}），未载入任何数据。请检查磁盘空间与权限。",
-        ) from reason
