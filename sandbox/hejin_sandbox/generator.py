@@ -22,9 +22,12 @@ Floats = npt.NDArray[np.float64]
 #: Marks every file and name that holds generated data.
 SYNTHETIC = Text("synthetic", "合成数据")
 
-#: Events cover the 24 months before this day; labels say what happened in the 12 months after it.
-AS_OF = np.datetime64("2025-07-01", "D")
+#: Events cover the 24 months up to this day; labels say what happened in the 12 months after it.
+AS_OF = np.datetime64("2025-06-30", "D")
 MONTHS = 24
+
+#: The first month of the events.
+_FIRST_MONTH = (AS_OF + 1).astype("datetime64[M]") - MONTHS
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,11 +252,10 @@ class _Trader:
         return np.clip(np.rint(drawn), 2, _COUNT_MOST).astype(np.int64)
 
     def _month_shares(self) -> Floats:
-        """Return [n, MONTHS] probabilities of an invoice by month; the last is before AS_OF."""
+        """Return [n, MONTHS] probabilities of an invoice by month; the last is that of AS_OF."""
         m, rng, n = MARGINALS, self._rng, self._n
-        first_month = int(AS_OF.astype("datetime64[M]").astype(int)) - MONTHS
         month = np.arange(MONTHS)
-        season = np.asarray(m.season)[(first_month + month) % 12]
+        season = np.asarray(m.season)[(int(_FIRST_MONTH.astype(int)) + month) % 12]
         growth = m.growth[0] + m.growth[1] * self._mix("growth")
         spread = m.monthly_noise[0] * np.exp(m.monthly_noise[1] * self._mix("noise"))
         wobble = spread[:, None] * rng.standard_normal((n, MONTHS))
@@ -347,7 +349,7 @@ def _joined(sales: Invoices, purchases: Invoices) -> Invoices:
 
 
 def _days(month: Ints, rng: np.random.Generator) -> npt.NDArray[np.datetime64]:
-    first = AS_OF.astype("datetime64[M]") - MONTHS + month.astype("timedelta64[M]")
+    first = _FIRST_MONTH + month.astype("timedelta64[M]")
     start = first.astype("datetime64[D]")
     length = ((first + 1).astype("datetime64[D]") - start).astype(np.int64)
     days: npt.NDArray[np.datetime64] = start + rng.integers(0, length).astype("timedelta64[D]")

@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -157,6 +157,16 @@ class Supervisor:
 
         raises   ProcessError where it fails or takes longer than its time-out
         """
+        code, said = self.attempt(command)
+        if code != 0:
+            raise _ended(command.name, code, self._logs / f"{command.name}.log")
+        return said
+
+    def attempt(self, command: Command) -> tuple[int, str]:
+        """Run one command to its end and return its exit code and standard output.
+
+        raises   ProcessError where it takes longer than its time-out
+        """
         log = self._logs / f"{command.name}.log"
         output = log.with_suffix(".out")
         process = self._start(log, command.arguments, command.home, output)
@@ -173,23 +183,41 @@ class Supervisor:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
             self._running.discard(process)
-        if code != 0:
-            raise _ended(command.name, code, log)
-        return output.read_text("utf-8", errors="replace")
+        return code, output.read_text("utf-8", errors="replace")
 
     def run_all(self, commands: Sequence[Command]) -> list[str]:
         """Run commands, at most two at a time; return their outputs in order.
 
         raises   ProcessError of the first that fails; the rest is not started
         """
+        return [said for (said,) in self.run_chains([(command,) for command in commands])]
+
+    def run_chains(
+        self,
+        chains: Sequence[Sequence[Command]],
+        progress: Callable[[int], None] | None = None,
+    ) -> list[list[str]]:
+        """Run chains of commands, two chains at a time, each chain's commands one by one.
+
+        progress  told how many chains are done
+        returns   the outputs, in the order of chains and commands
+        raises    ProcessError of the first command that fails; the rest is not started
+        """
         with ThreadPoolExecutor(_PARALLEL) as pool:
-            futures = [pool.submit(self.run, command) for command in commands]
+            futures = [pool.submit(self._run_chain, chain) for chain in chains]
             try:
-                return [future.result() for future in futures]
+                for done, future in enumerate(as_completed(futures), 1):
+                    future.result()
+                    if progress is not None:
+                        progress(done)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 self._kill_commands()
                 raise
+            return [future.result() for future in futures]
+
+    def _run_chain(self, chain: Sequence[Command]) -> list[str]:
+        return [self.run(command) for command in chain]
 
     def _kill_commands(self) -> None:
         for process in list(self._running):
@@ -202,7 +230,7 @@ class Supervisor:
             raise ProcessError(
                 "the sandbox is stopping; nothing more is started.", "沙箱正在停止,不再启动进程。"
             )
-        with log.open("ab") as said, (output or log).open("ab" if output is None else "wb") as out:
+        with log.open("ab") as said, (output or log).open("ab") as out:
             return subprocess.Popen(  # noqa: S603 - our own program, no shell
                 [*self._program, *arguments],
                 stdin=subprocess.DEVNULL,

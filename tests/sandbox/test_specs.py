@@ -121,7 +121,7 @@ def test_the_demo_has_five_synthetic_clusters_and_says_why_twenty_are_too_few(
     ]  # fmt: skip
     assert all("合成数据" in node.name.zh for node in spec.nodes)
     assert len({code for node in spec.nodes for code in node.codes}) == 200
-    assert spec.as_of == dt.date(2025, 7, 1)
+    assert spec.as_of == dt.date(2025, 6, 30)
     assert "Why not 20 enterprises" in told.getvalue()
 
 

@@ -1,0 +1,137 @@
+"""Run a whole consortium to a verified model, and say what privacy cost."""
+
+from __future__ import annotations
+
+import datetime as dt
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hejin_sandbox.consortium import Answers, Consortium
+from hejin_sandbox.errors import RunError
+from hejin_sandbox.specs import Spec
+from hejin_sandbox.story import Result, Story
+from hejin_sandbox.supervisor import Supervisor
+from hejin_trust.text import Text
+
+
+def run_consortium(spec: Spec, story: Story, keep: Path | None) -> Result:
+    """Carry `spec` out from founding to verification and return what came of it.
+
+    keep     new folder for homes, ledgers and logs; None: a temporary one, removed afterwards
+    raises   ProcessError, RunError; then only the processes' logs stay, unless `keep`
+    """
+    folder = _folder(keep)
+    story.title(spec.title)
+    try:
+        with _ended_by_sigterm(), Supervisor(folder / "logs") as supervisor:
+            result = _carry_out(spec, story, Consortium(spec, supervisor, folder))
+    except BaseException:
+        if keep is None:
+            _remove_all_but_logs(folder)
+        raise
+    if keep is None:
+        shutil.rmtree(folder)
+    return result
+
+
+def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
+    begin = time.monotonic()
+    nodes = len(spec.nodes)
+    with story.step(
+        Text(
+            f"the regulator founds the consortium and admits a bank and {nodes} nodes",
+            f"监管端组建联盟,准入一家银行与 {nodes} 个节点",
+        )
+    ):
+        consortium.found()
+    with story.step(
+        Text(
+            "everyone joins over mutually authenticated TLS, each its own process",
+            "各方以双向认证 TLS 加入,各自独立进程",
+        )
+    ):
+        consortium.open()
+    with story.counted(
+        Text(
+            f"nodes load {spec.enterprises:,} enterprises, their authorisations and outcomes",
+            f"各节点载入 {spec.enterprises:,} 家企业的数据、授权与违约结果",
+        ),
+        nodes,
+    ) as loaded:
+        consortium.load(dt.datetime.now(dt.UTC).date(), loaded)
+    with story.step(Text("the bank proposes its plan", "银行提出方案")):
+        proposed = consortium.propose(str(spec.title))
+    _tell_plan(story, proposed)
+    plan, sums = str(proposed["plan"]), _whole(proposed, "sums")
+    with story.step(Text("every node checks the plan and approves it", "各节点检查方案并批准")):
+        consortium.approve(plan)
+    training = time.monotonic()
+    with story.counted(
+        Text(f"{sums} private sums, one scorecard", f"{sums} 次隐私求和,得到一张评分卡"), sums
+    ) as summed:
+        consortium.train(plan, summed)
+    per_sum = (time.monotonic() - training) / sums
+    model, charter = consortium.model(), consortium.charter()
+    consortium.close()
+    raise NotImplementedError(model, charter, per_sum, begin)
+
+
+def _tell_plan(story: Story, proposed: Answers) -> None:
+    story.say(
+        Text(
+            f"cost to every enterprise: epsilon {_number(proposed, 'epsilon'):.3g} at delta"
+            f" {_number(proposed, 'delta'):.0e}; expected loss to noise:"
+            f" {_number(proposed, 'expected_auc_loss'):.3f} AUC",
+            f"每家企业的代价:epsilon {_number(proposed, 'epsilon'):.3g}"
+            f"(delta {_number(proposed, 'delta'):.0e});"
+            f"噪声预计损失 AUC {_number(proposed, 'expected_auc_loss'):.3f}",
+        )
+    )
+
+
+def _number(answers: Answers, key: str) -> float:
+    value = answers[key]
+    if not isinstance(value, int | float):
+        raise TypeError(f"{key} must be a number")
+    return float(value)
+
+
+def _whole(answers: Answers, key: str) -> int:
+    return int(_number(answers, key))
+
+
+def _folder(keep: Path | None) -> Path:
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="hejin-sandbox-"))
+    if keep.exists() and any(keep.iterdir()):
+        raise RunError(
+            f"{keep} is not empty; name a new folder.", f"{keep} 不是空文件夹;请指定新文件夹。"
+        )
+    keep.mkdir(parents=True, exist_ok=True)
+    return keep.resolve()
+
+
+def _remove_all_but_logs(folder: Path) -> None:
+    for entry in folder.iterdir():
+        if entry.name != "logs":
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into SystemExit, so that a killed sandbox still stops its processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
