@@ -179,14 +179,18 @@ class BindingInterceptor(grpc.ServerInterceptor):  # type: ignore[type-arg]
         )
 
     def _hold(self, member: str) -> None:
-        seen = self._leaving.rings
-        if not self._binding.is_open() or self._binding.has_mail(member):
+        """Wait a little for a request to `member`, so that it need not ask again and again."""
+        until = time.monotonic() + HOLD
+        if not self._places.acquire(blocking=False):
             return
-        if self._places.acquire(blocking=False):
-            try:
-                self._leaving.wait(seen, HOLD)
-            finally:
-                self._places.release()
+        try:
+            while (left := until - time.monotonic()) > 0:
+                seen = self._leaving.rings
+                if not self._binding.is_open() or self._binding.has_mail(member):
+                    return
+                self._leaving.wait(seen, left)
+        finally:
+            self._places.release()
 
     def _note(self, method: str, member: str, request: Any, response: Any) -> None:
         if method == "RegisterNode":

@@ -285,7 +285,7 @@ class EngineRun:
             self._asking.release()
 
     def _issue(self, waiting: dict[str, _Request], left: float, reissue_after: float) -> None:
-        admitted, moment = self._admitted(), time.monotonic()
+        admitted, moment, any_left = self._admitted(), time.monotonic(), False
         for request in waiting.values():
             node = self._binding.node_of(request.member)
             if node is None or request.member not in admitted:
@@ -297,8 +297,9 @@ class EngineRun:
             elif request.messages and not self._binding.was_pulled(request.messages[-1]):
                 continue  # it still waits at the door
             self._send(request, node, left)
-            request.node, request.asked = node, moment
-        self._leaving.ring()
+            request.node, request.asked, any_left = node, moment, True
+        if any_left:
+            self._leaving.ring()
 
     def _send(self, request: _Request, node: int, ttl: float) -> None:
         content = RecordDict({RECORD: ConfigRecord(dict(request.payload))})
