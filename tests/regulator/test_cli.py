@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from hejin_privacy.accounting import epsilon
-from hejin_regulator.authority import Office
+from hejin_regulator import authority
+from hejin_regulator.authority import Office, Terms
 from hejin_regulator.cli import UsageError, app
+from hejin_trust.clock import now
 from hejin_trust.errors import HejinError
 
 Ask = Callable[..., Path]
@@ -97,3 +99,42 @@ def test_the_home_folder_can_come_from_the_environment(
     monkeypatch.setenv("HEJIN_HOME", str(tmp_path))
     run("init", "--consortium", "hebei", "--epsilon-cap", 2)
     assert json.loads(run("charter", "show", "--json"))["consortium"] == "hebei"
+
+
+def export(office: Office, folder: Path) -> Path:
+    """Write the export of a consortium in which nothing has happened yet."""
+    folder.mkdir()
+    (folder / "charter.json").write_bytes(office.charters.signed())
+    return folder
+
+
+def test_verification_pins_the_key_of_the_folder_or_the_one_given(
+    tmp_path: Path, terms: Terms
+) -> None:
+    home, other = tmp_path / "regulator", tmp_path / "other"
+    for place in (home, other):
+        authority.init(place, terms, now())
+    folder = export(Office(home), tmp_path / "export")
+    key = Office(home).identity.public.hex()
+    for pin in (["--home", home], ["--regulator-key", key], ["--regulator-key", key.upper()]):
+        assert json.loads(run("verify", folder, "--json", *pin))["warnings"] == []
+    unpinned = json.loads(run("verify", folder, "--json"))
+    assert unpinned["ok"]
+    assert key in unpinned["warnings"][0]["en"]
+    assert "VERIFIED" in run("verify", folder, "--home", home)
+    with pytest.raises(HejinError, match="signature"):
+        run("verify", folder, "--home", other)
+    with pytest.raises(HejinError, match="regulator-key"):
+        run("verify", folder, "--regulator-key", "abc")
+
+
+def test_an_export_without_a_members_logs_fails_with_exit_code_1(
+    office: Office, ask: Ask, tmp_path: Path
+) -> None:
+    office.admit([ask("node-a")], tmp_path / "out", now())
+    folder = export(office, tmp_path / "export")
+    for more in ([], ["--json"]):
+        arguments = ["verify", str(folder), "--home", str(office.home), *more]
+        result = CliRunner().invoke(app, arguments, env={"HEJIN_LANG": "en"})
+        assert result.exit_code == 1
+        assert "node-a" in result.output
