@@ -25,9 +25,10 @@ _RUN_SECONDS = 1800.0
 _LOOK_SECONDS = 0.1
 
 _NODE_READY = re.compile(r"^node serves", re.MULTILINE)
-_ROUND = re.compile(r"event=round\b.*?\bsum=(\d+)")
-_DONE = re.compile(r"event=run-done\b")
-_FAILED = re.compile(r'event=run-failed\b.*?reason="?([^"\n]*)')
+# What the bank's log says of a run, in structlog's logfmt.
+ROUND = re.compile(r"event=round\b.*?\bsum=(\d+)")
+DONE = re.compile(r"event=run-done\b")
+FAILED = re.compile(r"event=run-failed\b")
 
 Answers = Mapping[str, object]
 
@@ -139,9 +140,8 @@ class Consortium:
     def approve(self, plan: str) -> None:
         """Wait until every node's policy has approved `plan`; RunError if one does not."""
         wanted = {node.id for node in self._spec.nodes}
-        answered = re.compile(rf"event=answered\b.*?\bnode=(\S+) plan={plan[:16]} approved(?!=)")
         end = time.monotonic() + _ANSWER_SECONDS
-        while silent := wanted - set(answered.findall(self._bank_says())):
+        while silent := wanted - approved(self._bank_says(), plan):
             if time.monotonic() > end:
                 raise self._not_approved(plan, min(silent))
             self._look_again()
@@ -150,15 +150,11 @@ class Consortium:
         """Start the plan and wait for its model; RunError says why there is none."""
         self._supervisor.run(self._command(BANK, "start", "coordinator", "start", plan))
         end = time.monotonic() + _RUN_SECONDS
-        while not _DONE.search(said := self._bank_says()):
-            rounds = _ROUND.findall(said)
+        while not DONE.search(said := self._bank_says()):
+            rounds = ROUND.findall(said)
             progress(int(rounds[-1]) - 1 if rounds else 0)
-            failed = _FAILED.search(said)
-            if failed:
-                raise RunError(
-                    f"the bank's run failed: {failed.group(1)}",
-                    f"银行端运行失败:{failed.group(1)}",
-                )
+            if FAILED.search(said):
+                raise self._failed(plan)
             if time.monotonic() > end:
                 raise RunError(
                     f"there is no model after {_RUN_SECONDS:.0f} s; see the logs.",
@@ -260,6 +256,12 @@ class Consortium:
         self._supervisor.check()
         time.sleep(_LOOK_SECONDS)
 
+    def _failed(self, plan: str) -> RunError:
+        listed = self._ask(BANK, "plans", "coordinator", "plans")["plans"]
+        assert isinstance(listed, list)
+        reason = next(item["error"] for item in listed if item["digest"] == plan)
+        return RunError(f"the run failed: {reason}", f"运行失败:{reason}")
+
     def _not_approved(self, plan: str, node: str) -> RunError:
         shown = self._ask(node, "plan", "node", "plan", "show", plan)
         reasons = shown["problems"]
@@ -268,6 +270,11 @@ class Consortium:
             f"{node} did not approve the plan within {_ANSWER_SECONDS:.0f} s (problems: {said}).",
             f"{node} 在 {_ANSWER_SECONDS:.0f} 秒内未批准方案(问题:{said})。",
         )
+
+
+def approved(said: str, plan: str) -> set[str]:
+    """Return the nodes whose approval of `plan` the bank's log tells of."""
+    return set(re.findall(rf"event=answered\b.*?\bnode=(\S+) plan={plan[:16]} approved(?!=)", said))
 
 
 def size_band(enterprises: int) -> tuple[int, int]:

@@ -31,12 +31,23 @@ _PROGRAMME_ENTERPRISES = 20
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The guarantee asked for, per enterprise and plan; `seed` never seeds noise."""
+    """The guarantee asked for, per enterprise and plan; `seed` never seeds noise.
+
+    raises   TableError for mode `shared`, which needs masking
+    """
 
     epsilon: float
     delta: float
     mode: str
     seed: int
+
+    def __post_init__(self) -> None:
+        if self.mode != "node":
+            raise TableError(
+                "shared noise is only safe under a secure sum, which this version does not have;"
+                " use --mode node.",
+                "共享噪声须配合安全求和,本版本尚不支持;请使用 --mode node。",
+            )
 
 
 @dataclass(frozen=True, slots=True)

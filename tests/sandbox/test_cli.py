@@ -1,0 +1,71 @@
+"""`hejin sandbox run` refuses what it cannot mean before anything is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner
+
+from hejin_sandbox.errors import TableError
+from hejin_sandbox.main import hejin
+
+
+@pytest.fixture(name="table")
+def _table(tmp_path: Path) -> str:
+    table = pa.table({"home": ["a", "b"] * 50, "size": range(100), "y": [0, 0, 1, 1] * 25})
+    pq.write_table(table, tmp_path / "t.parquet")
+    return str(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --node-by COL or --nodes N"),
+        (["--node-by", "home", "--nodes", "2", "--split", "dirichlet"], "either --node-by COL"),
+        (["--nodes", "2"], "go together"),
+        (["--node-by", "home", "--split", "dirichlet"], "go together"),
+        (["--node-by", "home", "--epsilon", "0"], "0"),
+        (["--node-by", "home", "--delta", "1e-3"], "0.001"),
+        (["--node-by", "home", "--mode", "none"], "none"),
+    ],
+)
+def test_options_that_contradict_each_other_are_a_usage_error(
+    table: str, options: list[str], message: str
+) -> None:
+    arguments = ["sandbox", "run", "--table", table, "--label", "y"]
+    epsilon = [] if "--epsilon" in options else ["--epsilon", "2"]
+    done = CliRunner().invoke(hejin, [*arguments, *epsilon, *options])
+    assert done.exit_code == 2
+    assert message in done.output
+
+
+def test_epsilon_must_be_given(table: str) -> None:
+    done = CliRunner().invoke(
+        hejin, ["sandbox", "run", "--table", table, "--label", "y", "--node-by", "home"]
+    )
+    assert done.exit_code == 2
+    assert "--epsilon" in done.output
+
+
+def test_a_table_that_makes_no_consortium_is_refused(table: str) -> None:
+    done = CliRunner().invoke(
+        hejin,
+        ["sandbox", "run", "--table", table, "--label", "z", "--node-by", "home", "--epsilon", "2"],
+    )
+    assert isinstance(done.exception, TableError)
+    assert done.exception.code == "table-refused"
+
+
+def test_shared_noise_is_refused_until_there_is_masking(table: str) -> None:
+    done = CliRunner().invoke(
+        hejin,
+        [
+            *("sandbox", "run", "--table", table, "--label", "y", "--node-by", "home"),
+            *("--epsilon", "2", "--mode", "shared"),
+        ],
+    )
+    assert isinstance(done.exception, TableError)
+    assert "secure sum" in str(done.exception)
