@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
+from hejin_models.expected import Outlook, expected_loss
 from sqlalchemy import Connection
 
 from hejin_coordinator import store
 from hejin_coordinator.errors import CoordinatorError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.proposal import make_plan, read_plan_file, read_view
-from hejin_models.expected import Outlook, expected_loss
 from hejin_models.plan import Plan
 from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import time_text

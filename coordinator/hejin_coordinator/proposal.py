@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 import tomllib
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from fractions import Fraction
 from importlib import resources
 from pathlib import Path
@@ -27,6 +27,7 @@ class PlanFile(BaseModel):
     view           a shipped view's id, or the path of a view file
     nodes          members to invite; empty: every admitted node
     minimum_nodes  fewest nodes that must answer each sum; unset: two thirds, rounded up
+    as_of          last day whose events count; only for views that look at events
     holdout        share kept for evaluation
     """
 
@@ -43,6 +44,7 @@ class PlanFile(BaseModel):
     nodes: tuple[str, ...] = ()
     minimum_nodes: int | None = Field(default=None, ge=1)
     holdout: str = "1/5"
+    as_of: date | None = None
     days: int = Field(default=30, ge=1, le=366)
 
 
@@ -96,6 +98,11 @@ def make_plan(
     )
     for node in nodes:
         charter.admitted(node, "node")
+    if view.uses_as_of != (wanted.as_of is not None):
+        raise PlanFileError(
+            "as_of must be given for a view that looks at events, and for no other",
+            "使用事件数据的特征视图须给出 as_of，其他视图不得给出",
+        )
     rho = rho_for(wanted.epsilon, float(charter.delta))
     return Plan(
         bank=bank,
@@ -104,6 +111,7 @@ def make_plan(
         purpose=wanted.purpose,
         product=wanted.product,
         view=ViewReference(view.name, view.version, view.digest),
+        as_of=wanted.as_of,
         label=LabelReference(wanted.label, wanted.definition, bank),
         family=wanted.family,
         mode=wanted.mode,

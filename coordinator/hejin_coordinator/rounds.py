@@ -20,7 +20,6 @@ from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.store import Round, StoredPlan
 from hejin_models.features import FeatureView
 from hejin_models.pricing import mechanism_for
-from hejin_models.scorecard import Scorecard
 from hejin_models.state import encode_state, state_digest
 from hejin_models.sums import NoisySum, SumRequest
 from hejin_models.training import TrainingResult, train
@@ -273,15 +272,15 @@ class PlanRun:
         with reading(self._home.database) as connection:
             last = store.rounds(connection, self._run)[-1]
         assert last.result is not None
-        noted = 0
-        for _ in self._transport.ask(
-            dict.fromkeys(self._nodes, {"kind": b"result", "result": last.result}),
+        payload = {"kind": b"result", "result": last.result}
+        noted = self._transport.ask(
+            dict.fromkeys(self._nodes, payload),
             timeout=self._home.settings.round_seconds,
             reissue_after=self._home.settings.reissue_seconds,
-        ):
-            noted += 1
-        if noted < len(self._nodes):
-            _log.warning("last-result-not-noted", nodes=len(self._nodes) - noted)
+        )
+        silent = set(self._nodes) - {node for node, _ in noted}
+        if silent:
+            _log.warning("last-result-not-noted", nodes=len(silent))
 
 
 def _accept_body(query: Query, answer: Accepted) -> dict[str, object]:

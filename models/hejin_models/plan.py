@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from fractions import Fraction
 
 from hejin_models.sums import Part
@@ -70,6 +70,7 @@ class LabelReference:
 class Plan:
     """A bank's plan. Invariants are checked on construction, so a Plan that exists is coherent.
 
+    as_of        last day whose events count, for views that look at events; else None
     holdout      share of the enterprises kept for evaluation, 0 < holdout < 1
     rho_train    most that the sums over the training part may cost together
     rho_holdout  the same for the hold-out part; the plan costs the larger (parallel composition)
@@ -81,6 +82,7 @@ class Plan:
     purpose: str
     product: str
     view: ViewReference
+    as_of: date | None
     label: LabelReference
     family: str
     mode: str
@@ -169,6 +171,7 @@ class Plan:
                 "version": self.view.version,
                 "sha256": self.view.sha256,
             },
+            "as_of": "" if self.as_of is None else self.as_of.isoformat(),
             "label": {
                 "name": self.label.name,
                 "definition": self.label.definition,
@@ -215,6 +218,7 @@ class Plan:
             view=ViewReference(
                 text(view, "name"), integer(view, "version", 1, 10**6), _digest(view, "sha256")
             ),
+            as_of=_day(body),
             label=LabelReference(
                 text(label, "name"), text(label, "definition"), _name(label, "bank")
             ),
@@ -233,9 +237,9 @@ class Plan:
 
 
 _FIELDS = (
-    "v", "bank", "consortium", "charter", "purpose", "product", "view", "label", "family", "mode",
-    "nodes", "minimum_nodes", "holdout", "rho_train", "rho_holdout", "sums", "created", "expires",
-    "nonce",
+    "v", "bank", "consortium", "charter", "purpose", "product", "view", "as_of", "label",
+    "family", "mode", "nodes", "minimum_nodes", "holdout", "rho_train", "rho_holdout", "sums",
+    "created", "expires", "nonce",
 )  # fmt: skip
 
 
@@ -248,6 +252,16 @@ def _name(body: Mapping[str, object], key: str) -> str:
 def _check_name(key: str, value: str) -> None:
     if not _NAME.fullmatch(value):
         raise PlanError(f"{key} must hold member ids", f"{key} 须为成员编号")
+
+
+def _day(body: Mapping[str, object]) -> date | None:
+    value = text(body, "as_of", longest=10)
+    try:
+        return None if value == "" else date.fromisoformat(value)
+    except ValueError as reason:
+        raise PlanError(
+            "as_of must be a day such as 2026-06-30", "as_of 须为日期，如 2026-06-30"
+        ) from reason
 
 
 def _digest(body: Mapping[str, object], key: str) -> str:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
 
-from hejin_privacy.budget import Part, PlanSpend, charge_for, check_account, check_plan
 from sqlalchemy import (
     Column,
     ColumnElement,
@@ -23,6 +22,7 @@ from sqlalchemy import (
 )
 
 from hejin_node.tables import metadata
+from hejin_privacy.budget import Part, PlanSpend, charge_for, check_account, check_plan
 from hejin_trust.charter import Charter
 
 State = Literal["reserved", "released", "void"]

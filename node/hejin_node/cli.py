@@ -309,9 +309,7 @@ def export(
     from hejin_trust.files import replace_file
 
     with open_home(home) as node, writing(node.database) as connection:
-        write_export(
-            folder, node.member_id, connection, node.release_log, node.internal_log
-        )
+        write_export(folder, node.member_id, connection, node.release_log, node.internal_log)
         charter = node.charters.signed()
     replace_file(folder / CHARTER_FILE, charter)
     typer.echo(str(folder / node.member_id))

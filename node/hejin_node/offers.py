@@ -11,9 +11,10 @@ from hejin_models.plan import Plan
 from hejin_node import account, inbox
 from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome, ViewMissingError
-from hejin_node.labels import LabelSpec, count_labelled
+from hejin_node.labels import labelled
 from hejin_node.pinned import grants_for
 from hejin_node.policy import DryRun, Facts, examine
+from hejin_node.snapshot import LabelSpec
 from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import fraction_body, time_text
 from hejin_trust.database import reading, writing
@@ -139,7 +140,7 @@ def _facts(home: NodeHome, connection: Connection, plan: Plan) -> Facts:
         now=home.now(),
         spent=spent,
         entitled=0 if view is None else len(grants_for(connection, plan, view, home.now())),
-        labelled=count_labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
+        labelled=labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
         installed=view,
     )
 

@@ -21,8 +21,7 @@ from hejin_node import inbox
 from hejin_node.consent import entitled
 from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome
-from hejin_node.labels import LabelSpec
-from hejin_node.snapshot import Snapshot, take_snapshot
+from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
 from hejin_trust.canonical import encode
 from hejin_trust.database import reading
 from hejin_trust.files import replace_file
@@ -75,6 +74,7 @@ class SnapshotStore:
             LabelSpec(plan.label.bank, plan.label.definition),
             grants.keys(),
             secrets.token_bytes(32),
+            plan.as_of,
         )
         self._store(run_id, snapshot)
         self._held[run_id] = snapshot
@@ -176,7 +176,7 @@ def grants_for(
         connection,
         purpose=plan.purpose,
         bank=plan.bank,
-        categories=[dataset.name for dataset in view.datasets],
+        categories=sorted({dataset.category for dataset in view.datasets}),
         features=[feature.name for feature in view.features],
         at=at,
     )

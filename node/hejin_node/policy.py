@@ -156,6 +156,17 @@ def _content(plan: Plan, facts: Facts) -> list[Problem]:
                 ),
             )
         )
+    elif view.uses_as_of != (plan.as_of is not None):
+        found.append(
+            Problem(
+                "as-of-mismatch",
+                Text(
+                    "the plan gives an as-of day to a view that takes none, or none to one that"
+                    " needs it",
+                    "计划的截止日期（as_of）与特征视图的要求不符",
+                ),
+            )
+        )
     for planned in plan.sums:
         try:
             statistic(planned.statistic, planned.version)

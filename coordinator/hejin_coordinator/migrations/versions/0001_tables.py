@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
+from sqlalchemy import MetaData
 
 from hejin_coordinator.store import metadata
 from hejin_trust.log import log_tables
@@ -14,5 +15,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    log_tables(metadata)
+    log_tables(logs := MetaData())
+    logs.create_all(op.get_bind())
     metadata.create_all(op.get_bind())

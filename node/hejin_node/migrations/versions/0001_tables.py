@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
+from sqlalchemy import MetaData
 
 from hejin_node import account, inbox, tables
 from hejin_trust.log import log_tables
@@ -14,6 +15,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    log_tables(tables.metadata)
+    log_tables(logs := MetaData())
+    logs.create_all(op.get_bind())
+    # Each module defines its own tables in the one metadata; importing it is what adds them.
     assert account.reservation.metadata is inbox.offer.metadata is tables.metadata
     tables.metadata.create_all(op.get_bind())
