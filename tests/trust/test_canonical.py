@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,8 +77,11 @@ def _slow(value: object) -> str:
 
 
 @given(body=st.dictionaries(st.text(), values))
-def test_encoding_agrees_with_the_definition_and_reads_back(body: dict[str, object]) -> None:
+def test_encoding_agrees_with_the_library_and_the_definition_and_reads_back(
+    body: dict[str, object],
+) -> None:
     data = canonical.encode(body)
+    assert data == rfc8785.dumps(body)  # type: ignore[arg-type]
     assert data.decode() == _slow(body)
     assert canonical.decode(data, max_depth=64) == body
 
@@ -94,6 +98,8 @@ def test_encoding_agrees_with_the_definition_and_reads_back(body: dict[str, obje
         b"bytes",
         Fraction(1, 2),
         "\ud800",
+        {"\ud800": "a"},
+        {"é": "\ud800"},
         {"a": [{"b": 0.5}]},
     ],
     ids=repr,

