@@ -105,6 +105,8 @@ def propose(
                 "epsilon": proposed.epsilon,
                 "delta": float(proposed.delta),
                 "expected_auc_loss": outlook.auc_loss,
+                "expected_holdout_error": outlook.holdout_error,
+                "holdout_reportable": outlook.reportable,
             }
         )
         return
@@ -117,6 +119,9 @@ def propose(
         Text("at delta", "delta"): f"{float(proposed.delta):.1e}",
         Text("enterprises (declared)", "企业数（申报）"): str(proposed.enterprises),
         Text("AUC expected to be lost to noise", "噪声预计损失的 AUC"): f"{outlook.auc_loss:.3f}",
+        Text("noise error of the hold-out AUC", "留出 AUC 的噪声误差"): (
+            f"{outlook.holdout_error:.3f}"
+        ),
     }
     table = Table(show_header=False)
     for label, value in rows.items():
@@ -214,12 +219,11 @@ def list_models(home: Home, as_json: AsJson = False) -> None:
         Text("model", "模型"),
         Text("product", "产品"),
         Text("state", "状态"),
-        Text("private AUC", "隐私 AUC"),
         Text("plan", "计划"),
     )
     table = Table(*(str(heading) for heading in headings))
     for model in models:
-        table.add_row(model.id, model.product, model.state, model.auc, model.plan[:16])
+        table.add_row(model.id, model.product, model.state, model.plan[:16])
     Console().print(table)
 
 

@@ -55,6 +55,7 @@ GRACE_SECONDS = 2.0
 LOOK_SECONDS = 0.2
 CHARTER_SECONDS = 30.0
 CALL_SECONDS = 10.0
+WAKE_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -163,7 +164,7 @@ class Worker:
             with self._engine.open_run() as transport:
                 run = PlanRun(home, stored, nodes, transport, self._progress)
                 result = run.carry_out()
-            register(home, stored, run.run, nodes, result)
+            register(home, stored, run.run, result)
         except HejinError as reason:
             _log.error("run-failed", plan=stored.digest[:16], reason=reason.text.en)
             with writing(home.database) as connection:
@@ -210,7 +211,8 @@ def serve(
             thread.start()
         try:
             listening(port)
-            stop.wait()
+            while not stop.wait(WAKE_SECONDS):
+                pass  # a signal that comes just before an endless wait would be slept through
         finally:
             stop.set()
             grpc_server.stop(GRACE_SECONDS).wait()

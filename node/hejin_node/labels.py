@@ -29,7 +29,7 @@ _DEFINITION = re.compile(r"[^\s/\x00-\x1f]{1,64}")
 
 #: A label may neither change nor contradict itself: whose word would count?
 _RULES = """
-SELECT _row, enterprise, label, _odd, CASE
+SELECT _row, enterprise, given.label AS label, _odd, CASE
     WHEN _rule IS NOT NULL THEN _rule
     WHEN held.label <> given.label
       OR min(given.label) OVER same <> max(given.label) OVER same THEN 'label.conflict'

@@ -20,6 +20,7 @@ from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
 
 CALL_SECONDS = 10.0
+WAKE_SECONDS = 0.5
 OFFER_SECONDS = 1.0
 CHARTER_SECONDS = 30.0
 
@@ -82,7 +83,8 @@ def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
         try:
             _start(home, channels, threads, stop)
             ready()
-            stop.wait()
+            while not stop.wait(WAKE_SECONDS):
+                pass  # a signal that comes just before an endless wait would be slept through
         finally:
             stop.set()
             for thread in threads:
