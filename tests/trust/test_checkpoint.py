@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 
 import pytest
 
@@ -89,7 +90,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_refused() -> None:
         pytest.param(lambda note: note + SIGNATURE * 1000, id="too-long"),
     ],
 )
-def test_a_malformed_note_is_refused(damage) -> None:  # type: ignore[no-untyped-def]
+def test_a_malformed_note_is_refused(damage: Callable[[str], str]) -> None:
     with pytest.raises(CheckpointError):
         open_checkpoint(damage(sign_checkpoint(ORIGIN, 7, ROOT, KEY)), ORIGIN, KEY.public)
 

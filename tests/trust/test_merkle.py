@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -208,7 +209,7 @@ def test_consistency_agrees_with_the_recursive_definition(
 def test_a_proof_admits_its_own_leaf_and_no_other(leaves: list[bytes], data: st.DataObject) -> None:
     index = data.draw(st.integers(0, len(leaves) - 1))
     root, proof = slow_root(leaves), slow_path(index, leaves)
-    altered = [
+    altered: list[Callable[[], None]] = [
         lambda: check_inclusion(leaves[index] + b"!", index, len(leaves), proof, root),
         lambda: check_inclusion(leaves[index], index, len(leaves), [*proof, root], root),
         lambda: check_inclusion(leaves[index], len(leaves), len(leaves), proof, root),
