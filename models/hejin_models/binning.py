@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -73,17 +74,34 @@ class BaseRate:
         return math.log(self.bads / self.goods)
 
 
-def base_rate(bads: list[_Floats], goods: list[_Floats], noise_std: float) -> BaseRate:
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """A feature's noisy numbers of bads and goods per cell, float64[cells].
+
+    noise_std  standard deviation of the noise on each number, >= 0
+    """
+
+    bads: _Floats
+    goods: _Floats
+    noise_std: float
+
+    def part(self, cells: slice) -> Counts:
+        """Return the counts of some cells only."""
+        return Counts(self.bads[cells], self.goods[cells], self.noise_std)
+
+
+def base_rate(features: Sequence[Counts]) -> BaseRate:
     """Return the numbers of bads and goods from every feature's noisy cells.
 
     Every feature counts every enterprise once, so its total over m cells estimates the same
-    number with variance m noise_std^2; the totals are averaged with weights 1/m.
+    number with variance m noise_std^2; the totals are averaged by their precision.
     raises   TrainingError where either class is absent or lost in the noise
     """
-    weights = np.array([1.0 / len(cells) for cells in bads])
-    spread = noise_std / math.sqrt(float(weights.sum()))
+    weights = np.array([1.0 / (len(f.bads) * max(f.noise_std, 1e-9) ** 2) for f in features])
+    spread = 1.0 / math.sqrt(float(weights.sum()))
     weights /= weights.sum()
-    totals = [float(weights @ np.array([cells.sum() for cells in side])) for side in (bads, goods)]
+    sides = [[f.bads.sum() for f in features], [f.goods.sum() for f in features]]
+    totals = [float(weights @ np.array(side)) for side in sides]
     least = max(1.0, _LEAST_SIGNAL * spread)
     for total, en, zh in zip(totals, ("bad", "good"), ("违约", "正常"), strict=True):
         if total < least:
@@ -97,24 +115,19 @@ def base_rate(bads: list[_Floats], goods: list[_Floats], noise_std: float) -> Ba
     return BaseRate(totals[0], totals[1])
 
 
-def bin_feature(
-    grid: Grid, bads: _Floats, goods: _Floats, base: BaseRate, noise_std: float
-) -> tuple[RawBin, ...]:
-    """Return a feature's bins: every cell in exactly one, by ascending first cell.
-
-    bads, goods   noisy counts per cell, float64[cells]
-    noise_std     standard deviation of the noise on each count, >= 0
-    """
-    evidence = _evidence(bads, goods, base.rate, noise_std, smooth=grid.ordered)
+def bin_feature(grid: Grid, counts: Counts, base: BaseRate) -> tuple[RawBin, ...]:
+    """Return a feature's bins: every cell in exactly one, by ascending first cell."""
     if not grid.ordered:
+        evidence = _evidence(counts, base.rate, smooth=False)
         return _bins(_shrunk(evidence), evidence.count, base, ordered=False)
-    inner = len(bads) - 1
-    curve = _averaged(_Evidence(*(part[:inner] for part in evidence.parts)))
-    ordered = _bins(curve, evidence.count[:inner], base, ordered=True)
-    missing = _Evidence(*(part[inner:] for part in _evidence(
-        bads, goods, base.rate, noise_std, smooth=False).parts))  # fmt: skip
-    alone = _bins(_shrunk(missing), missing.count, base, ordered=True)[0]
-    return (*ordered, RawBin(((inner, inner),), alone.count, alone.effect))
+    inner = grid.cells - 1
+    curve = _evidence(counts.part(slice(0, inner)), base.rate, smooth=True)
+    missing = _evidence(counts.part(slice(inner, None)), base.rate, smooth=False)
+    (last,) = _bins(_shrunk(missing), missing.count, base, ordered=True)
+    return (
+        *_bins(_averaged(curve), curve.count, base, ordered=True),
+        RawBin(((inner, inner),), last.count, last.effect),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +142,8 @@ class _Evidence:
     weight: _Floats
     count: _Floats
 
-    @property
-    def parts(self) -> tuple[_Floats, _Floats, _Floats]:
-        return self.score, self.weight, self.count
 
-
-def _evidence(
-    bads: _Floats, goods: _Floats, rate: float, noise_std: float, *, smooth: bool
-) -> _Evidence:
+def _evidence(counts: Counts, rate: float, *, smooth: bool) -> _Evidence:
     """Return each cell's evidence from its noisy counts.
 
     deviation = (1 - pi) bads - pi goods has mean pi (1 - pi) n theta. The cell's size n is
@@ -145,14 +152,14 @@ def _evidence(
     goods.
     """
     mixture = rate * rate + (1.0 - rate) ** 2
-    noisy = (rate * bads + (1.0 - rate) * goods) / mixture
-    noise = noise_std * noise_std
-    count = _sizes(noisy, noise / mixture, smooth=smooth)
-    slope = rate * (1.0 - rate) * count
+    noisy = (rate * counts.bads + (1.0 - rate) * counts.goods) / mixture
+    noise = counts.noise_std**2
+    size = _sizes(noisy, noise / mixture, smooth=smooth)
+    slope = rate * (1.0 - rate) * size
     # A quarter of an enterprise's variance keeps empty cells, which say nothing, finite.
     variance = np.maximum(slope + noise * mixture, 0.25)
-    deviation = (1.0 - rate) * bads - rate * goods
-    return _Evidence(slope * deviation / variance, slope * slope / variance, count)
+    deviation = (1.0 - rate) * counts.bads - rate * counts.goods
+    return _Evidence(slope * deviation / variance, slope * slope / variance, size)
 
 
 def _sizes(noisy: _Floats, noise: float, *, smooth: bool) -> _Floats:
@@ -179,7 +186,9 @@ def _local_mean(values: _Floats) -> _Floats:
 def _averaged(evidence: _Evidence) -> _Floats:
     """Return theta per cell, averaged over segmentations and over _SPREADS by posterior weight."""
     m = len(evidence.score)
-    score, weight = (np.concatenate([[0.0], np.cumsum(part)]) for part in evidence.parts[:2])
+    score, weight = (
+        np.concatenate([[0.0], np.cumsum(part)]) for part in (evidence.score, evidence.weight)
+    )
     # Entry [k, e] is the segment of cells k..e-1.
     segment_score = score[None, :] - score[:, None]
     segment_weight = np.maximum(weight[None, :] - weight[:, None], 0.0)

@@ -13,12 +13,12 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from hejin_privacy.contribution import Dense, OneHots
 
 from hejin_models.errors import StateError, UnknownStatisticError
 from hejin_models.features import FeatureView
 from hejin_models.grids import Cells
 from hejin_models.state import State, decode_state, encode_state, state_digest
+from hejin_privacy.contribution import Dense, OneHots
 
 __all__ = [
     "CATALOGUE",
@@ -127,24 +127,54 @@ class Histogram:
             yield OneHots(places, self.dimension(view, state))
 
 
-class LabelHistogram(Histogram):
-    """The histogram split by label. d = 2 x all cells, goods first; C^2 = F."""
+class LabelHistogram:
+    """One 1 per chosen feature, in (label, its cell). C^2 = the number of chosen features.
 
-    name = "label_histogram"
+    State: nothing for all features, or `features`, their ascending numbers in the view, so
+    that coarse and fine grids can be summed with different noise. d = 2 x their cells:
+    those of goods, feature by feature, then those of bads.
+    """
+
+    name, version, counts = "label_histogram", 1, True
+
+    def check_state(self, view: FeatureView, state: State) -> None:
+        """Refuse feature numbers that do not ascend or that the view does not have."""
+        if not state:
+            return
+        _keys(state, "features")
+        chosen = state["features"]
+        known = np.isin(chosen, np.arange(len(view.features))).all()
+        if chosen.ndim != 1 or not len(chosen) or not known or np.any(np.diff(chosen) <= 0):
+            raise StateError(
+                f"state `features` must be ascending numbers from 0 to {len(view.features) - 1}",
+                f"状态 `features` 应为 0 至 {len(view.features) - 1} 的升序编号",
+            )
 
     def dimension(self, view: FeatureView, state: State) -> int:
-        """Return twice the number of cells of all features."""
-        del state
-        return 2 * view.total_cells
+        """Return twice the number of cells of the chosen features."""
+        return 2 * int(np.diff(view.offsets)[_chosen(view, state)].sum())
+
+    def bound_squared(self, view: FeatureView, state: State) -> Fraction:
+        """Return the number of chosen features: that many coordinates are 1."""
+        return Fraction(len(_chosen(view, state)))
+
+    def nonzeros(self, view: FeatureView, state: State) -> int:
+        """Return the number of chosen features."""
+        return len(_chosen(view, state))
 
     def contribute(
         self, view: FeatureView, cells: Cells, labels: Labels, state: State
     ) -> Iterator[OneHots | Dense]:
         """Yield the place of each cell, those of bads moved behind all those of goods."""
+        chosen = _chosen(view, state)
+        sizes = np.diff(view.offsets)[chosen]
+        # From places among all cells to places among the chosen features' cells.
+        shift = np.cumsum(sizes) - sizes - view.offsets[chosen]
+        half = int(sizes.sum())
         for places, label in _places(view, cells, labels):
-            moved = places + view.total_cells * label[:, None]
+            moved = places[:, chosen] + shift + half * label[:, None]
             moved[(label != 0) & (label != 1)] = -1
-            yield OneHots(moved, self.dimension(view, state))
+            yield OneHots(moved, 2 * half)
 
 
 class BinCounts:
@@ -362,6 +392,12 @@ def _inputs(
         norm = np.sqrt(np.einsum("ij,ij->i", x, x))
         x /= np.maximum(norm, 1.0)[:, None]
         yield x, label
+
+
+def _chosen(view: FeatureView, state: State) -> npt.NDArray[np.int64]:
+    if "features" in state:
+        return state["features"].astype(np.int64)
+    return np.arange(len(view.features))
 
 
 def _keys(state: State, *names: str) -> None:

@@ -10,7 +10,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from hejin_models.binning import BaseRate, RawBin, base_rate, bin_feature
+from hejin_models.binning import BaseRate, Counts, RawBin, base_rate, bin_feature
 from hejin_models.errors import TrainingError
 from hejin_models.evaluation import Evaluation, evaluate
 from hejin_models.features import Feature, FeatureView
@@ -24,6 +24,9 @@ _Floats = npt.NDArray[np.float64]
 
 # One set of defaults for every data set. Nearly all that noise costs, it costs in the bins.
 _HISTOGRAM_SHARE = Fraction(6, 10)
+# Grids of at most so many cells are summed apart from finer ones, with a smaller share of rho:
+# the error of a feature's bins grows with its number of cells.
+_COARSE = 16
 _GRAM_SHARE = Fraction(2, 10)
 _NEWTON_STEPS = 3
 _NEWTON_SHARE = Fraction(2, 10) / _NEWTON_STEPS
@@ -47,10 +50,9 @@ class TrainingResult:
 
 
 def plan_sums(view: FeatureView) -> tuple[PlannedSum, ...]:
-    """Return the sums that `train` will ask for, in order; they depend on nothing but this code."""
-    del view  # other families may plan by the number of features
+    """Return the sums that `train` will ask for, in order; they depend on the view's grids only."""
     return (
-        PlannedSum("label_histogram", 1, "train", _HISTOGRAM_SHARE),
+        *(PlannedSum("label_histogram", 1, "train", group.share) for group in _groups(view)),
         PlannedSum("gram", 1, "train", _GRAM_SHARE),
         *(PlannedSum("logistic_gradient", 1, "train", _NEWTON_SHARE),) * _NEWTON_STEPS,
         PlannedSum("score_histogram", 1, "holdout", Fraction(1)),
@@ -64,22 +66,64 @@ def train(view: FeatureView) -> Generator[SumRequest, NoisySum, TrainingResult]:
     can go on after a restart. With a noise_std of 0 it is the non-private reference.
     raises   TrainingError where the totals hold no model (one class only, pure noise)
     """
-    histogram = yield SumRequest(0, "label_histogram", 1, "train", {})
-    binned = _binned(view, histogram)
-    gram = yield SumRequest(1, "gram", 1, "train", binned.state)
+    counts: dict[int, Counts] = {}
+    groups = _groups(view)
+    for index, group in enumerate(groups):
+        total = yield SumRequest(index, "label_histogram", 1, "train", group.state)
+        counts |= _counts(view, group, total)
+    binned = _binned(view, [counts[place] for place in range(len(view.features))])
+    index = len(groups)
+    gram = yield SumRequest(index, "gram", 1, "train", binned.state)
     curvature = _Curvature.of(gram, binned)
-    weights = _start(binned, curvature)
-    iterates = [weights]
-    for step in range(_NEWTON_STEPS):
+    weights = previous = _start(binned, curvature)
+    for _ in range(_NEWTON_STEPS):
+        index += 1
         state = {**binned.state, "weights": weights}
-        gradient = yield SumRequest(2 + step, "logistic_gradient", 1, "train", state)
-        weights = weights - curvature.solve(gradient)
-        iterates.append(weights)
-    scorecard = _assemble(view, binned, (iterates[-1] + iterates[-2]) / 2.0)
+        gradient = yield SumRequest(index, "logistic_gradient", 1, "train", state)
+        previous, weights = weights, weights - curvature.solve(gradient)
+    scorecard = _assemble(view, binned, (previous + weights) / 2.0)
     state = {"values": scorecard.values, "edges": _score_edges(scorecard, binned, curvature)}
-    index = 2 + _NEWTON_STEPS
-    holdout = yield SumRequest(index, "score_histogram", 1, "holdout", state)
+    holdout = yield SumRequest(index + 1, "score_histogram", 1, "holdout", state)
+    _checked(holdout, 2 * SCORE_BINS)
     return TrainingResult(scorecard, evaluate(holdout, state["edges"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Features whose histograms are one sum."""
+
+    features: tuple[int, ...]
+    share: Fraction
+
+    @property
+    def state(self) -> dict[str, _Floats]:
+        return {"features": np.array(self.features, dtype=np.float64)}
+
+
+def _groups(view: FeatureView) -> tuple[_Group, ...]:
+    """Return the coarse and the fine features, each group's share by its sum of sqrt(cells).
+
+    An error of a feature's m cells that grows with m / weight, under a fixed sum of weights,
+    is least in sum for weights in proportion to sqrt(m).
+    """
+    sizes = [feature.grid.cells for feature in view.features]
+    coarse = tuple(place for place, size in enumerate(sizes) if size <= _COARSE)
+    fine = tuple(place for place, size in enumerate(sizes) if size > _COARSE)
+    groups = [group for group in (coarse, fine) if group]
+    weights = [sum(math.isqrt(sizes[place] << 20) for place in group) for group in groups]
+    return tuple(
+        _Group(group, _HISTOGRAM_SHARE * Fraction(weight, sum(weights)))
+        for group, weight in zip(groups, weights, strict=True)
+    )
+
+
+def _counts(view: FeatureView, group: _Group, total: NoisySum) -> dict[int, Counts]:
+    sizes = [view.features[place].grid.cells for place in group.features]
+    sides = _checked(total, 2 * sum(sizes)).reshape(2, -1)
+    goods, bads = (np.split(side, np.cumsum(sizes)[:-1]) for side in sides)
+    return {
+        place: Counts(bads[i], goods[i], total.noise_std) for i, place in enumerate(group.features)
+    }
 
 
 @dataclass(frozen=True)
@@ -99,16 +143,10 @@ class _Binned:
         return {"values": self.inputs, "constant": np.array([_CONSTANT])}
 
 
-def _binned(view: FeatureView, total: NoisySum) -> _Binned:
-    goods, bads = (
-        np.split(side, view.offsets[1:-1])
-        for side in _checked(total, 2 * view.total_cells).reshape(2, -1)
-    )
-    base = base_rate(bads, goods, total.noise_std)
-    bins = tuple(
-        bin_feature(feature.grid, bads[place], goods[place], base, total.noise_std)
-        for place, feature in enumerate(view.features)
-    )
+def _binned(view: FeatureView, counts: list[Counts]) -> _Binned:
+    base = base_rate(counts)
+    grids = [feature.grid for feature in view.features]
+    bins = tuple(bin_feature(grid, found, base) for grid, found in zip(grids, counts, strict=True))
     spread = math.sqrt(sum(_mean_square(made) for made in bins))
     scale = _SCALE * max(spread, 1e-3)
     effects = [
