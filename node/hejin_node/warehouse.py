@@ -173,8 +173,10 @@ class Warehouse:
 
         source  hex SHA-256 of the source's bytes. One load at a time: another one waits.
         """
-        with self._lock(fcntl.LOCK_EX), Loading(self, source) as work:
-            yield work
+        with self._lock():
+            self._sweep()
+            with Loading(self, source) as work:
+                yield work
 
     def append(
         self, dataset: str, columns: Columns, batches: Iterable[pa.RecordBatch], source: str
@@ -219,25 +221,6 @@ class Warehouse:
         finally:
             pa.default_memory_pool().release_unused()
 
-    def sweep(self) -> int:
-        """Remove files that no manifest row names (a load was killed); return how many.
-
-        Does nothing while another process loads.
-        """
-        try:
-            with self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB):
-                known = {part.file for part in self.segments()}
-                orphans = [
-                    file
-                    for file in self._folder.iterdir()
-                    if file.name not in known and ".parquet" in file.suffixes
-                ]
-                for file in orphans:
-                    file.unlink()
-                return len(orphans)
-        except BlockingIOError:
-            return 0
-
     def _stream(self, item: Dataset, shown: pa.Array | None) -> duck.Rewindable:
         wanted: Columns = {"enterprise": "text", **item.columns}
         parts = self.segments("data", item.name)
@@ -259,11 +242,18 @@ class Warehouse:
         properties = self._keys.opening(part.kind, part.dataset, part.file)
         return read_segment(self._folder / part.file, part.dataset, properties, columns)
 
+    def _sweep(self) -> None:
+        """Remove files that no manifest row names: a load was killed. Called under the lock."""
+        known = {part.file for part in self.segments()}
+        for file in self._folder.iterdir():
+            if ".parquet" in file.suffixes and file.name not in known:
+                file.unlink()
+
     @contextmanager
-    def _lock(self, operation: int) -> Iterator[None]:
+    def _lock(self) -> Iterator[None]:
         handle = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, operation)
+            fcntl.flock(handle, fcntl.LOCK_EX)
             yield
         finally:
             os.close(handle)
@@ -296,7 +286,7 @@ class Loading:
     def complete(self) -> None:
         """Make all written files durable under their final names; the manifest comes next.
 
-        A crash between the two leaves files that nobody reads and `sweep` removes.
+        A crash between the two leaves files that nobody reads; the next load removes them.
         raises   WarehouseError: the disk is full
         """
         with disk_errors():

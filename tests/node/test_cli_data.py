@@ -1,0 +1,118 @@
+"""The data commands on a real node folder: what they print, and that they did it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+from node_world import VIEW, found_world
+from typer.testing import CliRunner, Result
+
+from hejin_node.cli import app
+from hejin_node.consent import CSV_COLUMNS
+from hejin_node.home import open_home
+from hejin_node.uscc import make_code
+from hejin_trust.errors import HejinError
+
+A, B = make_code(0), make_code(1)
+MAPPING = """
+dataset = "firms"
+[enterprise]
+column = "企业"
+[columns.staff]
+source = "人数"
+type = "number"
+[columns.kind]
+type = "text"
+"""
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return found_world(tmp_path).nodes["node-1"]
+
+
+def run(home: Path, *words: str) -> Result:
+    result = CliRunner().invoke(app, [*words, "--home", str(home)])
+    if isinstance(result.exception, HejinError):
+        raise result.exception
+    return result
+
+
+def answer(home: Path, *words: str) -> dict[str, object]:
+    result = run(home, *words, "--json")
+    assert result.exit_code == 0, result.output
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def test_files_are_ingested_and_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "m.toml").write_text(MAPPING, "utf-8")
+    (home / "in.csv").write_text(f"企业,人数,kind\n{A},5,a\n{B},many,b\n", "utf-8")
+    words = ("ingest", str(home / "in.csv"), "--mapping", str(home / "m.toml"))
+    monkeypatch.setenv("HEJIN_LANG", "zh")
+    shown = run(home, *words)
+    assert "载入 1 行" in shown.stdout
+    assert "staff.type: 1" in shown.stdout
+    again = answer(home, *words)
+    assert (again["already"], again["loaded"]) == (True, 0)
+    assert "此前已载入" in run(home, *words).stdout
+
+
+def test_a_refused_file_is_one_clear_error(home: Path) -> None:
+    (home / "m.toml").write_text(MAPPING, "utf-8")
+    (home / "in.csv").write_text("nothing here\n", "utf-8")
+    with pytest.raises(HejinError, match="no column"):
+        run(home, "ingest", str(home / "in.csv"), "--mapping", str(home / "m.toml"))
+
+
+def test_authorisations_are_granted_listed_imported_and_revoked(home: Path) -> None:
+    (home / "signed.pdf").write_bytes(b"signed")
+    granted = answer(
+        home, "authorisation", "grant", A, "--document", str(home / "signed.pdf"),
+        "--from", "2026-01-01", "--to", "2030-01-01", "--purpose", "model-training",
+        "--bank", "bank-1", "--category", "*",
+    )  # fmt: skip
+    rows = f"{B},{'ab' * 32},B,model-training,*,*,*,2026-01-01,2030-01-01\n"
+    (home / "bulk.csv").write_text(",".join(CSV_COLUMNS) + "\n" + rows)
+    assert answer(home, "authorisation", "import", str(home / "bulk.csv")) == {
+        "granted": 1, "already": 0,
+    }  # fmt: skip
+    listed = answer(home, "authorisation", "list")["authorisations"]
+    assert isinstance(listed, list)
+    assert [one["enterprise"] for one in listed] == [A, B]
+    assert listed[0]["document"] == hashlib.sha256(b"signed").hexdigest()
+    assert listed[0]["seq"] == granted["seq"]
+    ended = answer(home, "authorisation", "revoke", A, "--reason", "left")
+    assert ended == {"revoked": [granted["seq"]]}
+    assert "1" in run(home, "authorisation", "list", "--in-force").stdout
+    assert A not in run(home, "authorisation", "list", "--in-force").stdout
+    assert run(home, "authorisation", "revoke").exit_code == 2
+
+
+def test_labels_are_loaded(home: Path) -> None:
+    (home / "l.csv").write_text(f"code,bad\n{A},1\n", "gb18030")
+    report = answer(
+        home, "labels", "load", str(home / "l.csv"), "--bank", "bank-1", "--definition", "d-1",
+        "--enterprise-column", "code", "--label-column", "bad", "--encoding", "gb18030",
+    )  # fmt: skip
+    assert report["loaded"] == 1
+    words = ("labels", "load", str(home / "l.csv"), "--bank", "b", "--definition", "d")
+    assert run(home, *words, "--encoding", "latin-1").exit_code == 2
+
+
+def test_views_are_installed_and_listed(home: Path) -> None:
+    (home / "mine.toml").write_bytes(VIEW.replace(b'"firms"\nversion = 1', b'"mine"\nversion = 2'))
+    installed = answer(home, "view", "install", str(home / "mine.toml"))
+    assert installed["id"] == "mine-2"
+    answer(home, "view", "install", "trade-1")
+    listed = answer(home, "view", "list")["views"]
+    assert isinstance(listed, list)
+    assert {one["id"] for one in listed} >= {"mine-2", "trade-1"}
+    with open_home(home) as node:
+        assert node.view(str(installed["sha256"])).id == "mine-2"
+    assert "mine-2" in run(home, "view", "list").stdout
+    with pytest.raises(HejinError, match="cannot be read"):
+        run(home, "view", "install", "absent.toml")

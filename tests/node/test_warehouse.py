@@ -1,0 +1,345 @@
+"""The warehouse: encrypted, append-only, crash-safe, and DuckDB behind bars."""
+
+from __future__ import annotations
+
+import datetime as dt
+import errno
+import stat
+import threading
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hejin_models.features import Dataset
+from hejin_node import duck, segments
+from hejin_node.errors import QueryError, SegmentError, WarehouseError, WrongKeyError
+from hejin_node.segments import Columns
+from hejin_node.warehouse import Warehouse, create_key, read_key
+from hejin_trust.database import writing
+from hejin_trust.keys import KeyFileError
+
+COLUMNS: Columns = {"enterprise": "text", "net": "number", "date": "date", "count": "integer"}
+SALES = Dataset("sales", "trade", {"net": "number", "date": "date", "count": "integer"})
+CANARY = "CANARYENTERPRISE"
+
+
+def rows(*names: str, net: float = 1.5) -> list[pa.RecordBatch]:
+    return pa.table(
+        {
+            "enterprise": list(names),
+            "net": [net] * len(names),
+            "date": [dt.date(2025, 1, 2)] * len(names),
+            "count": pa.array([3] * len(names), pa.int64()),
+        }
+    ).to_batches()
+
+
+def files(warehouse_folder: Path) -> list[Path]:
+    return [path for path in warehouse_folder.iterdir() if path.name != ".lock"]
+
+
+def test_rows_come_back_as_they_were_written(data) -> None:
+    assert data.warehouse.append("sales", COLUMNS, rows("a", "b"), "1" * 64) == 2
+    assert data.warehouse.append("sales", COLUMNS, rows("c"), "2" * 64) == 1
+    assert [row["enterprise"] for row in data.rows("sales")] == ["a", "b", "c"]
+    assert data.rows("sales")[0] == {
+        "enterprise": "a", "net": 1.5, "date": dt.date(2025, 1, 2), "count": 3,
+    }  # fmt: skip
+    (info,) = data.warehouse.datasets()
+    assert (info.name, info.rows, info.segments, info.quarantined) == ("sales", 3, 2, 0)
+    assert data.warehouse.columns("data", "sales") == COLUMNS
+
+
+def test_nothing_of_the_data_lies_in_the_clear(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows(*[CANARY] * 1000, net=123456.75), "1" * 64)
+    (path,) = files(data.folder / "warehouse")
+    raw = path.read_bytes()
+    assert raw[:4] == raw[-4:] == b"PARE"  # encrypted footer, Parquet modular encryption
+    for word in (CANARY.encode(), b"enterprise", b"sales", pa.array([123456.75]).buffers()[1][:8]):
+        assert bytes(word) not in raw
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_each_file_has_its_own_key_and_place(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    data.warehouse.append("other", COLUMNS, rows("b"), "1" * 64)
+    first, second = (
+        data.folder / "warehouse" / part.file for part in data.warehouse.segments("data")
+    )
+    kept = first.read_bytes()
+    first.write_bytes(second.read_bytes())
+    second.write_bytes(kept)
+    with pytest.raises(SegmentError, match="damaged or was altered"):
+        data.rows("sales")
+
+
+def test_another_key_is_refused_at_once(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    with pytest.raises(WrongKeyError, match="another key"):
+        Warehouse(data.folder / "warehouse", b"x" * 32, data.database)
+
+
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_flipped_bit_in_a_segment_is_noticed(data, place: float) -> None:
+    data.warehouse.append("sales", COLUMNS, rows(*map(str, range(5000))), "1" * 64)
+    (path,) = files(data.folder / "warehouse")
+    raw = bytearray(path.read_bytes())
+    raw[int(len(raw) * place)] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(SegmentError) as caught:
+        data.rows("sales")
+    assert CANARY not in str(caught.value)
+
+
+def test_a_missing_segment_is_named(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    (path,) = files(data.folder / "warehouse")
+    path.unlink()
+    with pytest.raises(SegmentError, match="is missing"):
+        data.warehouse.query("SELECT * FROM sales", [SALES])
+
+
+def test_key_files_are_private_and_of_one_length(tmp_path: Path) -> None:
+    key = create_key(tmp_path / "key")
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+    assert read_key(tmp_path / "key") == key
+    (tmp_path / "key").chmod(0o640)
+    with pytest.raises(KeyFileError):
+        read_key(tmp_path / "key")
+    (tmp_path / "short").write_bytes(b"x" * 16)
+    (tmp_path / "short").chmod(0o600)
+    with pytest.raises(WrongKeyError, match="16 bytes"):
+        read_key(tmp_path / "short")
+    with pytest.raises(ValueError, match="32 bytes"):
+        segments.Keyring(b"short")
+
+
+def test_what_fails_before_the_manifest_leaves_nothing(data) -> None:
+    def broken():
+        yield from rows("a")
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError):
+        data.warehouse.append("sales", COLUMNS, broken(), "1" * 64)
+    assert data.warehouse.segments() == ()
+    assert files(data.folder / "warehouse") == []
+
+
+def test_a_rolled_back_transaction_leaves_nothing(data) -> None:
+    with pytest.raises(RuntimeError), data.warehouse.loading("1" * 64) as work:  # noqa: PT012
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
+        work.complete()
+        with writing(data.database) as connection:
+            work.publish(connection)
+            raise RuntimeError("stop")
+    assert data.warehouse.segments() == ()
+    assert files(data.folder / "warehouse") == []
+
+
+def test_a_published_segment_stays_whatever_comes_after(data) -> None:
+    with pytest.raises(RuntimeError), data.warehouse.loading("1" * 64) as work:  # noqa: PT012
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
+        work.complete()
+        with writing(data.database) as connection:
+            work.publish(connection)
+        raise RuntimeError("stop")
+    assert len(data.rows("sales")) == 1
+
+
+def test_the_same_source_cannot_be_listed_twice(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    with pytest.raises(WarehouseError, match="already"):
+        data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    assert len(data.rows("sales")) == 1
+    assert len(files(data.folder / "warehouse")) == 1
+
+
+def test_orphans_of_a_killed_load_go_with_the_next_and_nothing_else_does(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    folder = data.folder / "warehouse"
+    (folder / f"{'0' * 32}.parquet").write_bytes(b"complete, never listed")
+    (folder / f"{'1' * 32}.parquet.part").write_bytes(b"half written")
+    assert len(data.rows("sales")) == 1
+    data.warehouse.append("sales", COLUMNS, rows("b"), "2" * 64)
+    assert len(files(folder)) == 2
+    assert len(data.rows("sales")) == 2
+
+
+def test_two_loads_never_run_at_once(data) -> None:
+    other = Warehouse(data.folder / "warehouse", bytes(range(32)), data.database)
+    second = threading.Thread(target=other.append, args=("sales", COLUMNS, rows("b"), "2" * 64))
+    with data.warehouse.loading("1" * 64) as work:
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
+        second.start()
+        second.join(0.3)
+        assert second.is_alive()
+        work.complete()
+        with writing(data.database) as connection:
+            work.publish(connection)
+    second.join()
+    assert [row["enterprise"] for row in data.rows("sales")] == ["a", "b"]
+
+
+def test_a_full_disk_is_said_and_loses_nothing(data, monkeypatch: pytest.MonkeyPatch) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+
+    def full(*_args: object, **_kwargs: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(segments.pq.ParquetWriter, "write_table", full)
+    with pytest.raises(WarehouseError, match="No space left"):
+        data.warehouse.append("sales", COLUMNS, rows("b"), "2" * 64)
+    assert [row["enterprise"] for row in data.rows("sales")] == ["a"]
+    assert len(files(data.folder / "warehouse")) == 1
+
+
+def test_a_view_sees_its_columns_over_all_segments(data) -> None:
+    for number in range(3):
+        data.warehouse.append("sales", COLUMNS, rows("a", "b"), str(number) * 64)
+    result = data.warehouse.query(
+        "SELECT enterprise, sum(net) AS total, $as_of AS day FROM sales "
+        "WHERE date < $as_of GROUP BY ALL ORDER BY ALL",
+        [Dataset("sales", "trade", {"net": "number", "date": "date"})],
+        dt.date(2025, 6, 1),
+    )
+    assert result.to_pylist() == [
+        {"enterprise": name, "total": 4.5, "day": dt.date(2025, 6, 1)} for name in "ab"
+    ]
+
+
+def test_a_view_may_read_a_data_set_twice(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a", "b"), "1" * 64)
+    sql = "SELECT (SELECT count(*) FROM sales) AS n, (SELECT sum(net) FROM sales) AS s"
+    assert data.warehouse.query(sql, [SALES]).to_pylist() == [{"n": 2, "s": 3.0}]
+
+
+def test_sql_never_sees_an_enterprise_that_is_not_named(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a", "b", "c"), "1" * 64)
+    found = data.warehouse.query("SELECT enterprise FROM sales", [SALES], enterprises={"a", "c"})
+    assert sorted(found["enterprise"].to_pylist()) == ["a", "c"]
+    assert not data.warehouse.query("FROM sales", [SALES], enterprises=()).num_rows
+
+
+def test_an_absent_data_set_is_an_empty_table(data) -> None:
+    result = data.warehouse.query("SELECT enterprise, net FROM sales", [SALES])
+    assert result.num_rows == 0
+    assert result.column_names == ["enterprise", "net"]
+
+
+def test_whole_numbers_serve_where_numbers_are_asked(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    wanted = Dataset("sales", "trade", {"count": "number"})
+    assert data.warehouse.query("SELECT count FROM sales", [wanted])["count"].to_pylist() == [3.0]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [({"gross": "number"}, "which is not there"), ({"net": "text"}, "is of type number")],
+)
+def test_a_column_that_does_not_fit_is_named(data, columns: Columns, said: str) -> None:
+    data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
+    with pytest.raises(QueryError, match=said):
+        data.warehouse.query("SELECT 1", [Dataset("sales", "trade", columns)])
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "COPY sales TO '/tmp/stolen.csv'",
+        "ATTACH '/tmp/stolen.db'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET memory_limit = '100GB'",
+        "SET enable_external_access = true",
+        "CREATE TABLE x AS SELECT 1",
+        "SELECT 1; SELECT 2",
+        "PRAGMA database_list",
+        "not SQL at all",
+        "SELECT * FROM SALES_THAT_ARE_NOT_THERE",
+        "SELECT $unknown",
+        "",
+    ],
+)
+def test_sql_can_reach_nothing_else(data, sql: str) -> None:
+    stolen = pa.table({"x": [1]})  # nor a variable of the caller
+    assert stolen.num_rows
+    with pytest.raises(QueryError):
+        data.warehouse.query(sql, [SALES])
+    with pytest.raises(QueryError):
+        data.warehouse.query("SELECT * FROM stolen", [SALES])
+
+
+def test_every_connection_is_locked_down() -> None:
+    with duck.locked_down(99) as connection:
+        settings = {
+            name: connection.sql(f"SELECT current_setting('{name}')").fetchall()[0][0]
+            for name in (
+                "autoinstall_known_extensions", "autoload_known_extensions",
+                "enable_external_access", "lock_configuration", "threads", "temp_directory",
+                "enable_progress_bar", "python_enable_replacements", "memory_limit",
+            )
+        }  # fmt: skip
+    assert settings == {
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "enable_external_access": False,
+        "lock_configuration": True,
+        "threads": 2,
+        "temp_directory": "",  # nothing spills to disk, where it would lie in the clear
+        "enable_progress_bar": False,
+        "python_enable_replacements": False,
+        "memory_limit": "94.4 MiB",
+    }
+
+
+def test_sql_that_fails_on_a_value_does_not_repeat_it(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows(CANARY), "1" * 64)
+    with pytest.raises(QueryError) as caught:
+        data.warehouse.query("SELECT CAST(enterprise AS INTEGER) FROM sales", [SALES])
+    assert CANARY not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert "try_cast" in str(caught.value)
+
+
+def test_sql_that_needs_too_much_memory_is_refused_clearly(data) -> None:
+    small = Warehouse(data.folder / "warehouse", bytes(range(32)), data.database, memory_mb=32)
+    with pytest.raises(QueryError, match="more memory"):
+        small.query("SELECT i FROM range(50000000) t(i) ORDER BY hash(i)", [])
+
+
+def test_a_data_set_with_nothing_but_quarantine_is_listed(data) -> None:
+    with data.warehouse.loading("1" * 64) as work:
+        work.writer("quarantine", "sales", {"row": "integer"}).write(pa.table({"row": [7]}))
+        work.complete()
+        with writing(data.database) as connection:
+            work.publish(connection)
+    (info,) = data.warehouse.datasets()
+    assert (info.rows, info.quarantined) == (0, 1)
+
+
+@given(sizes=st.lists(st.integers(0, 70), max_size=6))
+def test_segments_hold_rows_in_order_however_they_are_cut(
+    sizes: list[int], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = tmp_path_factory.mktemp("segment") / "x.parquet"
+    keys = segments.Keyring(bytes(32))
+    writer = segments.SegmentWriter(path, {"n": "integer"}, keys.sealing("data", "d", "x.parquet"))
+    numbers = iter(range(1000))
+    expected: list[int] = []
+    for size in sizes:
+        part = [next(numbers) for _ in range(size)]
+        expected += part
+        writer.write(pa.table({"n": pa.array(part, pa.int64())}))
+    writer.finish()
+    opening = keys.opening("data", "d", "x.parquet")
+    found = [
+        n for batch in segments.read_segment(path, "d", opening, None) for n in batch[0].to_pylist()
+    ]
+    assert found == expected
+    assert writer.rows == len(expected)
