@@ -227,7 +227,12 @@ def open_envelope_body(header: bytes, world: World) -> dict[str, object]:
     return open_envelope(header, SUM_MASKED, node.identity_key).body
 
 
-def found_world(folder: Path, nodes: int = 1, rho_cap: Fraction = Fraction(1, 2)) -> World:
+def found_world(
+    folder: Path,
+    nodes: int = 1,
+    rho_cap: Fraction = Fraction(1, 2),
+    size_band: tuple[int, int] = (10, 1000),
+) -> World:
     """Found a consortium in `folder`; the nodes are admitted, and hold nothing yet."""
     clock = Clock()
     authority.init(
@@ -256,7 +261,7 @@ def found_world(folder: Path, nodes: int = 1, rho_cap: Fraction = Fraction(1, 2)
     for name, path in homes.items():
         requests.append(
             membership.found(
-                path, member=name, role="node", name=Text(name, name), size_band=(10, 1000)
+                path, member=name, role="node", name=Text(name, name), size_band=size_band
             )
         )
         make_secrets(path)
