@@ -30,7 +30,7 @@ _SIMULATED = 12_000
 _REPLICATES = 3
 _MISSING = 0.03
 # Standard deviation of the true log-odds: gives an AUC of about .8, as credit data do.
-_LOGIT_SPREAD = 1.2
+_LOGIT_SPREAD = 1.7
 # Each further feature carries that much of the one before.
 _DECAY = 0.85
 # How much of its rank a feature shares with all others.
