@@ -7,7 +7,7 @@ import json
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -221,6 +221,11 @@ class Warehouse:
         finally:
             pa.default_memory_pool().release_unused()
 
+    def sweep(self) -> None:
+        """Remove what a killed load left behind; not now if another process is loading."""
+        with suppress(BlockingIOError), self._lock(fcntl.LOCK_NB):
+            self._sweep()
+
     def _stream(self, item: Dataset, shown: pa.Array | None) -> duck.Rewindable:
         wanted: Columns = {"enterprise": "text", **item.columns}
         parts = self.segments("data", item.name)
@@ -250,10 +255,10 @@ class Warehouse:
                 file.unlink()
 
     @contextmanager
-    def _lock(self) -> Iterator[None]:
+    def _lock(self, flags: int = 0) -> Iterator[None]:
         handle = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            fcntl.flock(handle, fcntl.LOCK_EX | flags)
             yield
         finally:
             os.close(handle)

@@ -168,6 +168,17 @@ def test_orphans_of_a_killed_load_go_with_the_next_and_nothing_else_does(data) -
     assert len(data.rows("sales")) == 2
 
 
+def test_sweeping_leaves_a_running_load_alone(data) -> None:
+    folder = data.folder / "warehouse"
+    with data.warehouse.loading("1" * 64) as work:
+        work.writer("data", "sales", COLUMNS)
+        data.warehouse.sweep()
+        assert len(files(folder)) == 1
+    (folder / f"{'1' * 32}.parquet.part").write_bytes(b"half written")
+    data.warehouse.sweep()
+    assert files(folder) == []
+
+
 def test_two_loads_never_run_at_once(data) -> None:
     other = Warehouse(data.folder / "warehouse", bytes(range(32)), data.database)
     second = threading.Thread(target=other.append, args=("sales", COLUMNS, rows("b"), "2" * 64))
