@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hejin_models.features import Dataset
@@ -334,6 +334,7 @@ def test_a_data_set_with_nothing_but_quarantine_is_listed(data) -> None:
     assert (info.rows, info.quarantined) == (0, 1)
 
 
+@settings(deadline=None)  # it writes and syncs files
 @given(sizes=st.lists(st.integers(0, 70), max_size=6))
 def test_segments_hold_rows_in_order_however_they_are_cut(
     sizes: list[int], tmp_path_factory: pytest.TempPathFactory
