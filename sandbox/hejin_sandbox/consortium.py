@@ -28,7 +28,7 @@ _NODE_READY = re.compile(r"^node serves", re.MULTILINE)
 # What the bank's log says of a run, in structlog's logfmt.
 ROUND = re.compile(r"event=round\b.*?\bsum=(\d+)")
 DONE = re.compile(r"event=run-done\b")
-FAILED = re.compile(r"event=run-failed\b")
+FAILED = re.compile(r"event=run-failed\b|^Exception in thread", re.MULTILINE)
 
 Answers = Mapping[str, object]
 
@@ -260,7 +260,10 @@ class Consortium:
         listed = self._ask(BANK, "plans", "coordinator", "plans")["plans"]
         assert isinstance(listed, list)
         reason = next(item["error"] for item in listed if item["digest"] == plan)
-        return RunError(f"the run failed: {reason}", f"运行失败:{reason}")
+        log = self._services[BANK].log
+        return RunError(
+            f"the run failed: {reason or f'see {log}'}", f"运行失败:{reason or f'请查看 {log}'}"
+        )
 
     def _not_approved(self, plan: str, node: str) -> RunError:
         shown = self._ask(node, "plan", "node", "plan", "show", plan)

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hejin_models.errors import TrainingError
+from hejin_models.evaluation import exact_auc, exact_ks
 from hejin_models.features import FeatureView
 from hejin_models.grids import Cells
+from hejin_models.scorecard import Scorecard
 from hejin_models.statistics import statistic
 from hejin_models.sums import NoisySum, SumRequest
+from hejin_models.training import TrainingResult, train
 from hejin_node.duck import Rewindable, locked_down, select
 from hejin_privacy.contribution import quantised_sum
 from hejin_privacy.holdout import in_holdout
 from hejin_privacy.mechanism import SCALE, delta_squared
+from hejin_sandbox.errors import RunError
 from hejin_sandbox.inputs import NodeData, only_dataset
 
 _MEMORY_MB = 2048  # the sandbox sees all nodes' rows; a node allows its queries far less
@@ -85,6 +92,62 @@ def exact_sum(view: FeatureView, request: SumRequest, rows: Rows) -> NoisySum:
         entry.dimension(view, request.state),
     )
     return NoisySum(total / SCALE, 0.0)
+
+
+def scorecard_without_noise(view: FeatureView, rows: Rows) -> Scorecard:
+    """Train by the same code as the bank, from exact sums over `rows`.
+
+    raises   TrainingError where they hold no model, such as a single class
+    """
+    training = train(view)
+    request = next(training)
+    while True:
+        try:
+            request = training.send(exact_sum(view, request, rows))
+        except StopIteration as done:
+            result: TrainingResult = done.value
+            return result.scorecard
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """How models do on the same hold-out enterprises of all nodes, by their true labels.
+
+    alone_auc_mean   mean over the nodes whose own data make a model; None if none does
+    """
+
+    test_auc: float
+    test_ks: float
+    pooled_auc: float
+    alone_auc_mean: float | None
+
+
+def compare(view: FeatureView, private: Scorecard, nodes: Sequence[Rows]) -> Truth:
+    """Compare the private scorecard with the models that there would be without privacy.
+
+    raises   RunError unless the hold-out has both classes
+    """
+    everything = together(nodes)
+    cells, labels = everything.part(holdout=True)
+    if len(np.unique(labels)) < 2:
+        raise RunError(
+            f"the {len(labels)} hold-out enterprises are all of one class; use more data.",
+            f"{len(labels)} 家留出企业均属同一类;请使用更多数据。",
+        )
+
+    def auc(scorecard: Scorecard) -> float:
+        return exact_auc(scorecard.points(cells), labels)
+
+    alone = []
+    for rows in nodes:
+        with suppress(TrainingError):
+            alone.append(auc(scorecard_without_noise(view, rows)))
+    return Truth(
+        test_auc=auc(private),
+        test_ks=exact_ks(private.points(cells), labels),
+        pooled_auc=auc(scorecard_without_noise(view, everything)),
+        alone_auc_mean=fmean(alone) if alone else None,
+    )
 
 
 def _column(column: pa.ChunkedArray) -> npt.NDArray[np.generic]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
+import math
 import shutil
 import signal
 import sys
@@ -11,13 +13,18 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
-from hejin_sandbox.consortium import Answers, Consortium
+from hejin_models.scorecard import Scorecard
+from hejin_privacy.holdout import split_key
+from hejin_sandbox.consortium import HOLDOUT, Answers, Consortium
 from hejin_sandbox.errors import RunError
+from hejin_sandbox.reference import Truth, compare, rows_of
 from hejin_sandbox.specs import Spec
 from hejin_sandbox.story import Result, Story
 from hejin_sandbox.supervisor import Supervisor
+from hejin_trust.canonical import child, hexbytes, text
 from hejin_trust.text import Text
 
 
@@ -79,8 +86,73 @@ def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
         consortium.train(plan, summed)
     per_sum = (time.monotonic() - training) / sums
     model, charter = consortium.model(), consortium.charter()
-    consortium.close()
-    raise NotImplementedError(model, charter, per_sum, begin)
+    with story.step(
+        Text(
+            "every member exports its ledger; the regulator verifies them offline",
+            "各成员导出账本,监管端离线核验",
+        )
+    ):
+        consortium.close()
+        consortium.export()
+        report = consortium.verify()
+    _tell_faults(story, report)
+    seconds = time.monotonic() - begin
+    with story.step(
+        Text(
+            "the sandbox compares with models that there would be without privacy",
+            "沙箱与无隐私保护的模型作对比",
+        )
+    ):
+        truth = _truth(spec, plan, model, charter)
+    private = _private_auc(model)
+    return Result(
+        test_auc=truth.test_auc,
+        test_ks=truth.test_ks,
+        private_auc=None if private is None else private[0],
+        private_auc_se=None if private is None else private[1],
+        pooled_scorecard_auc=truth.pooled_auc,
+        alone_auc_mean=truth.alone_auc_mean,
+        epsilon=_number(proposed, "epsilon"),
+        delta=_number(proposed, "delta"),
+        rho=_number(proposed, "rho"),
+        mode=spec.request.mode,
+        nodes=nodes,
+        enterprises=spec.enterprises,
+        sums=sums,
+        seconds=seconds,
+        seconds_per_sum=per_sum,
+        verified=report["verified"] is True,
+    )
+
+
+def _truth(spec: Spec, plan: str, model: Answers, charter: Answers) -> Truth:
+    """Compare on the hold-out of this very plan: its split follows from its hash and a nonce."""
+    key = split_key(plan, hexbytes(charter, "nonce", 32))
+    scorecard = Scorecard.from_body(child(model, "scorecard"))
+    rows = [rows_of(spec.view, node, spec.as_of, key, Fraction(HOLDOUT)) for node in spec.nodes]
+    return compare(spec.view, scorecard, rows)
+
+
+def _private_auc(model: Answers) -> tuple[float, float] | None:
+    """Return what the bank's model card says of the hold-out AUC and its standard error."""
+    evaluation = child(child(model, "card"), "evaluation")
+    if evaluation["reportable"] is not True:
+        return None
+    auc = child(evaluation, "auc")
+    value, noise, sampling = (
+        float(text(auc, key)) for key in ("value", "noise_error", "sampling_error")
+    )
+    return value, math.hypot(noise, sampling)
+
+
+def _tell_faults(story: Story, report: Answers) -> None:
+    if report["verified"] is not True:
+        story.warn(
+            Text(
+                f"the regulator's verification failed: {json.dumps(report, ensure_ascii=False)}",
+                f"监管端核验未通过:{json.dumps(report, ensure_ascii=False)}",
+            )
+        )
 
 
 def _tell_plan(story: Story, proposed: Answers) -> None:

@@ -79,7 +79,7 @@ def test_risk_shows_in_voids_without_giving_the_label_away(data: ClusterData) ->
     bad = data.labels == 1
     wins = (void[bad][:, None] > void[~bad][None, :]).mean()
     ties = (void[bad][:, None] == void[~bad][None, :]).mean()
-    assert 0.56 < wins + ties / 2 < 0.72
+    assert 0.56 < wins + ties / 2 < 0.75
 
 
 def test_a_cluster_without_enterprises_is_a_mistake() -> None:

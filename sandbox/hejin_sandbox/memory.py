@@ -1,0 +1,266 @@
+"""A consortium in one process without sockets: real homes, sessions and rounds, for measuring.
+
+Only the carrier differs from the network: a question is handed to the node's session as a call,
+one node after the other, so that a process's CPU time is that of the protocol alone.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from hejin_coordinator import config as bank_config
+from hejin_coordinator import desk, store
+from hejin_coordinator.config import CoordinatorSettings
+from hejin_coordinator.home import CoordinatorHome
+from hejin_coordinator.home import open_home as open_bank
+from hejin_coordinator.registry import Model, register
+from hejin_coordinator.rounds import PlanRun
+from hejin_coordinator.service import receipt_for
+from hejin_models.features import FeatureView
+from hejin_models.training import TrainingResult
+from hejin_node import config as node_config
+from hejin_node import inbox, offers
+from hejin_node.config import NodeSettings, PolicySettings
+from hejin_node.consent import grant_many
+from hejin_node.home import NodeHome, make_secrets
+from hejin_node.home import open_home as open_node
+from hejin_node.labels import label_spec, load_labels
+from hejin_node.session import Session
+from hejin_node.terms import Terms
+from hejin_privacy.accounting import rho_for
+from hejin_regulator import authority
+from hejin_regulator.authority import Office
+from hejin_sandbox.consortium import CONSORTIUM, DEFINITION, HOLDOUT, size_band
+from hejin_sandbox.inputs import NodeData, only_dataset
+from hejin_sandbox.tables import BANK, REGULATOR
+from hejin_trust import membership
+from hejin_trust.clock import now
+from hejin_trust.database import reading, writing
+from hejin_trust.fleet import Payload
+from hejin_trust.settings import write_settings
+from hejin_trust.text import Text
+
+# Grants of one transaction: their log entries are held in memory until it ends, 2 KB each.
+_GRANTS_AT_ONCE = 10_000
+_PERIOD = dt.timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a carried-out plan left: the registered model, and the result that it was made of."""
+
+    model: Model
+    result: TrainingResult
+
+
+class MemoryTransport:
+    """Carries questions to sessions of this process, one after the other (rounds.Transport)."""
+
+    def __init__(self, sessions: Mapping[str, Session]) -> None:
+        self._sessions = sessions
+
+    def ask(
+        self, requests: Mapping[str, Payload], *, timeout: float, reissue_after: float
+    ) -> Iterator[tuple[str, Payload]]:
+        """Yield (node, answer); nodes whose turn comes after `timeout` seconds are not asked.
+
+        reissue_after  not needed: a call does not get lost
+        """
+        del reissue_after
+        end = time.monotonic() + timeout
+        for node, payload in requests.items():
+            if time.monotonic() >= end:
+                return
+            yield node, self._sessions[node].answer(payload)
+
+
+class MemoryConsortium:
+    """A bank and its nodes, opened; made by `memory_consortium`."""
+
+    def __init__(
+        self, folder: Path, bank: CoordinatorHome, nodes: Mapping[str, NodeHome], view: FeatureView
+    ) -> None:
+        self.bank, self.nodes, self.view = bank, nodes, view
+        self._folder = folder
+        self.sessions = {
+            name: Session(home, BANK, partial(self._receipt, name)) for name, home in nodes.items()
+        }
+
+    def propose(self, epsilon: float, as_of: dt.date | None = None) -> str:
+        """Let the bank propose a scorecard and every node approve it; return the plan's hash.
+
+        raises   what `desk.propose` and `offers.approve` raise: too much noise, no budget left
+        """
+        plan = write_plan(self._folder / "plan.toml", epsilon, as_of)
+        proposed = desk.propose(self.bank, plan, start_when_answered=False)
+        with reading(self.bank.database) as connection:
+            envelope = store.find_plan(connection, proposed.digest).envelope
+        for name, home in self.nodes.items():
+            digest = offers.receive(home, envelope)
+            offers.approve(home, digest, "memory")
+            with writing(self.bank.database) as connection:
+                store.store_answer(connection, digest, name, True, _approval(home, digest))
+        return proposed.digest
+
+    def train(
+        self, plan: str, progress: Callable[[int, int, str], None] = lambda *_: None
+    ) -> Trained:
+        """Carry an approved plan out over all nodes and register its model.
+
+        progress  told (index, sums, statistic) before each private sum
+        """
+        with reading(self.bank.database) as connection:
+            stored = store.find_plan(connection, plan)
+        transport = MemoryTransport(self.sessions)
+        run = PlanRun(self.bank, stored, tuple(sorted(self.nodes)), transport, progress)
+        result = run.carry_out()
+        return Trained(register(self.bank, stored, run.run, result), result)
+
+    def _receipt(self, node: str, run: str, number: int) -> bytes:
+        return receipt_for(self.bank, run, number, node)
+
+
+@contextmanager
+def memory_consortium(
+    folder: Path,
+    nodes: Sequence[NodeData],
+    view_file: bytes,
+    *,
+    epsilon_cap: float,
+    delta: Fraction = Fraction(1, 10**6),
+) -> Iterator[MemoryConsortium]:
+    """Found a consortium in the empty `folder`, give each node its data, and open it.
+
+    view_file    bytes of the feature view that every node installs
+    epsilon_cap  budget of every enterprise for the year, at the charter's `delta`
+    """
+    sizes = {node.id: len(node.codes) for node in nodes}
+    found_homes(folder, sizes, view_file, epsilon_cap=epsilon_cap, delta=delta)
+    view = FeatureView.parse(view_file)
+    with ExitStack() as opened:
+        homes = {}
+        for node in nodes:
+            homes[node.id] = opened.enter_context(open_node(folder / node.id))
+            fill(homes[node.id], node, view)
+        bank = opened.enter_context(open_bank(folder / BANK))
+        yield MemoryConsortium(folder, bank, homes, view)
+
+
+def found_homes(
+    folder: Path,
+    sizes: Mapping[str, int],
+    view_file: bytes,
+    *,
+    epsilon_cap: float,
+    delta: Fraction = Fraction(1, 10**6),
+) -> Office:
+    """Make the homes `folder`/MEMBER of a regulator, a bank and nodes that have joined.
+
+    sizes    node -> number of its enterprises; the nodes have the view installed, and no data
+    returns  the regulator's office
+    """
+    cap = rho_for(epsilon_cap, float(delta))
+    at = now()
+    terms = authority.Terms(
+        consortium=CONSORTIUM,
+        regulator=REGULATOR,
+        name=Text("Sandbox regulator", "沙箱监管端"),
+        rho_cap=cap,
+        rho_alone_cap=cap,
+        delta=delta,
+        period_from=at,
+        period_to=at + _PERIOD,
+        minimum_nodes=1,
+        minimum_enterprises=1,
+        r=1,
+    )
+    authority.init(folder / REGULATOR, terms, at)
+    office = Office(folder / REGULATOR)
+    key = office.identity.public
+    requests = [
+        membership.found(folder / BANK, member=BANK, role="bank", name=Text("Bank", "银行")),
+        *(_found_node(folder / node, node, size) for node, size in sizes.items()),
+    ]
+    for admitted in office.admit(requests, folder / "admissions", at):
+        member = admitted.member.id
+        membership.join(folder / member, member, key, admitted.file.read_bytes())
+    bank = CoordinatorSettings(member=BANK, regulator_key=key.hex())
+    write_settings(folder / BANK / bank_config.FILE, bank)
+    (folder / "view.toml").write_bytes(view_file)
+    for node in sizes:
+        # As a node's policy it approves whatever the charter's cap allows.
+        policy = PolicySettings(automatic=True, epsilon_at_most=epsilon_cap)
+        settings = NodeSettings(member=node, regulator_key=key.hex(), policy=policy)
+        write_settings(folder / node / node_config.FILE, settings)
+        views = folder / node / "views"
+        views.mkdir()
+        (views / "view.toml").write_bytes(view_file)
+    return office
+
+
+def fill(home: NodeHome, node: NodeData, view: FeatureView) -> None:
+    """Give a node its records, labels, and every enterprise's authorisation for the bank."""
+    dataset = only_dataset(view)
+    source = hashlib.sha256(f"memory {node.id}".encode()).hexdigest()
+    columns = {"enterprise": "text", **dataset.columns}
+    home.warehouse.append(dataset.name, columns, node.records.to_batches(), source)
+    labels = home.path / "labels.parquet"
+    pq.write_table(pa.table({"enterprise": node.codes, "label": node.labels}), labels)
+    load_labels(home.warehouse, home.internal_log, labels, label_spec(BANK, DEFINITION))
+    labels.unlink()
+    terms = Terms(
+        document="0" * 64,
+        grade="B",
+        purposes=("model-training",),
+        banks=(BANK,),
+        categories=(dataset.category,),
+        features=tuple(feature.name for feature in view.features),
+        valid_from=home.now() - dt.timedelta(days=1),
+        valid_to=home.now() + _PERIOD,
+    )
+    grants = ((code, terms) for code in node.codes)
+    while some := list(islice(grants, _GRANTS_AT_ONCE)):
+        with writing(home.database) as connection:
+            grant_many(connection, home.internal_log, home.pseudonym_key, some)
+
+
+def write_plan(path: Path, epsilon: float, as_of: dt.date | None = None) -> Path:
+    """Write the plan of a scorecard on the view that lies beside it; return `path`."""
+    lines = [
+        'product = "memory"',
+        'view = "view.toml"',
+        f"definition = {json.dumps(DEFINITION)}",
+        f"epsilon = {epsilon!r}",
+        f"holdout = {json.dumps(HOLDOUT)}",
+        *([] if as_of is None else [f"as_of = {as_of}"]),
+    ]
+    path.write_text("\n".join(lines) + "\n", "utf-8")
+    return path
+
+
+def _found_node(home: Path, member: str, size: int) -> Path:
+    name = Text(member, member)
+    make_secrets(home)
+    return membership.found(
+        home, member=member, role="node", name=name, size_band=size_band(size)
+    )
+
+
+def _approval(home: NodeHome, digest: str) -> bytes:
+    with reading(home.database) as connection:
+        document = inbox.find_offer(connection, digest).document
+    assert document is not None
+    return document
