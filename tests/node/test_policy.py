@@ -1,0 +1,107 @@
+"""What the node's policy says of a plan, before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+from node_world import World, found_world
+
+from hejin_models.features import FeatureView
+from hejin_models.plan import LabelReference, Plan, PricedSum
+from hejin_node.policy import DryRun, Facts, examine
+from hejin_privacy.accounting import epsilon
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return found_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture
+def plan(world: World) -> Plan:
+    return world.propose()[2]
+
+
+def look(
+    world: World, plan: Plan, *, signer: str = "bank-1", view: FeatureView | None = None,
+    **facts: object,
+) -> DryRun:  # fmt: skip
+    known = Facts(
+        node="node-1",
+        charter=world.office.charter,
+        now=world.clock(),
+        spent=Fraction(0),
+        entitled=30,
+        labelled=30,
+        installed=world.view if view is None else view,
+    )
+    return examine(plan, signer, replace(known, **facts))  # type: ignore[arg-type]
+
+
+def codes(found: DryRun) -> list[str]:
+    return [problem.code for problem in found.problems]
+
+
+def test_a_fitting_plan_has_no_problem_and_states_its_cost(world: World, plan: Plan) -> None:
+    found = look(world, plan, spent=Fraction(1, 10))
+    assert codes(found) == []
+    assert found.warnings == ()
+    delta = float(world.office.charter.delta)
+    assert found.epsilon_before == epsilon(Fraction(1, 10), delta)
+    assert found.epsilon_after == epsilon(Fraction(1, 10) + plan.rho, delta)
+
+
+def test_every_reason_against_a_plan_is_named_at_once(world: World, plan: Plan) -> None:
+    wrong = replace(
+        plan,
+        nodes=("node-9",),
+        mode="shared",
+        label=LabelReference("default", "bad-1", "bank-2"),
+        sums=(PricedSum("raw_rows", 1, "train", Fraction(1, 100)),),
+    )
+    found = look(
+        world, wrong, signer="bank-3", installed=None, now=plan.expires, spent=Fraction(1, 2)
+    )
+    assert codes(found) == [
+        "wrong-bank",
+        "not-invited",
+        "plan-expired",
+        "mode-unknown",
+        "view-not-installed",
+        "unknown-statistic",
+        "budget-exhausted",
+    ]
+
+
+def test_a_bank_that_was_revoked_is_not_served(tmp_path: Path) -> None:
+    world = found_world(tmp_path)
+    plan = world.propose()[2]
+    world.office.revoke("bank-1", world.clock())
+    assert codes(look(world, plan)) == ["bank-not-admitted"]
+
+
+def test_the_charters_least_sizes_hold(world: World, plan: Plan) -> None:
+    strict = replace(world.office.charter, minimum_nodes=3, minimum_enterprises=50)
+    assert codes(look(world, plan, charter=strict)) == ["too-few-nodes", "too-small"]
+
+
+def test_an_as_of_day_must_be_one_that_the_view_takes(world: World, plan: Plan) -> None:
+    dated = replace(plan, as_of=world.clock().date() - timedelta(days=30))
+    assert codes(look(world, dated)) == ["as-of-mismatch"]
+
+
+def test_the_last_of_the_budget_can_be_spent_and_not_more(world: World, plan: Plan) -> None:
+    cap = world.office.charter.rho_cap
+    assert codes(look(world, plan, spent=cap - plan.rho)) == []
+    over = cap - plan.rho + Fraction(1, 2**64)
+    assert codes(look(world, plan, spent=over)) == ["budget-exhausted"]
+
+
+def test_a_node_with_nobody_to_contribute_is_warned(world: World, plan: Plan) -> None:
+    found = look(world, plan, entitled=0, labelled=0)
+    assert codes(found) == []
+    assert len(found.warnings) == 2
