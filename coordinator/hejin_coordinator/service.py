@@ -41,6 +41,7 @@ from hejin_trust.envelope import (
     seal,
 )
 from hejin_trust.errors import HejinError
+from hejin_trust.files import held
 from hejin_trust.members import Role
 
 ROLES: dict[str, frozenset[Role]] = {
@@ -183,9 +184,10 @@ def serve(
 
     address     HOST:PORT, port 0 for any free one
     listening   called with the bound port as soon as calls are answered
-    raises      PortTakenError, LogError, CertificateError if the own certificate has expired
+    raises      PortTakenError, LogError, CertificateError if the own certificate has expired,
+                HeldError if another process serves from `path`
     """
-    with open_home(path) as home:
+    with held(path), open_home(path) as home:
         membership = home.membership
         check_certificate(membership.certificate_pem, home.now())
         with reading(home.database) as connection:

@@ -21,9 +21,17 @@ from sqlalchemy import (
     update,
 )
 
+from hejin_node.errors import NodeError
 from hejin_node.tables import metadata
 from hejin_privacy.budget import Part, PlanSpend, charge_for, check_account, check_plan
 from hejin_trust.charter import Charter
+
+
+class ReservationEndedError(NodeError):
+    """A reservation is released or voided once."""
+
+    code = "reservation-ended"
+
 
 State = Literal["reserved", "released", "void"]
 
@@ -169,21 +177,19 @@ def insert_reservation(
 
 
 def mark_released(connection: Connection, seq: int, header: bytes, vector: bytes) -> None:
-    """Store the exact outgoing bytes beside the reservation they were charged to."""
-    connection.execute(
-        update(reservation)
-        .where(reservation.c.seq == seq, reservation.c.state == "reserved")
-        .values(state="released", header=header, vector=vector)
-    )
+    """Store the exact outgoing bytes beside the reservation they were charged to.
+
+    raises   ReservationEndedError if it was released or voided before: then nothing may leave
+    """
+    _end(connection, seq, state="released", header=header, vector=vector)
 
 
 def mark_void(connection: Connection, seq: int) -> None:
-    """Note that nothing left for a reservation; its cost is not returned."""
-    connection.execute(
-        update(reservation)
-        .where(reservation.c.seq == seq, reservation.c.state == "reserved")
-        .values(state="void")
-    )
+    """Note that nothing left for a reservation; its cost is not returned.
+
+    raises   ReservationEndedError if it was released or voided before
+    """
+    _end(connection, seq, state="void")
 
 
 def store_receipt(connection: Connection, seq: int, receipt: bytes) -> None:
@@ -218,6 +224,19 @@ def without_receipt(connection: Connection, bank: str) -> list[Reservation]:
         reservation.c.state == "released",
         reservation.c.receipt.is_(None),
     )
+
+
+def _end(connection: Connection, seq: int, **values: object) -> None:
+    ended = connection.execute(
+        update(reservation)
+        .where(reservation.c.seq == seq, reservation.c.state == "reserved")
+        .values(**values)
+    )
+    if ended.rowcount != 1:
+        raise ReservationEndedError(
+            "the reservation was released or voided before; nothing leaves",
+            "该预留此前已输出或作废；不会发送任何内容",
+        )
 
 
 def _total(values: Iterable[str]) -> Fraction:

@@ -18,10 +18,12 @@ from hejin_node.session import Session, void_interrupted
 from hejin_trust.channels import asking, dial, fetch_charter
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
+from hejin_trust.files import held
 
 CALL_SECONDS = 10.0
 WAKE_SECONDS = 0.5
 OFFER_SECONDS = 1.0
+RECEIPT_SECONDS = 5.0
 CHARTER_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
@@ -68,9 +70,10 @@ class BankChannel:
 def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
     """Run the node in `path` until `stop` is set; `ready` is called once all channels started.
 
-    Raises HejinError where the node cannot start: damaged log, missing key, refused charter.
+    Raises HejinError where the node cannot start: damaged log, missing key, refused charter,
+    or another process that serves from `path`.
     """
-    with open_home(path) as home:
+    with held(path), open_home(path) as home:
         with reading(home.database) as connection:
             home.release_log.verify(connection)
             home.internal_log.verify(connection)
@@ -119,11 +122,16 @@ def _start(
     for bank, address in home.settings.banks.items():
         channel = dial_member(bank, address)
         peer = BankChannel(home, bank, channel)
-        loop = FleetLoop(channel, Session(home, bank, peer.fetch_receipt).answer)
+        session = Session(home, bank, peer.fetch_receipt)
+        loop = FleetLoop(channel, session.answer)
         start(f"fleet-{bank}", lambda loop=loop: loop.run(stop))  # type: ignore[misc]
         start(
             f"offers-{bank}",
             lambda peer=peer: _repeat(peer.exchange_offers, OFFER_SECONDS, stop),  # type: ignore[misc]
+        )
+        start(
+            f"receipts-{bank}",
+            lambda session=session: _repeat(session.fetch_receipts, RECEIPT_SECONDS, stop),  # type: ignore[misc]
         )
     regulator = home.charter.regulator.id
     if home.settings.regulator is not None:

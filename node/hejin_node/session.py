@@ -101,6 +101,22 @@ class Session:
             except HejinError as refusal:
                 return self._refuse(payload, refusal)
 
+    def fetch_receipts(self) -> None:
+        """Log the bank's word on what it was sent, as far as it gives it.
+
+        A query brings the receipts of earlier rounds with it; after the last one, or a crash,
+        no query may ever come.
+        """
+        with self._lock:
+            home = self._home
+            collected, _ = self._receipts()
+            if not collected:
+                return
+            with writing(home.database) as connection:
+                for receipt in collected:
+                    receipts.log_receipt(home, connection, receipt)
+                home.release_log.checkpoint(connection)
+
     def _answer_query(self, payload: Payload) -> Payload:
         context, previous = self._check(payload)
         query = context.query
@@ -112,8 +128,12 @@ class Session:
         pinned = self._snapshots.pin(context.plan, context.view, query.run)
         try:
             seq, checkpoint = self._reserve(context, previous, collected, pinned)
-            header, vector = self._compute(context, pinned.snapshot, seq, checkpoint)
-            self._release(context, seq, header, vector)
+            try:
+                header, vector = self._compute(context, pinned.snapshot, seq, checkpoint)
+                self._release(context, seq, header, vector)
+            except Exception:
+                self._give_up(seq)
+                raise
         except BaseException:
             self._snapshots.forget(query.run)
             raise
@@ -332,6 +352,15 @@ class Session:
             account.mark_released(connection, seq, header, vector)
             home.release_log.checkpoint(connection)
 
+    def _give_up(self, seq: int) -> None:
+        """Void a reservation that came to nothing; where even that fails, the next start does."""
+        try:
+            with writing(self._home.database) as connection:
+                _void(self._home, connection, seq, "failed")
+                self._home.release_log.checkpoint(connection)
+        except HejinError as reason:
+            _log.error("not-voided", reservation=seq, code=reason.code)
+
     def _repeat(self, known: account.Reservation, context: _Context) -> Payload:
         """Send the stored bytes of a round again; only the proof beside them is new."""
         if known.query != context.checked.digest:
@@ -363,17 +392,25 @@ class Session:
 
     # -- step 7 and the end --------------------------------------------------------------
 
-    def _collect_receipts(self) -> list[receipts.Collected]:
+    def _receipts(self) -> tuple[list[receipts.Collected], list[tuple[int, str]]]:
+        """Return the receipts that the bank gives, and (round, why) of those it does not."""
         home = self._home
         with reading(home.database) as connection:
             waiting = account.without_receipt(connection, self._bank)
-        collected, missing = [], 0
+        collected: list[receipts.Collected] = []
+        missing: list[tuple[int, str]] = []
         for reservation in waiting:
             try:
                 collected.append(receipts.collect(home, reservation, self._fetch))
             except HejinError as reason:
-                missing += 1
-                _log.warning("receipt-missing", round=reservation.round, code=reason.code)
+                missing.append((reservation.round, reason.code))
+        return collected, missing
+
+    def _collect_receipts(self) -> list[receipts.Collected]:
+        collected, without = self._receipts()
+        for number, code in without:
+            _log.warning("receipt-missing", round=number, code=code)
+        missing = len(without)
         if missing > 1:
             raise receipts.ReceiptMissingError(
                 f"{missing} receipts of this bank are missing; serve them, then ask again",
@@ -432,13 +469,15 @@ def void_interrupted(home: NodeHome) -> int:
     with writing(home.database) as connection:
         interrupted = account.unfinished(connection)
         for reservation in interrupted:
-            home.release_log.append(
-                connection, "void", {"reservation": reservation.seq, "reason": "interrupted"}
-            )
-            account.mark_void(connection, reservation.seq)
+            _void(home, connection, reservation.seq, "interrupted")
         if interrupted:
             home.release_log.checkpoint(connection)
     return len(interrupted)
+
+
+def _void(home: NodeHome, connection: Connection, seq: int, reason: str) -> None:
+    home.release_log.append(connection, "void", {"reservation": seq, "reason": reason})
+    account.mark_void(connection, seq)
 
 
 def _log_result(home: NodeHome, connection: Connection, result: Result) -> None:

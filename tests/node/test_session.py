@@ -439,6 +439,65 @@ def test_a_crash_between_reservation_and_release_is_voided_and_stays_charged(
     assert following["kind"] == b"masked"
 
 
+def test_a_sum_that_fails_after_its_charge_is_voided_at_once_and_stays_charged(
+    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    query = world.query(plan, digest, run=RUN)
+
+    def fail(*_: object) -> None:
+        raise ValueError("a value of a row")
+
+    session = new_session(home, world.receipts(home))
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "_compute", fail)
+        with pytest.raises(ValueError):
+            session.answer(query)
+    assert types(home)[-2:] == ["reserve", "void"]
+    assert spent(home) > 0
+    assert void_interrupted(home) == 0
+    assert code_of(session.answer(query), home) == "round-void"
+
+
+def test_nothing_leaves_for_a_reservation_that_was_voided_meanwhile(
+    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a second process on the same home would do at its start."""
+    fill(home, world)
+    plan, digest = approved(home, world)
+    compute = Session._compute
+
+    def voided_meanwhile(self: Session, *arguments: object) -> object:
+        computed = compute(self, *arguments)  # type: ignore[arg-type]
+        assert void_interrupted(home) == 1
+        return computed
+
+    monkeypatch.setattr(Session, "_compute", voided_meanwhile)
+    session = new_session(home, world.receipts(home))
+    answer = session.answer(world.query(plan, digest, run=RUN))
+    assert code_of(answer, home) == "reservation-ended"
+    assert "release" not in types(home)
+    assert types(home).count("void") == 1
+
+
+def test_receipts_are_fetched_without_a_query_as_soon_as_the_bank_gives_them(
+    world: World, home: NodeHome
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    bank = world.receipts(home)
+    bank.down = True
+    session = new_session(home, bank)
+    session.answer(world.query(plan, digest, run=RUN))
+    session.fetch_receipts()
+    assert types(home)[-1] == "release"
+    bank.down = False
+    session.fetch_receipts()
+    session.fetch_receipts()
+    assert types(home)[-2:] == ["release", "receipt"]
+
+
 def test_a_full_disk_at_the_reservation_refuses_and_charges_nothing(
     world: World, home: NodeHome
 ) -> None:

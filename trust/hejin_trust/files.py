@@ -1,9 +1,12 @@
-"""Files that are either the old or the new version, whenever the power fails."""
+"""Files that are old or new whenever the power fails, and folders that one process holds."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hejin_trust.errors import HejinError
@@ -13,6 +16,12 @@ class FileError(HejinError):
     """A file cannot be read or written."""
 
     code = "file-error"
+
+
+class HeldError(HejinError):
+    """Another process serves from this folder."""
+
+    code = "already-served"
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -43,3 +52,29 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     finally:
         if aside is not None:
             Path(aside).unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold `folder` for the one process that may serve from it; the kernel lets go at its death.
+
+    raises   HeldError if another process holds it, FileError if it cannot be written
+    """
+    try:
+        handle = os.open(folder / "serve.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as reason:
+        raise FileError(
+            f"{folder} cannot be written ({reason.strerror}); check the folder and its rights",
+            f"无法写入 {folder}（{reason.strerror}）；请检查目录及其权限",
+        ) from reason
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as reason:
+            raise HeldError(
+                f"another process already serves from {folder}; stop that one first",
+                f"已有其他进程在 {folder} 上运行服务；请先停止该进程",
+            ) from reason
+        yield
+    finally:
+        os.close(handle)
