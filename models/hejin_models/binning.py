@@ -34,6 +34,8 @@ _CUT_COST = 2.0
 _SPREADS = (0.15, 0.4, 1.0)
 # Of the curve's variance, binning may lose this much to have fewer bins.
 _LOSS = 0.01
+# Weight of an empty cell in the cuts, in units of the average cell.
+_SAY_OF_EMPTY = 0.05
 # A bin's rate stays within a 50th of the base rate and of its complement: |WOE| < 4 or so.
 _EXTREME = 50.0
 # Cells on either side over which counts are pooled when one cell alone is lost in noise.
@@ -72,6 +74,16 @@ class BaseRate:
     def logit(self) -> float:
         """Its log-odds."""
         return math.log(self.bads / self.goods)
+
+    @property
+    def mixture(self) -> float:
+        """rate^2 + (1 - rate)^2, the variance of a deviation's noise in units of one count's."""
+        return self.rate**2 + (1.0 - self.rate) ** 2
+
+    @property
+    def tilt(self) -> float:
+        """By how much, relative to its size, a cell's size estimate errs per unit of theta."""
+        return self.rate * (1.0 - self.rate) * (2.0 * self.rate - 1.0) / self.mixture
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +130,11 @@ def base_rate(features: Sequence[Counts]) -> BaseRate:
 def bin_feature(grid: Grid, counts: Counts, base: BaseRate) -> tuple[RawBin, ...]:
     """Return a feature's bins: every cell in exactly one, by ascending first cell."""
     if not grid.ordered:
-        evidence = _evidence(counts, base.rate, smooth=False)
+        evidence = _evidence(counts, base, smooth=False)
         return _bins(_shrunk(evidence), evidence.count, base, ordered=False)
     inner = grid.cells - 1
-    curve = _evidence(counts.part(slice(0, inner)), base.rate, smooth=True)
-    missing = _evidence(counts.part(slice(inner, None)), base.rate, smooth=False)
+    curve = _evidence(counts.part(slice(0, inner)), base, smooth=True)
+    missing = _evidence(counts.part(slice(inner, None)), base, smooth=False)
     (last,) = _bins(_shrunk(missing), missing.count, base, ordered=True)
     return (
         *_bins(_averaged(curve), curve.count, base, ordered=True),
@@ -143,15 +155,15 @@ class _Evidence:
     count: _Floats
 
 
-def _evidence(counts: Counts, rate: float, *, smooth: bool) -> _Evidence:
+def _evidence(counts: Counts, base: BaseRate, *, smooth: bool) -> _Evidence:
     """Return each cell's evidence from its noisy counts.
 
     deviation = (1 - pi) bads - pi goods has mean pi (1 - pi) n theta. The cell's size n is
     estimated from the combination of the counts whose noise is uncorrelated with that of the
     deviation; otherwise cells whose noise adds bads would count more than those where it adds
-    goods.
+    goods. Its mean is n (1 + tilt theta): `_bins` takes that out again.
     """
-    mixture = rate * rate + (1.0 - rate) ** 2
+    rate, mixture = base.rate, base.mixture
     noisy = (rate * counts.bads + (1.0 - rate) * counts.goods) / mixture
     noise = counts.noise_std**2
     size = _sizes(noisy, noise / mixture, smooth=smooth)
@@ -250,7 +262,11 @@ def _bins(theta: _Floats, count: _Floats, base: BaseRate, *, ordered: bool) -> t
         size = float(count[members].sum())
         weights = count[members] if size > 0 else np.ones(len(members))
         mean = float(weights @ theta[members] / weights.sum())
-        bins.append(RawBin(_ranges(members), size, _effect(mean, base)))
+        # With sizes in error by 1 + tilt theta, the mean found is theta / (1 + tilt theta). Noise
+        # may put it beyond what any rate gives: then the correction stops at a factor of 5.
+        correction = max(1.0 - base.tilt * mean, 0.2)
+        effect = _effect(mean / correction, base)
+        bins.append(RawBin(_ranges(members), size * correction, effect))
     return tuple(sorted(bins, key=lambda made: made.ranges))
 
 
@@ -271,8 +287,9 @@ def _cut(theta: _Floats, count: _Floats) -> list[tuple[int, int]]:
     Fisher 1958, "On grouping for maximum homogeneity": exact by dynamic programming.
     """
     m = len(theta)
-    # Cells believed empty still have a say, a small one, in where the cuts lie.
-    weight = count + 1e-3 * max(float(count.sum()), 1.0) / m
+    # Cells believed empty still have a say in where the cuts lie: a category that was hardly ever
+    # seen is not to share the fate of a bad one.
+    weight = count + _SAY_OF_EMPTY * max(float(count.sum()), 1.0) / m
     sums = [np.concatenate([[0.0], np.cumsum(weight * theta**power)]) for power in (0, 1, 2)]
     mass, first, second = (total[None, :] - total[:, None] for total in sums)
     segment = np.triu(np.ones((m + 1, m + 1), dtype=np.bool_), 1)

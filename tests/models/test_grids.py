@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hejin_models.grids import CategoryGrid, NumericGrid, linear, log, signed_log
@@ -18,6 +18,7 @@ def slow_cell(edges: tuple[float, ...], value: float) -> int:
     return sum(1 for edge in edges if edge <= value)
 
 
+@settings(deadline=None)
 @given(
     edges=st.lists(st.floats(-1e9, 1e9), min_size=1, max_size=20, unique=True),
     values=st.lists(st.floats(), max_size=30),

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hejin_models.errors import StateError
@@ -17,6 +17,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 names = st.from_regex(r"[a-z][a-z_]{0,9}", fullmatch=True)
 
 
+@settings(deadline=None)
 @given(st.dictionaries(names, st.lists(finite, max_size=9), max_size=MAX_ARRAYS))
 def test_a_state_comes_back_as_it_went_and_has_one_encoding(state: dict[str, list[float]]) -> None:
     arrays = {name: np.array(values, dtype=np.float64) for name, values in state.items()}
@@ -79,6 +80,7 @@ def test_bytes_that_are_no_state_are_refused(data: bytes, complaint: str) -> Non
         decode_state(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_no_bytes_break_the_reader(data: bytes) -> None:
     for attempt in (data, b"hejin-state-1\n" + data):

@@ -92,7 +92,7 @@ ROWS = st.lists(
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in CATALOGUE}))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(data=st.data(), rows=ROWS)
 def test_no_input_and_no_state_breaks_a_bound(
     name: str, data: st.DataObject, rows: list[tuple[list[int], int]]
