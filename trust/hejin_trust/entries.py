@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from hejin_trust import canonical
 from hejin_trust.canonical import DocumentError
@@ -64,8 +65,27 @@ def _sentence(body: Body, key: str) -> str:
     return canonical.text(body, key, longest=4096)
 
 
-def _labels(body: Body, key: str) -> tuple[str, ...]:
-    return canonical.texts(body, key, longest=256)
+def _labels(body: Body, key: str) -> list[object]:
+    """Short texts; checked in one go, because an authorisation names dozens of features."""
+    found = canonical.items(body, key)
+    if not all(isinstance(item, str) and len(item) <= 256 for item in found):
+        raise DocumentError(
+            f"field {key} is not a list of short texts; ask its sender for a correct one",
+            f"字段 {key} 不是短文本列表；请发送方重新提供",
+        )
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _check_time(value: str) -> None:
+    """Raise DocumentError unless it is a time; bulk authorisations repeat the same few."""
+    canonical.time_from(value)
+
+
+def _time(body: Body, key: str) -> str:
+    value = canonical.text(body, key, longest=20)
+    _check_time(value)
+    return value
 
 
 def _not_negative(body: Body, key: str) -> object:
@@ -144,8 +164,8 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "rho_cap": _not_negative,
         "rho_alone_cap": _not_negative,
         "delta": _not_negative,
-        "period_from": canonical.time_field,
-        "period_to": canonical.time_field,
+        "period_from": _time,
+        "period_to": _time,
     },
     "snapshot": {
         "run": _half,
@@ -164,8 +184,8 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "banks": _labels,
         "categories": _labels,
         "features": _labels,
-        "valid_from": canonical.time_field,
-        "valid_to": canonical.time_field,
+        "valid_from": _time,
+        "valid_to": _time,
     },
     "authorisation.revoke": {"grant": _count, "reason": _sentence},
     "plan.approve": {
@@ -305,7 +325,7 @@ def parse(raw: bytes) -> Entry:
         entry = Entry(
             seq=canonical.integer(document, "seq", 0),
             type=canonical.text(document, "type", longest=64),
-            time=canonical.time_field(document, "time"),
+            time=_time(document, "time"),
             by=canonical.text(document, "by", longest=63),
             body=canonical.child(document, "body"),
             raw=raw,
