@@ -118,7 +118,10 @@ class Consortium:
             self._services[node.id].wait_for(_NODE_READY, _START_SECONDS)
 
     def propose(self, product: str) -> Answers:
-        """Let the bank propose its plan; return what it is told: hash, cost, expected accuracy."""
+        """Let the bank propose its plan, to be started once every node has answered.
+
+        returns   what the bank is told: hash, cost, expected accuracy
+        """
         plan = self._folder / "plan.toml"
         plan.write_text(
             "\n".join(
@@ -135,7 +138,7 @@ class Consortium:
             + "\n",
             "utf-8",
         )
-        return self._ask(BANK, "propose", "coordinator", "propose", str(plan))
+        return self._ask(BANK, "propose", "coordinator", "propose", str(plan), "--start")
 
     def approve(self, plan: str) -> None:
         """Wait until every node's policy has approved `plan`; RunError if one does not."""
@@ -146,9 +149,11 @@ class Consortium:
                 raise self._not_approved(plan, min(silent))
             self._look_again()
 
-    def train(self, plan: str, progress: Callable[[int], None]) -> None:
-        """Start the plan and wait for its model; RunError says why there is none."""
-        self._supervisor.run(self._command(BANK, "start", "coordinator", "start", plan))
+    def train(self, plan: str, progress: Callable[[int], None]) -> float:
+        """Wait for the plan's model; return the seconds from the first sum to the model.
+
+        raises   RunError, which says why there is no model
+        """
         end = time.monotonic() + _RUN_SECONDS
         while not DONE.search(said := self._bank_says()):
             rounds = ROUND.findall(said)
@@ -161,6 +166,7 @@ class Consortium:
                     f"{_RUN_SECONDS:.0f} 秒后仍无模型;请查看日志。",
                 )
             self._look_again()
+        return seconds_of_run(said)
 
     def close(self) -> None:
         """Stop nodes, bank and regulator, in this order: what they log last is then logged."""
@@ -273,6 +279,16 @@ class Consortium:
             f"{node} did not approve the plan within {_ANSWER_SECONDS:.0f} s (problems: {said}).",
             f"{node} 在 {_ANSWER_SECONDS:.0f} 秒内未批准方案(问题:{said})。",
         )
+
+
+def seconds_of_run(said: str) -> float:
+    """Return the seconds from the first round to the model, as the bank's log dates them."""
+    times = [
+        dt.datetime.fromisoformat(line.partition("=")[2].partition(" ")[0])
+        for line in said.splitlines()
+        if line.startswith("timestamp=") and (ROUND.search(line) or DONE.search(line))
+    ]
+    return (times[-1] - times[0]).total_seconds()
 
 
 def approved(said: str, plan: str) -> set[str]:

@@ -254,9 +254,7 @@ def write_plan(path: Path, epsilon: float, as_of: dt.date | None = None) -> Path
 def _found_node(home: Path, member: str, size: int) -> Path:
     name = Text(member, member)
     make_secrets(home)
-    return membership.found(
-        home, member=member, role="node", name=name, size_band=size_band(size)
-    )
+    return membership.found(home, member=member, role="node", name=name, size_band=size_band(size))
 
 
 def _approval(home: NodeHome, digest: str) -> bytes:

@@ -79,12 +79,10 @@ def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
     plan, sums = str(proposed["plan"]), _whole(proposed, "sums")
     with story.step(Text("every node checks the plan and approves it", "各节点检查方案并批准")):
         consortium.approve(plan)
-    training = time.monotonic()
     with story.counted(
         Text(f"{sums} private sums, one scorecard", f"{sums} 次隐私求和,得到一张评分卡"), sums
     ) as summed:
-        consortium.train(plan, summed)
-    per_sum = (time.monotonic() - training) / sums
+        per_sum = consortium.train(plan, summed) / sums
     model, charter = consortium.model(), consortium.charter()
     with story.step(
         Text(

@@ -24,8 +24,8 @@ class Result:
     private_auc, .._se     what the bank itself learnt, by a private sum; its standard error
                            (None where the noise leaves too few hold-out bads to tell)
     pooled_scorecard_auc   the same code on all data in one place, without noise
-    alone_auc_mean         the same, each node's model from its own data, on its own hold-out
-                           (None where no node has both classes)
+    alone_auc_mean         the same, each node's model from its own data; all on the hold-out of
+                           all nodes (None where no node has both classes)
     epsilon, delta, rho    the guarantee of this plan, and its exact cost rounded to a float
     seconds_per_sum        wall time of training and hold-out rounds over the number of sums
     verified               the regulator's verification of all exported ledgers passed
@@ -61,11 +61,11 @@ class Story:
 
     def say(self, text: Text) -> None:
         """Tell one fact."""
-        self._console.print(f"  {escape(str(text))}")
+        self._console.print(f"  {escape(str(text))}", soft_wrap=True)
 
     def warn(self, text: Text) -> None:
         """Tell one fact that must not be overlooked."""
-        self._console.print(f"  [yellow]! {escape(str(text))}[/yellow]")
+        self._console.print(f"  [yellow]! {escape(str(text))}[/yellow]", soft_wrap=True)
 
     @contextmanager
     def step(self, text: Text) -> Iterator[None]:
@@ -105,7 +105,7 @@ class Story:
 
     def finish(self, result: Result) -> None:
         """Show the final table."""
-        table = Table(box=box.SIMPLE_HEAD, title=None, pad_edge=False)
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column(str(Text("Result", "结果")))
         table.add_column("", justify="right")
         for label, value in _lines(result):
@@ -127,12 +127,12 @@ def _lines(result: Result) -> list[tuple[Text, str]]:
     alone = unknown if result.alone_auc_mean is None else f"{result.alone_auc_mean:.3f}"
     return [
         (
-            Text("AUC of the private scorecard, hold-out enterprises", "隐私评分卡 AUC(留出企业)"),
+            Text("Private scorecard, hold-out enterprises: AUC", "隐私评分卡(留出企业)AUC"),
             f"[bold]{result.test_auc:.3f}[/bold]",
         ),
-        (Text("KS of the same", "同上,KS"), f"{result.test_ks:.3f}"),
+        (Text("The same: KS", "同上,KS"), f"{result.test_ks:.3f}"),
         (
-            Text("AUC as the bank sees it, by a private sum", "银行所见 AUC(隐私求和)"),
+            Text("That AUC as the bank sees it, by a private sum", "银行所见 AUC(隐私求和)"),
             private,
         ),
         (
@@ -142,7 +142,7 @@ def _lines(result: Result) -> list[tuple[Text, str]]:
         (Text("Each node alone, no privacy: mean AUC", "各节点单独、无隐私保护:平均 AUC"), alone),
         (
             Text("Privacy of every enterprise", "每家企业的隐私保证"),
-            f"epsilon = {result.epsilon:.3g}, delta = {result.delta:.0e}, rho = {result.rho:.4g}",
+            f"epsilon {result.epsilon:.3g}, delta {result.delta:.0e}, rho {result.rho:.3g}",
         ),
         (
             Text("Nodes, enterprises, private sums", "节点、企业、隐私求和"),
@@ -153,7 +153,7 @@ def _lines(result: Result) -> list[tuple[Text, str]]:
             f"{result.seconds:.0f} s, {result.seconds_per_sum:.2f} s",
         ),
         (
-            Text("Verified by the regulator from the ledgers alone", "监管端仅凭账本核验"),
+            Text("Verified by the regulator, by ledgers alone", "监管端仅凭账本核验"),
             f"[green]{Text('yes', '通过')}[/green]"
             if result.verified
             else f"[red]{Text('NO', '未通过')}[/red]",

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from hejin_sandbox.consortium import DONE, FAILED, ROUND, approved, size_band
+from hejin_sandbox.consortium import DONE, FAILED, ROUND, approved, seconds_of_run, size_band
 from hejin_sandbox.supervisor import LISTENING
 
 _PLAN = "ab" * 32
@@ -43,12 +43,29 @@ def test_rounds_and_the_end_are_read_from_the_banks_log() -> None:
     assert ROUND.findall(said) == ["3"]
     assert DONE.search(said)
     assert not FAILED.search(said)
+    assert 0 <= seconds_of_run(said) < 5
 
 
 def test_a_failure_is_read_from_the_banks_log() -> None:
     said = _bank_says('log.error("run-failed", plan="x", reason="1 of 5 nodes answered")')
     assert FAILED.search(said)
     assert not DONE.search(said)
+
+
+def test_a_crash_of_the_banks_worker_is_a_failure() -> None:
+    assert FAILED.search("noise\nException in thread worker:\nTraceback")
+
+
+def test_the_time_of_a_run_is_that_between_its_first_round_and_its_end() -> None:
+    said = "\n".join(
+        [
+            "timestamp=2026-11-22T20:51:30.500000Z level=info event=answered node=a",
+            "timestamp=2026-11-22T20:51:33.000000Z level=info event=round sum=1 of=2 statistic=x",
+            "timestamp=2026-11-22T20:51:34.000000Z level=info event=round sum=2 of=2 statistic=x",
+            "timestamp=2026-11-22T20:51:36.250000Z level=info event=run-done plan=x run=r",
+        ]
+    )
+    assert seconds_of_run(said) == 3.25
 
 
 def test_a_servers_port_is_read_from_what_it_prints() -> None:
