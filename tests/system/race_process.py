@@ -1,0 +1,64 @@
+"""One of two processes that ask for the last of one node's budget: used by test_budget_race.
+
+usage: race_process.py NODE_HOME MESSAGES [careless]
+MESSAGES holds one message a race (pickled by the test). For each line of standard input, the
+monotonic time at which to start, it answers the next message and prints the outcome's code.
+A careless one trusts what the account said before the write transaction: the planted fault.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import Connection
+
+from hejin_node import account
+from hejin_node.home import open_home
+from hejin_node.session import Session
+from hejin_trust.channels import PeerUnreachable
+from hejin_trust.envelope import REFUSAL, open_envelope
+
+
+def no_receipt(run: str, number: int) -> bytes:
+    raise PeerUnreachable("the bank does not answer", "银行没有应答")
+
+
+def make_careless() -> None:
+    price, seen = Session._price, {}
+
+    def once(self: Session, connection: Connection, context: Any) -> account.Spending:
+        key = context.query.run
+        if key not in seen:
+            seen[key] = price(self, connection, context)
+        return seen[key]
+
+    Session._price = once  # type: ignore[method-assign]
+
+
+def main() -> None:
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    if sys.argv[3:] == ["careless"]:
+        make_careless()
+    messages = pickle.loads(Path(sys.argv[2]).read_bytes())
+    with open_home(Path(sys.argv[1])) as home:
+        session = Session(home, "bank-1", no_receipt)
+        print("ready", flush=True)
+        for message, start in zip(messages, sys.stdin, strict=False):
+            time.sleep(max(0.0, float(start) - time.monotonic()))
+            answer = session.answer(message)
+            code = "masked"
+            if answer["kind"] != b"masked":
+                opened = open_envelope(
+                    answer["refusal"], REFUSAL, home.identity.public, home.member_id
+                )
+                code = str(opened.body["code"])
+            print(code, flush=True)
+
+
+if __name__ == "__main__":
+    main()
