@@ -7,6 +7,7 @@ import io
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +23,13 @@ from hejin_node.consent import entitled
 from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
+from hejin_privacy.holdout import in_holdout
 from hejin_trust.canonical import encode
 from hejin_trust.database import reading
 from hejin_trust.files import replace_file
 
 _NONCE_BYTES = 12
+_SUFFIX = ".sealed"
 
 
 class SnapshotLostError(NodeError):
@@ -50,6 +53,7 @@ class SnapshotStore:
         self._home = home
         self._folder = home.path / "snapshots"
         self._held: dict[str, Snapshot] = {}
+        self._parts: dict[str, tuple[bytes, Fraction, npt.NDArray[np.bool_]]] = {}
 
     def pin(self, plan: Plan, view: FeatureView, run_id: str) -> Pinned:
         """Return the run's snapshot, taken now if the run is new.
@@ -87,6 +91,16 @@ class SnapshotStore:
         now = self._entitled(plan, view)
         return np.fromiter((code in now for code in snapshot.codes), np.bool_, len(snapshot.codes))
 
+    def held_out(
+        self, run_id: str, snapshot: Snapshot, key: bytes, share: Fraction
+    ) -> npt.NDArray[np.bool_]:
+        """Return bool[n]: the rows of the hold-out part. It costs a MAC a row, so it is kept."""
+        known = self._parts.get(run_id)
+        if known is None or known[:2] != (key, share):
+            known = (key, share, in_holdout(snapshot.codes, key, share))
+            self._parts[run_id] = known
+        return known[2]
+
     def log_snapshot(
         self, connection: Connection, pinned: Pinned, run_id: str, digest: str, bank: str
     ) -> inbox.Run:
@@ -120,15 +134,27 @@ class SnapshotStore:
     def forget(self, run_id: str, *, erase: bool = False) -> None:
         """Let go of a run's rows in memory; with `erase`, also of the stored ones."""
         self._held.pop(run_id, None)
+        self._parts.pop(run_id, None)
         if erase:
             self._path(run_id).unlink(missing_ok=True)
+
+    def sweep(self) -> None:
+        """At start: erase stored rows that no open run is pinned to, as a crash leaves them."""
+        with reading(self._home.database) as connection:
+            running = {path: inbox.find_run(connection, path.stem) for path in self._stored()}
+        for path, run in running.items():
+            if path.suffix != _SUFFIX or run is None or run.closed:
+                path.unlink(missing_ok=True)
+
+    def _stored(self) -> list[Path]:
+        return list(self._folder.iterdir()) if self._folder.is_dir() else []
 
     def _entitled(self, plan: Plan, view: FeatureView) -> dict[str, int]:
         with reading(self._home.database) as connection:
             return grants_for(connection, plan, view, self._home.now())
 
     def _path(self, run_id: str) -> Path:
-        return self._folder / f"{run_id}.sealed"
+        return self._folder / f"{run_id}{_SUFFIX}"
 
     def _cipher(self) -> AESGCM:
         return AESGCM(self._home.snapshot_key)

@@ -31,7 +31,7 @@ from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
-from hejin_privacy.holdout import in_holdout, split_key
+from hejin_privacy.holdout import split_key
 from hejin_privacy.mechanism import check_overflow
 from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
 from hejin_privacy.noise import discrete_gaussian
@@ -306,7 +306,9 @@ class Session:
         """Return (signed header, vector bytes) of this node's noisy sum."""
         home, query, mechanism = self._home, context.query, context.query.mechanism
         chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
-        held_out = in_holdout(snapshot.codes, context.split_key, context.plan.holdout)
+        held_out = self._snapshots.held_out(
+            query.run, snapshot, context.split_key, context.plan.holdout
+        )
         chosen &= held_out if query.part == "holdout" else ~held_out
         total = quantised_sum(
             context.checked.statistic.contribute(
