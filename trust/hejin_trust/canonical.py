@@ -19,7 +19,8 @@ LARGEST_INTEGER = 2**53 - 1
 MOST_DIGITS = 400
 """Longest numerator or denominator that is read: keeps hostile rationals cheap."""
 
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+# Hours end at 23: newer Pythons would take 24:00:00 for the next day's midnight.
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}Z")
 _NUMERATOR = re.compile(r"0|-?[1-9][0-9]*")
 _DENOMINATOR = re.compile(r"[1-9][0-9]*")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
@@ -260,7 +261,8 @@ def time_from(value: str) -> datetime:
     """Return the UTC moment that `time_text` wrote; raises DocumentError."""
     if _TIME.fullmatch(value):
         try:
-            return datetime.strptime(value, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC)
+            # Ten times as fast as strptime, which whoever reads a ledger would feel.
+            return datetime.fromisoformat(value[:-1]).replace(tzinfo=UTC)
         except ValueError:
             pass
     refuse("a time is not RFC 3339 UTC seconds", "时间不是 RFC 3339 UTC 秒格式")
