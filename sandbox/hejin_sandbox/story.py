@@ -141,9 +141,12 @@ def _lines(result: Result) -> list[tuple[Text, str]]:
         ),
         (Text("Each node alone, no privacy: mean AUC", "各节点单独、无隐私保护:平均 AUC"), alone),
         (
-            Text("Privacy of every enterprise", "每家企业的隐私保证"),
-            f"epsilon {result.epsilon:.3g}, delta {result.delta:.0e}, rho {result.rho:.3g}",
+            Text(
+                "Privacy of every enterprise: epsilon, delta", "每家企业的隐私保证:epsilon、delta"
+            ),
+            f"{result.epsilon:.3g}, {result.delta:.0e}",
         ),
+        (Text("Its exact cost: rho", "对应的精确代价:rho"), f"{result.rho:.4f}"),
         (
             Text("Nodes, enterprises, private sums", "节点、企业、隐私求和"),
             f"{result.nodes}, {result.enterprises:,}, {result.sums}",
