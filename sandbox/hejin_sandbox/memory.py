@@ -29,7 +29,7 @@ from hejin_coordinator.home import open_home as open_bank
 from hejin_coordinator.registry import Model, register
 from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.service import receipt_for
-from hejin_models.features import FeatureView
+from hejin_models.features import ColumnType, FeatureView
 from hejin_models.training import TrainingResult
 from hejin_node import config as node_config
 from hejin_node import inbox, offers
@@ -54,7 +54,7 @@ from hejin_trust.settings import write_settings
 from hejin_trust.text import Text
 
 # Grants of one transaction: their log entries are held in memory until it ends, 2 KB each.
-_GRANTS_AT_ONCE = 10_000
+_GRANTS_AT_ONCE = 50_000
 _PERIOD = dt.timedelta(days=365)
 
 
@@ -90,10 +90,8 @@ class MemoryTransport:
 class MemoryConsortium:
     """A bank and its nodes, opened; made by `memory_consortium`."""
 
-    def __init__(
-        self, folder: Path, bank: CoordinatorHome, nodes: Mapping[str, NodeHome], view: FeatureView
-    ) -> None:
-        self.bank, self.nodes, self.view = bank, nodes, view
+    def __init__(self, folder: Path, bank: CoordinatorHome, nodes: Mapping[str, NodeHome]) -> None:
+        self.bank, self.nodes = bank, nodes
         self._folder = folder
         self.sessions = {
             name: Session(home, BANK, partial(self._receipt, name)) for name, home in nodes.items()
@@ -149,14 +147,19 @@ def memory_consortium(
     """
     sizes = {node.id: len(node.codes) for node in nodes}
     found_homes(folder, sizes, view_file, epsilon_cap=epsilon_cap, delta=delta)
-    view = FeatureView.parse(view_file)
+    for node in nodes:
+        fill(folder, node)
+    with open_consortium(folder, tuple(sizes)) as consortium:
+        yield consortium
+
+
+@contextmanager
+def open_consortium(folder: Path, nodes: Sequence[str]) -> Iterator[MemoryConsortium]:
+    """Open a bank and `nodes` that `found_homes` and `fill` made in `folder`."""
     with ExitStack() as opened:
-        homes = {}
-        for node in nodes:
-            homes[node.id] = opened.enter_context(open_node(folder / node.id))
-            fill(homes[node.id], node, view)
         bank = opened.enter_context(open_bank(folder / BANK))
-        yield MemoryConsortium(folder, bank, homes, view)
+        homes = {node: opened.enter_context(open_node(folder / node)) for node in nodes}
+        yield MemoryConsortium(folder, bank, homes)
 
 
 def found_homes(
@@ -211,30 +214,32 @@ def found_homes(
     return office
 
 
-def fill(home: NodeHome, node: NodeData, view: FeatureView) -> None:
-    """Give a node its records, labels, and every enterprise's authorisation for the bank."""
-    dataset = only_dataset(view)
-    source = hashlib.sha256(f"memory {node.id}".encode()).hexdigest()
-    columns = {"enterprise": "text", **dataset.columns}
-    home.warehouse.append(dataset.name, columns, node.records.to_batches(), source)
-    labels = home.path / "labels.parquet"
-    pq.write_table(pa.table({"enterprise": node.codes, "label": node.labels}), labels)
-    load_labels(home.warehouse, home.internal_log, labels, label_spec(BANK, DEFINITION))
-    labels.unlink()
-    terms = Terms(
-        document="0" * 64,
-        grade="B",
-        purposes=("model-training",),
-        banks=(BANK,),
-        categories=(dataset.category,),
-        features=tuple(feature.name for feature in view.features),
-        valid_from=home.now() - dt.timedelta(days=1),
-        valid_to=home.now() + _PERIOD,
-    )
-    grants = ((code, terms) for code in node.codes)
-    while some := list(islice(grants, _GRANTS_AT_ONCE)):
-        with writing(home.database) as connection:
-            grant_many(connection, home.internal_log, home.pseudonym_key, some)
+def fill(folder: Path, node: NodeData) -> None:
+    """Give the node in `folder` its records, labels, and all authorisations for the bank."""
+    with open_node(folder / node.id) as home:
+        view = FeatureView.load(folder / "view.toml")
+        dataset = only_dataset(view)
+        source = hashlib.sha256(f"memory {node.id}".encode()).hexdigest()
+        columns: dict[str, ColumnType] = {"enterprise": "text", **dataset.columns}
+        home.warehouse.append(dataset.name, columns, node.records.to_batches(), source)
+        labels = home.path / "labels.parquet"
+        pq.write_table(pa.table({"enterprise": node.codes, "label": node.labels}), labels)
+        load_labels(home.warehouse, home.internal_log, labels, label_spec(BANK, DEFINITION))
+        labels.unlink()
+        terms = Terms(
+            document="0" * 64,
+            grade="B",
+            purposes=("model-training",),
+            banks=(BANK,),
+            categories=(dataset.category,),
+            features=tuple(feature.name for feature in view.features),
+            valid_from=home.now() - dt.timedelta(days=1),
+            valid_to=home.now() + _PERIOD,
+        )
+        grants = ((code, terms) for code in node.codes)
+        while some := list(islice(grants, _GRANTS_AT_ONCE)):
+            with writing(home.database) as connection:
+                grant_many(connection, home.internal_log, home.pseudonym_key, some)
 
 
 def write_plan(path: Path, epsilon: float, as_of: dt.date | None = None) -> Path:
