@@ -15,6 +15,7 @@ from hejin_trust.errors import HejinError
 from hejin_trust.export import LogName, MemberExport
 from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.merkle import Frontier, leaf_hash
+from hejin_trust.text import Text
 
 _NODE_TYPES = frozenset(
     {
@@ -65,30 +66,45 @@ class Evidence:
                 entry = parse(raw)
                 reason = self._misplaced(entry, frontier.size, last_time, member, log)
                 if reason:
-                    self.notes.add("V1", member.id, frontier.size, *reason)
+                    self._note(member, log, frontier.size, Text(*reason))
                     return
                 last_time = entry.time
                 frontier.append(leaf_hash(raw))
                 self.notes.counts[entry.type] += 1
                 yield entry
-            told = open_checkpoint(
-                export.checkpoint(log), origin_of(self.charter, member, log), member.log_key
-            )
         except HejinError as reason:
-            self.notes.add_text("V1", member.id, frontier.size, reason.text)
+            self._note(member, log, frontier.size, reason.text)
+            return
+        self._check_root(member, export, log, frontier)
+
+    def _check_root(
+        self, member: Member, export: MemberExport, log: LogName, frontier: Frontier
+    ) -> None:
+        """Compare what was read with the signed checkpoint. A root tells that something changed."""
+        origin = origin_of(self.charter, member, log)
+        try:
+            told = open_checkpoint(export.checkpoint(log), origin, member.log_key)
+        except HejinError as reason:
+            self._note(member, log, None, reason.text)
             return
         if told != Checkpoint(told.origin, frontier.size, frontier.root()):
-            self.notes.add(
-                "V1",
-                member.id,
+            self._note(
+                member,
+                log,
                 None,
-                f"the {log} log has {frontier.size} entries whose root is not the one that the "
-                f"checkpoint of {told.size} entries signs: entries were altered, added or dropped",
-                f"{log} 日志有 {frontier.size} 条，其根与 {told.size} 条的检查点不符："
-                "条目被改动、增加或删除",
+                Text(
+                    f"it has {frontier.size} entries whose root is not the one that the checkpoint "
+                    f"of {told.size} entries signs: entries were altered, added or dropped",
+                    f"共 {frontier.size} 条，其根与 {told.size} 条的检查点不符："
+                    "条目被改动、增加或删除",
+                ),
             )
         elif frontier.size == 0:
-            self.notes.add("V1", member.id, None, f"the {log} log is empty", f"{log} 日志为空")
+            self._note(member, log, None, Text("it is empty", "为空"))
+
+    def _note(self, member: Member, log: LogName, seq: int | None, reason: Text) -> None:
+        """Note a finding of V1; a member has two logs, so the reason says which."""
+        self.notes.add("V1", member.id, seq, f"{log} log: {reason.en}", f"{log} 日志：{reason.zh}")
 
     def _misplaced(
         self, entry: Entry, seq: int, last_time: str, member: Member, log: LogName
@@ -96,8 +112,8 @@ class Evidence:
         """Return why an entry cannot stand where it stands, or None."""
         if entry.seq != seq:
             return (
-                f"entry {entry.seq} stands at place {seq} of the {log} log",
-                f"{log} 日志第 {seq} 位的条目序号为 {entry.seq}",
+                f"entry {entry.seq} stands at place {seq}",
+                f"第 {seq} 位的条目序号为 {entry.seq}",
             )
         if entry.by != member.id:
             return "the entry is by another member", "条目属于其他成员"
@@ -113,8 +129,8 @@ class Evidence:
         released = _NODE_TYPES if member.role == "node" else _BANK_TYPES
         if entry.type not in (_INTERNAL if log == "internal" else released):
             return (
-                f"an entry of type {entry.type} does not belong into the {log} log",
-                f"{entry.type} 条目不应出现在 {log} 日志中",
+                f"an entry of type {entry.type} does not belong here",
+                f"{entry.type} 条目不应出现在此",
             )
         return None
 

@@ -90,7 +90,13 @@ def _charters(
                 f"未提供监管方公钥，采用了章程自带的公钥，请与您所知的核对：{key.hex()}",
             )
         )
-    charter = Charter.parse(data, key)
+    try:
+        charter = Charter.parse(data, key)
+    except HejinError as reason:
+        raise CharterError(
+            f"the charter of the export does not hold under the regulator's key: {reason.text.en}",
+            f"导出中的章程在监管方公钥下不成立：{reason.text.zh}",
+        ) from reason
     charters = {charter.digest: charter}
     for path in sorted((folder / CHARTERS_FOLDER).glob("*.json")):
         try:

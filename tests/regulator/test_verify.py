@@ -123,7 +123,7 @@ def test_findings_are_shown_with_check_member_and_entry(
     (consortium.folder / "jing" / "internal.jsonl").unlink()
     monkeypatch.setenv("HEJIN_LANG", "en")
     verification = consortium.verify()
-    console = Console(width=200, record=True, file=io.StringIO())
+    console = Console(width=400, record=True, file=io.StringIO())
     console.print(render_report(verification))
     shown = console.export_text()
     assert "NOT VERIFIED" in shown
