@@ -1,0 +1,329 @@
+"""Someone without keys damages an export: every class of bytes, lines and files, by a seed.
+
+A class is a place whose meaning is one: the digits of `rho` in a `reserve` entry, the key id of a
+checkpoint's signature, the punctuation of a plan's envelope. Every class is damaged at least once.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ledger_world import Consortium
+
+from hejin_regulator.findings import Verification
+from hejin_trust.errors import HejinError
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+|[{}\[\],:]')
+_DIGITS, _HEX = b"0123456789", b"0123456789abcdef"
+_BASE64 = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Bytes `start`..`end` of a file that belong to one class."""
+
+    file: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class Damage:
+    """New contents by file name; None: the file is gone."""
+
+    what: str
+    files: dict[str, bytes | None]
+
+
+@dataclass
+class Export:
+    """The honest bytes of an export, and which class each of them is in."""
+
+    consortium: Consortium
+    files: dict[str, bytes]
+    classes: dict[str, list[Place]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, consortium: Consortium) -> Export:
+        folder = consortium.folder
+        files = {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        export = cls(consortium, files)
+        for name, data in files.items():
+            for kind, start, end in _classes(name, data):
+                export.classes.setdefault(kind, []).append(Place(name, start, end))
+        return export
+
+    @property
+    def logs(self) -> list[str]:
+        return [name for name in self.files if name.endswith(".jsonl")]
+
+    def verify(self, damage: Damage) -> Verification | HejinError:
+        """Return what verification says of the damaged export; it is whole again afterwards."""
+        folder = self.consortium.folder
+        try:
+            for name, data in damage.files.items():
+                _put(folder / name, data)
+            return self.consortium.verify()
+        except HejinError as refusal:
+            return refusal
+        finally:
+            for name in damage.files:
+                _put(folder / name, self.files.get(name))
+
+
+def _put(path: Path, data: bytes | None) -> None:
+    if data is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(data)
+
+
+# -- classes of bytes --------------------------------------------------------------------
+
+
+def _classes(name: str, data: bytes) -> Iterator[tuple[str, int, int]]:
+    if name.endswith(".jsonl"):
+        start = 0
+        for line in data.splitlines(keepends=True):
+            kind = f"{Path(name).stem} {json.loads(line)['type']}"
+            for where, begin, end in json_spans(line):
+                yield f"{kind} {where}", start + begin, start + end
+            yield f"{Path(name).stem} line end", start + len(line) - 1, start + len(line)
+            start += len(line)
+    elif name.endswith(".checkpoint"):
+        yield from _checkpoint_spans(data)
+    else:
+        kind = "charter" if name == "charter.json" else "plan"
+        for where, begin, end in json_spans(data):
+            yield f"{kind} envelope {where}", begin, end
+
+
+def json_spans(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield (class, start, end) for every token of one JSON object."""
+    path: list[str | None] = []  # the key in each open object; None in an array
+    naming = False
+    for token in _TOKEN.finditer(data):
+        word, where = token[0], (token.start(), token.end())
+        if word in b"{[":
+            path.append("" if word == b"{" else None)
+            naming = word == b"{"
+            yield "punctuation", *where
+        elif word in b"}]":
+            path.pop()
+            yield "punctuation", *where
+        elif word in b",:":
+            naming = word == b"," and path[-1] is not None
+            yield "punctuation", *where
+        elif naming:
+            path[-1] = json.loads(word)
+            yield "name", *where
+        else:
+            yield ".".join(key for key in path if key), *where
+
+
+def _checkpoint_spans(data: bytes) -> Iterator[tuple[str, int, int]]:
+    origin, size, root, _, signature = data.splitlines(keepends=True)
+    start = 0
+    for kind, line in (("origin", origin), ("size", size), ("root", root)):
+        yield f"checkpoint {kind}", start, start + len(line) - 1
+        yield "checkpoint line end", start + len(line) - 1, start + len(line)
+        start += len(line)
+    yield "checkpoint blank line", start, start + 1
+    start += 1
+    dash, name, _ = signature.split(b" ")
+    places = {"dash": len(dash), "name": len(name), "key id": 5, "signature": 91}
+    for kind, length in places.items():  # 4 + 64 bytes are 92 characters of base64
+        yield f"checkpoint signer {kind}", start, start + length
+        start += length + (kind in ("dash", "name"))
+    yield "checkpoint line end", len(data) - 1, len(data)
+
+
+# -- damage ------------------------------------------------------------------------------
+
+
+def damaged_byte(export: Export, kind: str, dice: random.Random) -> Damage:
+    """Damage one byte of a class: flipped, retyped as its like, dropped, doubled, or cut off."""
+    place = dice.choice(export.classes[kind])
+    data = export.files[place.file]
+    at = dice.randrange(place.start, place.end)
+    how = dice.choice(("flip", "retype", "retype", "drop", "double", "insert", "cut"))
+    old = data[at]
+    if how == "flip":
+        new = data[:at] + bytes([old ^ 1 << dice.randrange(8)]) + data[at + 1 :]
+    elif how == "retype":
+        alphabet = next((a for a in (_DIGITS, _HEX, _BASE64) if old in a), b" ~")
+        other = dice.choice([byte for byte in alphabet if byte != old])
+        new = data[:at] + bytes([other]) + data[at + 1 :]
+    elif how == "drop":
+        new = data[:at] + data[at + 1 :]
+    elif how == "double":
+        new = data[: at + 1] + data[at:]
+    elif how == "insert":
+        new = data[:at] + dice.randbytes(1) + data[at:]
+    else:
+        new = data[:at]
+    return Damage(f"{how} byte {at} of {place.file} ({kind})", {place.file: new})
+
+
+def damaged_payload(export: Export, file: str, at: str, dice: random.Random) -> Damage:
+    """Change a value inside a signed document and wrap it again, without the key to sign it.
+
+    at  "": the file is the envelope; else the line number of a receipt entry that holds it
+    """
+    data = export.files[file]
+    lines = data.splitlines(keepends=True)
+    entry = json.loads(lines[int(at)]) if at else {}
+    envelope = base64.b64decode(entry["body"]["receipt"]) if at else data
+    outer = json.loads(envelope)
+    payload = base64.b64decode(outer["payload"])
+    spans = list(json_spans(payload))
+    kind, start, end = dice.choice([s for s in spans if s[0] not in ("name", "punctuation")])
+    position = dice.randrange(start, end)
+    other = dice.choice([b for b in _HEX if b != payload[position]])
+    payload = payload[:position] + bytes([other]) + payload[position + 1 :]
+    outer["payload"] = base64.b64encode(payload).decode()
+    envelope = json.dumps(outer, sort_keys=True, separators=(",", ":")).encode()
+    if at:
+        entry["body"]["receipt"] = base64.b64encode(envelope).decode()
+        text = json.dumps(entry, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        envelope = b"".join((*lines[: int(at)], text.encode() + b"\n", *lines[int(at) + 1 :]))
+    return Damage(f"{kind} inside the document in {file} {at}", {file: envelope})
+
+
+def damaged_lines(export: Export, dice: random.Random) -> Damage:
+    """Drop, repeat, swap, move, cut or exchange whole entries of a log."""
+    file = dice.choice([name for name in export.logs if export.files[name].count(b"\n") > 1])
+    lines = export.files[file].splitlines(keepends=True)
+    i, j = sorted(dice.sample(range(len(lines)), 2))
+    how = dice.choice(("drop", "repeat", "swap", "move", "cut", "foreign", "append", "blank"))
+    other = dice.choice([name for name in export.logs if name != file])
+    theirs = export.files[other].splitlines(keepends=True)
+    new = {
+        "drop": lines[:i] + lines[i + 1 :],
+        "repeat": lines[: i + 1] + lines[i:],
+        "swap": [*lines[:i], lines[j], *lines[i + 1 : j], lines[i], *lines[j + 1 :]],
+        "move": lines[:i] + lines[i + 1 : j + 1] + [lines[i]] + lines[j + 1 :],
+        "cut": lines[:i],
+        "foreign": [*lines[:i], theirs[min(i, len(theirs) - 1)], *lines[i + 1 :]],
+        "append": [*lines, dice.choice(theirs)],
+        "blank": [*lines[:i], b"\n", *lines[i:]],
+    }[how]
+    return Damage(f"{how} entries {i} and {j} of {file} ({other})", {file: b"".join(new)})
+
+
+def damaged_files(export: Export, dice: random.Random) -> Damage:
+    """Drop, empty or exchange whole files: between logs of one member, or between members."""
+    how = dice.choice(("drop", "empty", "exchange", "exchange", "replace"))
+    file = dice.choice(list(export.files))
+    if how == "drop":
+        return Damage(f"no {file}", {file: None})
+    if how == "empty":
+        return Damage(f"{file} empty", {file: b""})
+    other = dice.choice([name for name in export.files if name != file])
+    if how == "replace":
+        return Damage(f"{file} replaced by {other}", {file: export.files[other]})
+    return Damage(
+        f"{file} and {other} exchanged", {file: export.files[other], other: export.files[file]}
+    )
+
+
+def damages(export: Export, number: int, seed: int) -> Iterator[Damage]:
+    """Yield `number` damages; if there are enough of them, every class of bytes is among them."""
+    dice = random.Random(seed)
+    kinds = sorted(export.classes)
+    dice.shuffle(kinds)
+    receipts = [
+        (name, str(line))
+        for name in export.logs
+        for line, entry in enumerate(export.files[name].splitlines())
+        if json.loads(entry)["type"] == "receipt"
+    ]
+    signed = [(name, "") for name in export.files if name.endswith(".json")]
+    made = 0
+    while made < number:
+        if made < len(kinds):
+            damage = damaged_byte(export, kinds[made], dice)
+        else:
+            way = dice.choice(("byte", "payload", "lines", "lines", "files"))
+            if way == "byte":
+                damage = damaged_byte(export, dice.choice(kinds), dice)
+            elif way == "payload":
+                damage = damaged_payload(
+                    export, *dice.choice(dice.choice((receipts, signed))), dice
+                )
+            elif way == "lines":
+                damage = damaged_lines(export, dice)
+            else:
+                damage = damaged_files(export, dice)
+        if any(export.files[name] != data for name, data in damage.files.items()):
+            made += 1
+            yield damage
+
+
+# -- judgement ---------------------------------------------------------------------------
+
+
+def judge(export: Export, damage: Damage) -> None:
+    """Raise AssertionError unless the damage is found, and named as exactly as can be known.
+
+    charter             nothing can be verified without it: refused as a whole
+    entries of a log    V1 names the member and the first entry that is not what it should be.
+                        An altered entry that is well-formed in itself is named by its log: the
+                        root tells that something below the checkpoint changed, not which entry
+    checkpoint          V1 names the member
+    plan                V7 names the bank, and every reservation that rests on the plan
+    """
+    found = export.verify(damage)
+    changed = {n: d for n, d in damage.files.items() if d != export.files.get(n)}
+    if isinstance(found, HejinError):
+        assert "charter.json" in changed, f"{damage.what}: {found}"
+        assert found.exit_code == 1, damage.what
+        assert "charter" in found.text.en, damage.what
+        assert "章程" in found.text.zh or "charter.json" in found.text.zh, damage.what
+        return
+    assert not found.ok, f"{damage.what}: not found"
+    assert "charter.json" not in changed, f"{damage.what}: verified under a damaged charter"
+    for finding in found.findings:
+        assert finding.member, damage.what
+        assert finding.reason.en, damage.what
+        assert finding.reason.zh, damage.what
+    damaged_logs: dict[tuple[str, str], set[int | None]] = {}
+    for name, data in changed.items():
+        member, rest = name.split("/", 1)
+        if rest.startswith("documents/"):
+            plans = [f for f in found.findings if f.check == "V7"]
+            assert any(f.member == member for f in plans), damage.what
+            assert any(f.seq is not None for f in found.findings), damage.what
+            continue
+        seqs = damaged_logs.setdefault((member, rest.split(".")[0]), {None})
+        if rest.endswith(".jsonl"):
+            first = _first_difference(export.files[name], data or b"")
+            seqs |= {first, first + 1}  # an entry that is too late shows at the next one
+    for (member, log), seqs in damaged_logs.items():
+        assert any(
+            (f.check, f.member) == ("V1", member)
+            and f.seq in seqs
+            and f.reason.en.startswith(f"{log} log")
+            and f.reason.zh.startswith(f"{log} 日志")
+            for f in found.findings
+        ), f"{damage.what}: V1 of {member} {log} {seqs} not in {found.findings[:9]}"
+
+
+def _first_difference(old: bytes, new: bytes) -> int:
+    """Return the number of the first entry that differs."""
+    pairs = zip(old.split(b"\n"), new.split(b"\n"), strict=False)
+    return next(
+        (number for number, (one, other) in enumerate(pairs) if one != other),
+        min(old.count(b"\n"), new.count(b"\n")),
+    )
