@@ -18,6 +18,7 @@ from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
 from hejin_models.sums import PlannedSum
 from hejin_models.training import plan_sums
 from hejin_privacy.accounting import rho_for, round_down
+from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
 
 
@@ -123,7 +124,8 @@ def make_plan(
         rho_holdout=rho,
         sums=tuple(_priced(planned, rho) for planned in plan_sums(view)),
         created=at,
-        expires=at + timedelta(days=wanted.days),
+        # A plan is charged to one period: it ends with it at the latest.
+        expires=min(at + timedelta(days=wanted.days), time_from(charter.period_to)),
         nonce=secrets.token_hex(16),
     )
 

@@ -39,11 +39,20 @@ class SnapshotLostError(NodeError):
 
 
 @dataclass(frozen=True, slots=True)
+class Basis:
+    """The authorisations that a snapshot was taken under, and the internal log that holds them."""
+
+    grants: dict[str, int]
+    internal_size: int
+    internal_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Pinned:
-    """A run's rows; `grants` are the authorisations used if they were taken just now, else None."""
+    """A run's rows; `basis` says under what, if they were taken just now, else None."""
 
     snapshot: Snapshot
-    grants: tuple[int, ...] | None
+    basis: Basis | None
 
 
 class SnapshotStore:
@@ -71,18 +80,18 @@ class SnapshotStore:
                 raise _lost()
             self._held[run_id] = snapshot
             return Pinned(snapshot, None)
-        grants = self._entitled(plan, view)
+        basis = self._basis(plan, view)
         snapshot = take_snapshot(
             self._home.warehouse,
             view,
             LabelSpec(plan.label.bank, plan.label.definition),
-            grants.keys(),
+            basis.grants.keys(),
             secrets.token_bytes(32),
             plan.as_of,
         )
         self._store(run_id, snapshot)
         self._held[run_id] = snapshot
-        return Pinned(snapshot, tuple(sorted(grants.values())))
+        return Pinned(snapshot, basis)
 
     def still_entitled(
         self, snapshot: Snapshot, plan: Plan, view: FeatureView
@@ -105,8 +114,9 @@ class SnapshotStore:
         self, connection: Connection, pinned: Pinned, run_id: str, digest: str, bank: str
     ) -> inbox.Run:
         """Append the `snapshot` entry of a fresh snapshot and return the run opened on it."""
-        home, internal = self._home, self._home.internal_log
-        entry = home.release_log.append(
+        assert pinned.basis is not None, "only a snapshot taken just now is logged"
+        basis = pinned.basis
+        entry = self._home.release_log.append(
             connection,
             "snapshot",
             {
@@ -114,9 +124,9 @@ class SnapshotStore:
                 "plan": digest,
                 "root": pinned.snapshot.root.hex(),
                 "schema": pinned.snapshot.schema,
-                "authorisations": hashlib.sha256(encode(list(pinned.grants or ()))).hexdigest(),
-                "internal_size": internal.size(connection),
-                "internal_root": internal.root(connection).hex(),
+                "authorisations": hashlib.sha256(encode(sorted(basis.grants.values()))).hexdigest(),
+                "internal_size": basis.internal_size,
+                "internal_root": basis.internal_root.hex(),
             },
         )
         opened = inbox.Run(
@@ -148,6 +158,14 @@ class SnapshotStore:
 
     def _stored(self) -> list[Path]:
         return list(self._folder.iterdir()) if self._folder.is_dir() else []
+
+    def _basis(self, plan: Plan, view: FeatureView) -> Basis:
+        """Read grants and log in one transaction: the log's size names exactly these grants."""
+        home, log = self._home, self._home.internal_log
+        with reading(home.database) as connection:
+            size = log.size(connection)
+            grants = grants_for(connection, plan, view, home.now())
+            return Basis(grants, size, log.root(connection, size))
 
     def _entitled(self, plan: Plan, view: FeatureView) -> dict[str, int]:
         with reading(self._home.database) as connection:

@@ -11,6 +11,7 @@ from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
 from hejin_models.statistics import statistic
 from hejin_privacy.accounting import epsilon
+from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter, NotAMemberError
 from hejin_trust.text import Text
 
@@ -117,6 +118,17 @@ def _membership(plan: Plan, signer: str, facts: Facts) -> list[Problem]:
         )
     if facts.now >= plan.expires:
         found.append(Problem("plan-expired", Text("the plan has expired", "计划已过期")))
+    period = (time_from(charter.period_from), time_from(charter.period_to))
+    if not period[0] <= plan.created or not plan.expires <= period[1]:
+        found.append(
+            Problem(
+                "outside-period",
+                Text(
+                    "the plan must begin and end within the charter's budget period",
+                    "计划须在章程的预算期内开始并结束",
+                ),
+            )
+        )
     band = charter.member(facts.node).size_band
     if band is None or band[0] < charter.minimum_enterprises:
         found.append(

@@ -36,7 +36,7 @@ from hejin_privacy.mechanism import check_overflow
 from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
 from hejin_privacy.noise import discrete_gaussian
 from hejin_privacy.round_context import round_context, run_context
-from hejin_trust.canonical import encode, fraction_body, time_text
+from hejin_trust.canonical import encode, fraction_body, time_from, time_text
 from hejin_trust.charter import Charter, Member
 from hejin_trust.checkpoint import format_proof
 from hejin_trust.database import StorageError, reading, writing
@@ -190,6 +190,11 @@ class Session:
             )
         if self._home.now() >= plan.expires:
             raise QueryRefusedError("the plan has expired", "计划已过期")
+        if plan.created < time_from(context.charter.period_from):
+            raise QueryRefusedError(
+                "a new budget period has begun since the plan was made: plan again",
+                "该计划制定之后已进入新的预算期：请重新制定计划",
+            )
         bands = [context.charter.member(node, "node").size_band for node in plan.nodes]
         check_overflow(
             sum(band[1] for band in bands if band is not None),

@@ -94,6 +94,13 @@ def test_an_as_of_day_must_be_one_that_the_view_takes(world: World, plan: Plan) 
     assert codes(look(world, dated)) == ["as-of-mismatch"]
 
 
+def test_a_plan_that_outlives_the_budget_period_is_not_approved(world: World, plan: Plan) -> None:
+    long = replace(plan, expires=world.clock() + timedelta(days=400))
+    assert codes(look(world, long)) == ["outside-period"]
+    early = replace(plan, created=world.clock() - timedelta(days=1))
+    assert codes(look(world, early)) == ["outside-period"]
+
+
 def test_the_last_of_the_budget_can_be_spent_and_not_more(world: World, plan: Plan) -> None:
     cap = world.office.charter.rho_cap
     assert codes(look(world, plan, spent=cap - plan.rho)) == []

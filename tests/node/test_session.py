@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -34,7 +35,7 @@ from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session, void_interrupted
 from hejin_node.uscc import make_code
 from hejin_privacy.mechanism import SCALE
-from hejin_trust.canonical import fraction_from
+from hejin_trust.canonical import fraction_from, time_text
 from hejin_trust.checkpoint import open_checkpoint, parse_proof
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import parse
@@ -246,6 +247,18 @@ def test_an_expired_plan_is_refused(world: World, home: NodeHome) -> None:
     world.clock.turn(timedelta(days=31))
     session = new_session(home, world.receipts(home))
     assert code_of(session.answer(world.query(plan, digest, run=RUN)), home) == "query-refused"
+
+
+def test_a_plan_of_the_last_budget_period_is_refused(world: World, home: NodeHome) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    world.clock.turn(timedelta(days=1))
+    charter = world.office.charter
+    renewed = replace(charter, serial=charter.serial + 1, period_from=time_text(world.clock()))
+    home.charters.update(renewed.seal(world.office.identity))
+    answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    assert code_of(answer, home) == "query-refused"
+    assert spent(home) == 0
 
 
 def test_a_query_that_another_member_signed_is_refused(world: World, home: NodeHome) -> None:

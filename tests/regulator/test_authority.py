@@ -55,7 +55,7 @@ def test_a_consortium_is_not_founded_twice_in_one_folder(office: Office, terms: 
         {"consortium": "HEBEI"},
         {"regulator": "../x"},
     ],
-    ids=str,
+    ids=lambda wrong: next(iter(wrong)),
 )
 def test_impossible_terms_leave_the_folder_empty(
     tmp_path: Path, terms: Terms, wrong: dict[str, object]

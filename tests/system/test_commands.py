@@ -1,0 +1,167 @@
+"""The commands that people type, from an empty folder to a verified export, and refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from node_world import VIEW
+
+from hejin_node.uscc import make_code
+from hejin_sandbox.main import hejin
+from hejin_trust.errors import HejinError
+
+MAPPING = """
+dataset = "firms"
+
+[enterprise]
+column = "code"
+
+[columns.staff]
+type = "number"
+
+[columns.kind]
+type = "text"
+"""
+COUNT = 60
+
+
+def run(*arguments: object) -> Result:
+    result = CliRunner().invoke(hejin, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def said(*arguments: object) -> dict[str, object]:
+    result = run(*arguments, "--json")
+    assert result.exit_code == 0, result.output
+    answer = json.loads(result.stdout)
+    assert isinstance(answer, dict)
+    return answer
+
+
+@pytest.fixture(scope="module")
+def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A consortium of one bank and one node with data, made by commands alone."""
+    folder = tmp_path_factory.mktemp("commands")
+    key = said(
+        "regulator", "init", "--home", folder / "reg", "--consortium", "hebei",
+        "--epsilon-cap", "20", "--minimum-nodes", "1", "--minimum-enterprises", "10",
+    )["regulator_key"]  # fmt: skip
+    said(
+        "node", "init", "--home", folder / "node", "--member", "anping", "--name-en", "Anping",
+        "--name-zh", "安平丝网", "--regulator-key", key, "--size-band", "50:100",
+    )  # fmt: skip
+    said(
+        "coordinator", "init", "--home", folder / "bank", "--member", "bank-1", "--name-en", "Bank",
+        "--name-zh", "银行", "--regulator-key", key,
+    )  # fmt: skip
+    admitted = said(
+        "regulator", "admit", "--home", folder / "reg", folder / "node" / "request.json",
+        folder / "bank" / "request.json", "--out", folder / "admissions",
+    )["admitted"]  # fmt: skip
+    assert isinstance(admitted, dict)
+    said("node", "join", "--home", folder / "node", admitted["anping"], "--bank",
+         "bank-1=127.0.0.1:1")  # fmt: skip
+    said("coordinator", "join", "--home", folder / "bank", admitted["bank-1"])
+    fill(folder)
+    return folder
+
+
+def fill(folder: Path) -> None:
+    codes = [make_code(n) for n in range(COUNT)]
+    (folder / "view.toml").write_bytes(VIEW)
+    (folder / "mapping.toml").write_text(MAPPING)
+    (folder / "firms.csv").write_text(
+        "code,staff,kind\n" + "".join(f"{c},{n},{'ab'[n % 2]}\n" for n, c in enumerate(codes))
+    )
+    (folder / "labels.csv").write_text(
+        "enterprise,label\n" + "".join(f"{c},{n % 2}\n" for n, c in enumerate(codes))
+    )
+    home = ("--home", folder / "node")
+    run("node", "view", "install", *home, folder / "view.toml")
+    loaded = said("node", "ingest", *home, folder / "firms.csv", "--mapping",
+                  folder / "mapping.toml")  # fmt: skip
+    assert loaded["loaded"] == COUNT
+    said("node", "labels", "load", *home, folder / "labels.csv", "--bank", "bank-1",
+         "--definition", "bad-1")  # fmt: skip
+    (folder / "signed.pdf").write_bytes(b"a signed document")
+    for code in codes[:3]:
+        run(
+            "node", "authorisation", "grant", *home, code, "--document", folder / "signed.pdf",
+            "--from", "2026-01-01", "--to", "2099-01-01", "--purpose", "model-training",
+            "--bank", "bank-1", "--category", "production",
+        )  # fmt: skip
+
+
+def test_a_node_and_a_bank_stand_ready_with_their_data(joined: Path) -> None:
+    status = said("node", "status", "--home", joined / "node")
+    assert status["rho_spent"] == 0
+    assert status["datasets"] == {"firms": COUNT}
+    assert said("node", "plan", "list", "--home", joined / "node") == {"plans": []}
+    assert said("coordinator", "plans", "--home", joined / "bank") == {"plans": []}
+    assert said("coordinator", "models", "list", "--home", joined / "bank") == {"models": []}
+
+
+def test_exports_of_commands_verify(joined: Path, tmp_path: Path) -> None:
+    run("node", "export", "--home", joined / "node", tmp_path)
+    run("coordinator", "export", "--home", joined / "bank", tmp_path)
+    answer = said("regulator", "verify", "--home", joined / "reg", tmp_path)
+    assert answer["ok"] is True
+    (tmp_path / "anping" / "internal.jsonl").unlink()
+    refused = run("regulator", "verify", "--home", joined / "reg", tmp_path, "--json")
+    assert refused.exit_code == 1
+
+
+def test_a_key_is_never_overwritten(joined: Path) -> None:
+    with pytest.raises(HejinError, match="already holds a key"):
+        run(
+            "node", "init", "--home", joined / "node", "--member", "anping", "--name-en", "x",
+            "--name-zh", "x", "--regulator-key", "00" * 32, "--size-band", "50:100",
+        )  # fmt: skip
+
+
+def test_an_admission_for_another_member_is_refused(joined: Path) -> None:
+    other = joined / "admissions" / "bank-1.admission.json"
+    with pytest.raises(HejinError, match="refused"):
+        run("node", "join", "--home", joined / "node", other)
+
+
+def test_a_folder_that_is_no_home_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(HejinError, match="run init first") as refused:
+        run("node", "status", "--home", tmp_path)
+    assert refused.value.exit_code == 2
+
+
+def test_a_settings_file_with_an_unknown_field_is_refused(joined: Path) -> None:
+    path = joined / "bank" / "coordinator.toml"
+    before = path.read_text()
+    try:
+        path.write_text(before + "noise = 0\n")
+        with pytest.raises(HejinError, match="noise"):
+            run("coordinator", "plans", "--home", joined / "bank")
+    finally:
+        path.write_text(before)
+
+
+def test_a_plan_that_nobody_offered_is_refused(joined: Path) -> None:
+    with pytest.raises(HejinError, match="plan list"):
+        run("node", "plan", "show", "--home", joined / "node", "0123456789")
+
+
+def test_a_size_band_without_meaning_is_wrong_usage(tmp_path: Path) -> None:
+    result = run(
+        "node", "init", "--home", tmp_path, "--member", "x", "--name-en", "x", "--name-zh", "x",
+        "--regulator-key", "00" * 32, "--size-band", "many",
+    )  # fmt: skip
+    assert result.exit_code == 2
+    assert "LOW:HIGH" in result.output
+
+
+def test_texts_are_in_the_language_asked_for(joined: Path) -> None:
+    home = ("--home", joined / "node")
+    assert "odometer" in run("--lang", "en", "node", "status", *home).stdout
+    assert "上限" in run("--lang", "zh", "node", "status", *home).stdout
