@@ -32,16 +32,20 @@ def run_consortium(spec: Spec, story: Story, keep: Path | None) -> Result:
     """Carry `spec` out from founding to verification and return what came of it.
 
     keep     new folder for homes, ledgers and logs; None: a temporary one, removed afterwards
-    raises   ProcessError, RunError; then only the processes' logs stay, unless `keep`
+    raises   ProcessError, RunError; then the processes' logs stay, and with `keep` the rest too
     """
     folder = _folder(keep)
     story.title(spec.title)
     try:
         with _ended_by_sigterm(), Supervisor(folder / "logs") as supervisor:
             result = _carry_out(spec, story, Consortium(spec, supervisor, folder))
-    except BaseException:
+    except Exception:
         if keep is None:
             _remove_all_but_logs(folder)
+        raise
+    except BaseException:  # Ctrl-C and SIGTERM: nobody asks why
+        if keep is None:
+            shutil.rmtree(folder)
         raise
     if keep is None:
         shutil.rmtree(folder)
