@@ -14,6 +14,7 @@ from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_node import inbox, offers
 from hejin_node.engine import FleetLoop
 from hejin_node.home import NodeHome, open_home
+from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session, void_interrupted
 from hejin_trust.channels import asking, dial, fetch_charter
 from hejin_trust.database import reading, writing
@@ -81,6 +82,7 @@ def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
         if voided:
             _log.warning("voided", reservations=voided)
         home.warehouse.sweep()
+        SnapshotStore(home).sweep()
         channels: list[grpc.Channel] = []
         threads: list[threading.Thread] = []
         try:

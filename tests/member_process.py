@@ -1,0 +1,171 @@
+"""Nodes and banks as real processes for system tests: killed at a named step, or recorded.
+
+Each is forked from a server that has imported everything, so that a restart costs no import.
+What these processes do beyond serving is installed here, by replacing functions: the product
+itself has no crash points and records nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from hashlib import sha256
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+from hejin_coordinator import registry, rounds, store
+from hejin_coordinator import service as bank_service
+from hejin_node import account, receipts
+from hejin_node import engine as node_engine
+from hejin_node import service as node_service
+from hejin_node.pinned import SnapshotStore
+from hejin_node.session import Session
+from hejin_trust.logs import log_to_stderr
+
+_TESTS = str(Path(__file__).parent)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a member's process is started. `address` is where a bank listens; None for a node.
+
+    log      what it writes to stdout and stderr
+    armed    file that names the step to be killed at; gone once it happened
+    sent     file that gets one JSON line for each answer that is about to leave a node
+    plant    called first in the process
+    """
+
+    home: Path
+    log: Path
+    armed: Path
+    sent: Path
+    address: str | None = None
+    plant: Callable[[Path], None] | None = None
+
+
+def start(how: Start) -> ForkServerProcess:
+    """Start a member; the caller ends it."""
+    context = multiprocessing.get_context("forkserver")
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        dict.fromkeys([_TESTS, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))])
+    )
+    context.set_forkserver_preload(["member_process"])
+    process = context.Process(target=_run, args=(how,), daemon=True)
+    process.start()
+    return process
+
+
+def _run(how: Start) -> None:
+    handle = os.open(how.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    sys.stdout = os.fdopen(1, "w", buffering=1)
+    sys.stderr = os.fdopen(2, "w", buffering=1)
+    log_to_stderr()
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if how.plant is not None:
+        how.plant(how.home)
+    if how.address is None:
+        # Eight restarts of a bank within a minute are the test's doing; waits may stay short.
+        node_engine.RETRY_MOST = 1.0  # type: ignore[misc]
+        _arm_node(how)
+        node_service.serve(how.home, lambda: print("node serves"), stop)
+    else:
+        _arm_bank(how)
+        bank_service.serve(
+            how.home, how.address, lambda port: print(f"listening on 127.0.0.1:{port}"), stop
+        )
+
+
+def _arm_node(how: Start) -> None:
+    at = _Steps(how.armed)
+    at.before(Session, "_reserve", "pinned")
+    at.after(account, "insert_reservation", "reserving")
+    at.after(Session, "_reserve", "reserved")
+    at.after(Session, "_compute", "computed")
+    at.after(account, "mark_released", "releasing")
+    at.after(Session, "_release", "released")
+    at.after(Session, "_outgoing", "answered")
+    _record_sent(how.sent)
+    at.after(node_engine._Link, "push", "sent")
+    at.before(receipts, "log_receipt", "receipt fetched")
+    at.after(receipts, "log_receipt", "receipt being logged")
+    # The last result and its receipts are logged, the pinned rows not yet erased.
+    at.before(SnapshotStore, "forget", "run closed", lambda *_, erase=False: erase)
+
+
+def _arm_bank(how: Start) -> None:
+    at = _Steps(how.armed)
+    at.after(rounds.PlanRun, "_open_run", "run opened")
+    at.after(rounds.PlanRun, "_prepare", "query stored")
+    at.after(rounds, "read_answer", "some answers in")
+    at.after(store, "close_round", "closing")
+    at.after(rounds.PlanRun, "_close_round", "round closed")
+    at.before(rounds.PlanRun, "_close", "last round closed")
+    at.after(rounds.PlanRun, "_close", "run closed")
+    at.after(registry, "replace_file", "model half written")
+    at.before(registry, "writing", "model written")
+    at.after(bank_service, "register", "model logged")
+
+
+class _Steps:
+    """Kills the process at the step that the file `armed` names."""
+
+    def __init__(self, armed: Path) -> None:
+        self._armed = armed
+
+    def before(
+        self,
+        owner: Any,
+        name: str,
+        step: str,
+        when: Callable[..., bool] = lambda *_, **__: True,
+    ) -> None:
+        original = getattr(owner, name)
+
+        @wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            if when(*arguments, **named):
+                self._reach(step)
+            return original(*arguments, **named)
+
+        setattr(owner, name, wrapped)
+
+    def after(self, owner: Any, name: str, step: str) -> None:
+        original = getattr(owner, name)
+
+        @wraps(original)
+        def wrapped(*arguments: Any, **named: Any) -> Any:
+            result = original(*arguments, **named)
+            self._reach(step)
+            return result
+
+        setattr(owner, name, wrapped)
+
+    def _reach(self, step: str) -> None:
+        if self._armed.exists() and self._armed.read_text() == step:
+            self._armed.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record_sent(file: Path) -> None:
+    push = node_engine._Link.push
+
+    def recorded(self: Any, question: Any, answer: Any) -> None:
+        if isinstance(answer, dict) and answer.get("kind") == b"masked":
+            line = {name: sha256(answer[name]).hexdigest() for name in ("header", "vector")}
+            line["entry"] = answer["entry"].decode()
+            with file.open("a") as out:
+                out.write(json.dumps(line) + "\n")
+        push(self, question, answer)
+
+    node_engine._Link.push = recorded  # type: ignore[method-assign]

@@ -1,0 +1,163 @@
+"""A bank and nodes as processes over mutual TLS, from homes that one process has prepared."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from bank_world import open_world
+from member_process import Start, start
+from node_world import BANK
+
+from hejin_coordinator import config as bank_config
+from hejin_coordinator import desk, store
+from hejin_coordinator.home import open_home as open_bank
+from hejin_node import config as node_config
+from hejin_node.home import open_home as open_node
+from hejin_regulator.findings import Verification
+from hejin_regulator.verify import verify_export
+from hejin_trust.database import writing
+from hejin_trust.export import CHARTER_FILE, write_export
+from hejin_trust.files import replace_file
+from hejin_trust.settings import read_settings, write_settings
+
+SECONDS = 240.0  # longest wait for anything; a loaded machine is slow
+LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
+
+
+@dataclass
+class Members:
+    """Their folders and their processes; leaving the context kills what still runs."""
+
+    folder: Path
+    nodes: tuple[str, ...]
+    regulator_key: bytes
+    plan: str
+    address: str = "127.0.0.1:0"
+    plants: dict[str, Callable[[Path], None]] = field(default_factory=dict)
+    processes: dict[str, ForkServerProcess] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.join()
+
+    def armed(self, member: str) -> Path:
+        return self.folder / f"{member}.armed"
+
+    def sent(self, node: str) -> Path:
+        return self.folder / f"{node}.sent"
+
+    def log(self, member: str) -> Path:
+        return self.folder / f"{member}.log"
+
+    def said(self, member: str) -> str:
+        log = self.log(member)
+        return log.read_text("utf-8") if log.exists() else ""
+
+    def arm(self, member: str, step: str) -> None:
+        """Let the member's process be killed when it next reaches `step`."""
+        replace_file(self.armed(member), step.encode())
+
+    def start(self, member: str) -> None:
+        """Start a member; a bank listens where it did before."""
+        self.processes[member] = start(
+            Start(
+                home=self.folder / member,
+                log=self.log(member),
+                armed=self.armed(member),
+                sent=self.sent(member),
+                address=self.address if member == BANK else None,
+                plant=self.plants.get(member),
+            )
+        )
+
+    def start_all(self) -> None:
+        """Start the bank, tell the nodes where it listens, start them."""
+        self.start(BANK)
+        found = self.wait_for(BANK, LISTENING)
+        self.address = found.group(1)
+        for node in self.nodes:
+            file = self.folder / node / node_config.FILE
+            settings = read_settings(file, node_config.NodeSettings)
+            banks = {BANK: self.address}
+            write_settings(file, settings.model_copy(update={"banks": banks}))
+            self.start(node)
+
+    def wait_for(self, member: str, pattern: re.Pattern[str]) -> re.Match[str]:
+        """Return the first match in what a member says."""
+        end = time.monotonic() + SECONDS
+        while not (found := pattern.search(self.said(member))):
+            assert time.monotonic() < end, f"{member} never said {pattern.pattern}: {self.tails()}"
+            time.sleep(0.05)
+        return found
+
+    def wait_for_death(self, member: str) -> None:
+        """Wait until the member's process was killed at the step it was armed with."""
+        process = self.processes[member]
+        process.join(SECONDS)
+        assert process.exitcode == -9, f"{member} ended with {process.exitcode}: {self.tails()}"
+        assert not self.armed(member).exists()
+
+    def stop(self, member: str) -> None:
+        """End a member as an operator does."""
+        process = self.processes.pop(member)
+        process.terminate()
+        process.join(SECONDS)
+        assert process.exitcode == 0, self.tails()
+
+    def stop_all(self) -> None:
+        for member in (*self.nodes, BANK):
+            self.stop(member)
+
+    def tails(self) -> str:
+        return "".join(
+            f"\n--- {member}\n{self.said(member)[-3000:]}" for member in (BANK, *self.nodes)
+        )
+
+    def export(self) -> Path:
+        """Export every member's ledgers; return the folder."""
+        folder = self.folder / "export"
+        with open_bank(self.folder / BANK) as bank, writing(bank.database) as connection:
+            plans = [(plan.digest, plan.envelope) for plan in store.plans(connection)]
+            write_export(folder, BANK, connection, bank.release_log, bank.internal_log, plans)
+            replace_file(folder / CHARTER_FILE, bank.charters.signed())
+        for node in self.nodes:
+            with open_node(self.folder / node) as home, writing(home.database) as connection:
+                write_export(folder, node, connection, home.release_log, home.internal_log)
+        return folder
+
+    def verify(self) -> Verification:
+        """Return what the regulator finds in a fresh export."""
+        return verify_export(self.export(), self.regulator_key)
+
+
+def prepared(folder: Path, *, nodes: int = 3, firms: int = 400, minimum_nodes: int = 2) -> Members:
+    """Return a consortium with a started plan, all homes closed."""
+    with ExitStack() as stack:
+        bank = open_world(folder, stack, nodes=nodes, firms=firms)
+        plan = bank.propose(epsilon=20.0, minimum_nodes=minimum_nodes)
+        desk.start(bank.home, plan)
+        key = bank.world.office.identity.public
+    write_settings(
+        folder / BANK / bank_config.FILE,
+        bank_config.CoordinatorSettings(
+            member=BANK, regulator_key=key.hex(), round_seconds=SECONDS, reissue_seconds=1.0
+        ),
+    )
+    return Members(folder, tuple(bank.nodes), key, plan)
