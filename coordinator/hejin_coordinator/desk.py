@@ -6,13 +6,14 @@ from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hejin_models.expected import Outlook, expected_loss
 from sqlalchemy import Connection
 
 from hejin_coordinator import store
 from hejin_coordinator.errors import CoordinatorError
 from hejin_coordinator.home import CoordinatorHome
-from hejin_coordinator.proposal import make_plan, read_plan_file, read_view
+from hejin_coordinator.proposal import make_plan, read_plan_file
+from hejin_models.expected import Outlook, expected_loss
+from hejin_models.features import FeatureView, view_file
 from hejin_models.plan import Plan
 from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import time_text
@@ -66,7 +67,8 @@ def propose(home: CoordinatorHome, file: Path, start_when_answered: bool) -> Pro
     raises   PlanFileError, ViewError, PlanError; NoiseError where the noise exceeds the signal
     """
     wanted = read_plan_file(file)
-    view, view_bytes = read_view(wanted.view, file.parent)
+    data = view_file(wanted.view, file.parent)
+    view = FeatureView.parse(data)
     charter = home.charter
     plan = make_plan(wanted, view, charter, home.member_id, home.now())
     bands = [charter.member(node, "node").size_band or (0, 0) for node in plan.nodes]
@@ -87,7 +89,7 @@ def propose(home: CoordinatorHome, file: Path, start_when_answered: bool) -> Pro
             time_text(home.now()),
             envelope,
             opened.payload,
-            view_bytes,
+            data,
             start_when_answered,
         )
     return Proposed(

@@ -7,13 +7,12 @@ import secrets
 import tomllib
 from datetime import date, datetime, timedelta
 from fractions import Fraction
-from importlib import resources
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hejin_coordinator.errors import PlanFileError
-from hejin_models.features import FeatureView, shipped_views
+from hejin_models.features import FeatureView
 from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
 from hejin_models.sums import PlannedSum
 from hejin_models.training import plan_sums
@@ -67,24 +66,6 @@ def read_plan_file(path: Path) -> PlanFile:
         raise PlanFileError(
             f"{path}: field {field}: {first['msg']}", f"{path}：字段 {field}：{first['msg']}"
         ) from reason
-
-
-def read_view(named: str, beside: Path) -> tuple[FeatureView, bytes]:
-    """Return the view that a plan file names, and its file's bytes; raises ViewError."""
-    shipped = shipped_views()
-    if named in shipped:
-        data = (resources.files("hejin_models") / "views" / f"{named}.toml").read_bytes()
-        return FeatureView.parse(data), data
-    path = beside / named
-    try:
-        data = path.read_bytes()
-    except OSError as reason:
-        raise PlanFileError(
-            f"the feature view {path} cannot be read ({reason.strerror});"
-            f" shipped views: {', '.join(sorted(shipped))}",
-            f"无法读取特征视图 {path}（{reason.strerror}）；随附视图：{'、'.join(sorted(shipped))}",
-        ) from reason
-    return FeatureView.parse(data), data
 
 
 def make_plan(

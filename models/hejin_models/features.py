@@ -147,6 +147,30 @@ def shipped_views() -> dict[str, FeatureView]:
     return {view.id: view for view in views}
 
 
+def view_file(named: str, beside: Path = Path()) -> bytes:
+    """Return the bytes of a view file: the path `named` in `beside`, else a shipped view's.
+
+    raises   ViewError if there is neither; it lists the shipped views
+    """
+    path = beside / named
+    try:
+        if path.is_file():
+            return path.read_bytes()
+    except OSError as reason:
+        raise ViewError(
+            f"the view file {path} cannot be read ({reason.strerror}): check the path",
+            f"无法读取视图文件 {path}（{reason.strerror}）：请检查路径",
+        ) from reason
+    shipped = sorted(shipped_views())
+    if named in shipped:
+        return (resources.files("hejin_models") / "views" / f"{named}.toml").read_bytes()
+    raise ViewError(
+        f"there is no view file {path}, nor a shipped view of that name:"
+        f" shipped are {', '.join(shipped)}",
+        f"没有视图文件 {path}，也没有该名称的随附视图；随附视图有 {'、'.join(shipped)}",
+    )
+
+
 class _Table:
     """A TOML table being read: typed getters that name the field in their complaint."""
 

@@ -302,11 +302,12 @@ def view_install(
     as_json: AsJson = False,
 ) -> None:
     """Check a feature view and install it at this node."""
+    from hejin_models.features import view_file
     from hejin_node.home import open_home
-    from hejin_node.views import install_view, view_bytes
+    from hejin_node.views import install_view
 
     with open_home(home) as node:
-        view = install_view(node.views_folder, view_bytes(file))
+        view = install_view(node.views_folder, view_file(file))
     said = Text(
         f"installed {view.id} ({view.text.en}), {len(view.features)} features, hash {view.digest}",
         f"已安装 {view.id}（{view.text.zh}），{len(view.features)} 个特征，哈希 {view.digest}",

@@ -16,6 +16,7 @@ from sqlalchemy import Engine
 from hejin_models.features import FeatureView
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.errors import NodeError
+from hejin_node.views import installed_views
 from hejin_node.warehouse import Warehouse
 from hejin_trust.charter import Charter, CharterSource
 from hejin_trust.clock import Clock, now
@@ -85,10 +86,7 @@ class NodeHome:
     def view(self, digest: str) -> FeatureView:
         """Return the installed view whose file has this SHA-256; raises ViewMissingError."""
         if digest not in self._views:
-            self._views.update(
-                (view.digest, view)
-                for view in map(FeatureView.load, sorted(self.views_folder.glob("*.toml")))
-            )
+            self._views.update((view.digest, view) for view in installed_views(self.views_folder))
         if digest not in self._views:
             raise ViewMissingError(
                 "the feature view that the plan names is not installed here:"

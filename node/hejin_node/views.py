@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
-from importlib import resources
 from pathlib import Path
 from typing import Final
 
 from hejin_models.features import Dataset, FeatureView
 from hejin_node import duck
-from hejin_node.errors import NodeError, QueryError
+from hejin_node.errors import QueryError
 from hejin_node.segments import arrow_schema
 from hejin_trust.files import replace_file
 
-_SHIPPED = re.compile(r"[a-z0-9][a-z0-9-]*")
 _SOME_DAY: Final = dt.date(2000, 1, 1)
 
 
@@ -34,22 +31,6 @@ def install_view(folder: Path, data: bytes) -> FeatureView:
 def installed_views(folder: Path) -> tuple[FeatureView, ...]:
     """Return the installed views, by name."""
     return tuple(FeatureView.load(path) for path in sorted(folder.glob("*.toml")))
-
-
-def view_bytes(name: str) -> bytes:
-    """Return the bytes of a view file, or of a view that comes with Hejin (`sba-loans-1`)."""
-    path = Path(name)
-    if not path.exists() and _SHIPPED.fullmatch(name):
-        shipped = resources.files("hejin_models") / "views" / f"{name}.toml"
-        if shipped.is_file():
-            return shipped.read_bytes()
-    try:
-        return path.read_bytes()
-    except OSError as reason:
-        raise NodeError(
-            f"The view file {name} cannot be read ({reason.strerror}): check the path.",
-            f"无法读取视图文件 {name}（{reason.strerror}）：请检查路径。",
-        ) from reason
 
 
 def check_sql(view: FeatureView) -> None:

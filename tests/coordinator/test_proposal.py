@@ -7,11 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from node_world import BANK, VIEW, World, found_world
+from node_world import BANK, World, found_world
 
 from hejin_coordinator.errors import PlanFileError
-from hejin_coordinator.proposal import PlanFile, make_plan, read_plan_file, read_view
-from hejin_models.errors import ViewError
+from hejin_coordinator.proposal import PlanFile, make_plan, read_plan_file
 from hejin_models.training import plan_sums
 from hejin_privacy.accounting import epsilon
 from hejin_trust.charter import NotAMemberError
@@ -85,17 +84,3 @@ def test_a_plan_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
 def test_a_hold_out_that_is_no_share_is_refused(world: World) -> None:
     with pytest.raises(PlanFileError, match="1/5"):
         make_plan(wanted(holdout="some"), world.view, world.office.charter, BANK, world.clock())
-
-
-def test_a_view_is_found_by_its_shipped_name_or_beside_the_plan(tmp_path: Path) -> None:
-    (tmp_path / "mine.toml").write_bytes(VIEW)
-    assert read_view("mine.toml", tmp_path)[0].id == "firms-1"
-    assert read_view("sba-loans-1", tmp_path)[0].id == "sba-loans-1"
-
-
-def test_a_view_that_is_missing_or_broken_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(PlanFileError, match="sba-loans-1"):
-        read_view("nothing.toml", tmp_path)
-    (tmp_path / "broken.toml").write_bytes(VIEW.replace(b"linear", b"curved"))
-    with pytest.raises(ViewError):
-        read_view("broken.toml", tmp_path)

@@ -11,7 +11,7 @@ import pytest
 from models_world import VIEW
 
 from hejin_models.errors import ViewError
-from hejin_models.features import MAX_FILE_BYTES, FeatureView, shipped_views
+from hejin_models.features import MAX_FILE_BYTES, FeatureView, shipped_views, view_file
 
 
 def test_a_view_is_known_by_its_bytes_and_lays_its_cells_out_in_a_row(view: FeatureView) -> None:
@@ -132,3 +132,14 @@ def test_a_view_is_loaded_from_a_file(tmp_path: Path, view: FeatureView) -> None
     path = tmp_path / "test-view-3.toml"
     path.write_bytes(VIEW.encode())
     assert FeatureView.load(path) == view
+
+
+def test_a_view_is_found_beside_the_plan_or_by_its_shipped_name(tmp_path: Path) -> None:
+    shipped = view_file("sba-loans-1", tmp_path)
+    (tmp_path / "mine.toml").write_bytes(shipped)
+    assert view_file("mine.toml", tmp_path) == shipped
+
+
+def test_a_view_that_is_nowhere_is_refused_with_the_shipped_names(tmp_path: Path) -> None:
+    with pytest.raises(ViewError, match="sba-loans-1"):
+        view_file("nothing.toml", tmp_path)

@@ -17,12 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hejin_models.errors import ViewError
-from hejin_models.features import FeatureView
+from hejin_models.features import FeatureView, view_file
 from hejin_node.errors import QueryError
 from hejin_node.labels import COLUMNS, label_spec
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
 from hejin_node.uscc import make_code
-from hejin_node.views import check_sql, install_view, installed_views, view_bytes
+from hejin_node.views import check_sql, install_view, installed_views
 from hejin_trust.database import writing
 
 CODES = [make_code(n) for n in range(8)]
@@ -299,7 +299,7 @@ def test_views_are_installed_as_they_are_and_found_by_hash(tmp_path) -> None:
     first = install_view(folder, raw)
     assert install_view(folder, raw) == first  # again: nothing new
     second = install_view(folder, raw + b"# changed\n")
-    shipped = install_view(folder, view_bytes("sba-loans-1"))
+    shipped = install_view(folder, view_file("sba-loans-1"))
     assert {one.digest for one in installed_views(folder)} == {
         first.digest, second.digest, shipped.digest,
     }  # fmt: skip
@@ -317,4 +317,4 @@ def test_a_view_whose_sql_cannot_run_is_not_installed(tmp_path, source: str) -> 
 
 def test_every_shipped_view_can_be_installed(tmp_path) -> None:
     for name in ("sba-loans-1", "uci-credit-1", "trade-1"):
-        assert install_view(tmp_path / "views", view_bytes(name)).id == name
+        assert install_view(tmp_path / "views", view_file(name)).id == name
