@@ -1,4 +1,4 @@
-"""The regulator's commands: found, admit, revoke, show, serve, verify."""
+"""The regulator's commands: found, admit, revoke, show, serve, verify, audit the noise."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from rich.table import Table
 from hejin_privacy.accounting import epsilon, rho_for
 from hejin_regulator import authority, service
 from hejin_regulator.authority import Office, Terms
+from hejin_regulator.cli_audit import audit_noise
 from hejin_trust.canonical import hexbytes
 from hejin_trust.charter import LARGEST_DELTA, Charter
 from hejin_trust.clock import now
@@ -31,6 +32,7 @@ app = typer.Typer(
 )
 charter_app = typer.Typer(no_args_is_help=True, help="The charter in force. 现行章程。")
 app.add_typer(charter_app, name="charter")
+app.command("audit-noise")(audit_noise)
 
 Home = Annotated[
     Path,
