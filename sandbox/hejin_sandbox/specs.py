@@ -160,10 +160,10 @@ def too_few(request: Request, features: int) -> tuple[Text, ...]:
         ),
         Text(
             "Privacy hides each enterprise in a crowd; with thousands, the pattern outweighs the"
-            f" noise. So this demo uses {DEMO_ENTERPRISES:,} a cluster. Until a cluster has that"
-            " many, use evidence packs with each enterprise's own authorisation.",
+            f" noise. So this demo uses {DEMO_ENTERPRISES:,} a cluster. Until clusters have grown"
+            " or enough of them have joined, a private model must wait.",
             "隐私保护依靠众多企业相互掩护;企业达到数千家时,规律才会超过噪声。因此本演示每集群使用"
-            f" {DEMO_ENTERPRISES:,} 家企业。规模不足时,请凭企业本身授权使用证据包。",
+            f" {DEMO_ENTERPRISES:,} 家企业。在企业数量足够或更多集群加入之前,不宜训练隐私模型。",
         ),
     )
 
