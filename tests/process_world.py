@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bank_world import open_world
+from bank_world import Bank, open_world
 from member_process import Start, start
 from node_world import BANK
 
@@ -147,10 +147,21 @@ class Members:
         return verify_export(self.export(), self.regulator_key)
 
 
-def prepared(folder: Path, *, nodes: int = 3, firms: int = 400, minimum_nodes: int = 2) -> Members:
-    """Return a consortium with a started plan, all homes closed."""
+def prepared(
+    folder: Path,
+    *,
+    nodes: int = 3,
+    firms: int = 400,
+    minimum_nodes: int = 2,
+    plant: Callable[[Bank], None] = lambda _: None,
+) -> Members:
+    """Return a consortium with a started plan, all homes closed.
+
+    plant    adds to the nodes' data before the plan is made
+    """
     with ExitStack() as stack:
         bank = open_world(folder, stack, nodes=nodes, firms=firms)
+        plant(bank)
         plan = bank.propose(epsilon=20.0, minimum_nodes=minimum_nodes)
         desk.start(bank.home, plan)
         key = bank.world.office.identity.public
