@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -189,6 +187,16 @@ def start(home: Home, plan: PlanHash) -> None:
 
 
 @app.command()
+def drop(home: Home, plan: PlanHash) -> None:
+    """Give up a plan that is offered or has failed. What its sums cost stays spent."""
+    from hejin_coordinator import desk
+
+    with open_home(home) as bank:
+        desk.drop(bank, plan)
+    typer.echo(Text("dropped", "已放弃"))
+
+
+@app.command()
 def serve(
     home: Home,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
@@ -196,12 +204,11 @@ def serve(
     """Serve the nodes and carry out started plans until SIGTERM or Ctrl-C."""
     from hejin_coordinator import service
     from hejin_trust.logs import log_to_stderr
+    from hejin_trust.process import until_signal
 
     log_to_stderr()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     host = listen.rpartition(":")[0]
+    stop = until_signal()
     service.serve(home, listen, lambda port: typer.echo(f"listening on {host}:{port}"), stop)
 
 

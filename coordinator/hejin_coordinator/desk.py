@@ -27,6 +27,12 @@ class NotStartableError(CoordinatorError):
     code = "plan-not-startable"
 
 
+class NotDroppableError(CoordinatorError):
+    """A plan cannot be given up as things stand."""
+
+    code = "plan-not-droppable"
+
+
 @dataclass(frozen=True, slots=True)
 class Proposed:
     """A signed plan, what it costs, and what its noise should do to the model.
@@ -129,6 +135,21 @@ def start(home: CoordinatorHome, digest: str) -> tuple[str, ...]:
             )
         store.set_state(connection, stored.digest, "started")
     return found.approved
+
+
+def drop(home: CoordinatorHome, digest: str) -> None:
+    """Give a plan up for good; nodes then get the bank's word on a round that was left open.
+
+    raises   NotDroppableError while it is carried out, or if it is over
+    """
+    with writing(home.database) as connection:
+        stored = store.find_plan(connection, digest)
+        if stored.state not in ("offered", "failed"):
+            raise NotDroppableError(
+                f"the plan is {stored.state}: only one that is offered or has failed is dropped",
+                f"该计划当前状态为 {stored.state}：只能放弃待答复或已失败的计划",
+            )
+        store.set_state(connection, stored.digest, "dropped", stored.error)
 
 
 def start_answered(home: CoordinatorHome) -> None:

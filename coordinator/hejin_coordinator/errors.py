@@ -36,6 +36,12 @@ class RoundFailedError(CoordinatorError):
     code = "round-failed"
 
 
+class PlanLostError(RoundFailedError):
+    """Too few nodes can still answer a round: the plan cannot be carried out any more."""
+
+    code = "plan-lost"
+
+
 class RoundOpenError(RefusedError):
     """The round is still being answered: there is no receipt yet."""
 

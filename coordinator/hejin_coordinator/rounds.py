@@ -15,7 +15,7 @@ import structlog
 
 from hejin_coordinator import store
 from hejin_coordinator.answers import Accepted, Refused, read_answer
-from hejin_coordinator.errors import RoundFailedError
+from hejin_coordinator.errors import PlanLostError, RoundFailedError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.store import Round, StoredPlan
 from hejin_models.features import FeatureView
@@ -31,6 +31,9 @@ from hejin_trust.database import reading, writing
 from hejin_trust.envelope import RECEIPT, SUM_QUERY, SUM_RESULT, Opened, open_envelope, seal
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
+
+ROUND_VOID = "round-void"
+"""Code of a node's refusal that stays: it was charged for the round, and nothing will leave."""
 
 Progress = Callable[[int, int, str], None]
 
@@ -83,7 +86,8 @@ class PlanRun:
 
         Totals that an earlier process stored are taken from there: training is a
         deterministic function of them, so a restart goes on where it stopped.
-        raises   RoundFailedError if too few nodes answer; TrainingError
+        raises   RoundFailedError if too few nodes answer, PlanLostError if too few ever can;
+                 TrainingError
         """
         training = train(self._view)
         request = next(training)
@@ -173,6 +177,7 @@ class PlanRun:
         }
         accepted: dict[str, Accepted] = {}
         refusals: list[str] = []
+        voided = 0
         for node, answer in self._transport.ask(
             dict.fromkeys(self._nodes, payload),
             timeout=settings.round_seconds,
@@ -194,8 +199,17 @@ class PlanRun:
             if isinstance(read, Refused):
                 _log.warning("node-refuses", node=node, code=read.code)
                 refusals.append(f"{node}: {read.text.en}")
+                voided += read.code == ROUND_VOID
             else:
                 accepted[node] = read
+        if len(self._nodes) - voided < self._plan.minimum_nodes:
+            raise PlanLostError(
+                f"round {asked.query.round}: {voided} of {len(self._nodes)} nodes were interrupted"
+                f" after they were charged, so fewer than {self._plan.minimum_nodes} can answer it;"
+                " propose a new plan",
+                f"第 {asked.query.round} 轮：{len(self._nodes)} 个节点中 {voided} 个在计费后中断，"
+                f"可应答的节点不足 {self._plan.minimum_nodes} 个；请提出新计划",
+            )
         if len(accepted) < self._plan.minimum_nodes:
             silent = len(self._nodes) - len(accepted) - len(refusals)
             said = "".join(f"; {refusal}" for refusal in refusals)

@@ -14,7 +14,7 @@ from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_coordinator import store
 from hejin_coordinator.desk import start_answered
 from hejin_coordinator.engine import Engine
-from hejin_coordinator.errors import RoundOpenError, UnknownPlanError
+from hejin_coordinator.errors import PlanLostError, RoundOpenError, UnknownPlanError
 from hejin_coordinator.home import CoordinatorHome, open_home
 from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
@@ -24,8 +24,6 @@ from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import (
     PeerInterceptor,
     bind,
-    dial,
-    fetch_charter,
     peer_of,
     refusals,
     server,
@@ -42,7 +40,9 @@ from hejin_trust.envelope import (
 )
 from hejin_trust.errors import HejinError
 from hejin_trust.files import held
+from hejin_trust.home import keep_charter
 from hejin_trust.members import Role
+from hejin_trust.process import threads
 
 ROLES: dict[str, frozenset[Role]] = {
     "/hejin.v1.PlanService/": frozenset({"node"}),
@@ -54,9 +54,6 @@ ROLES: dict[str, frozenset[Role]] = {
 THREADS = 64
 GRACE_SECONDS = 2.0
 LOOK_SECONDS = 0.2
-CHARTER_SECONDS = 30.0
-CALL_SECONDS = 10.0
-WAKE_SECONDS = 0.5
 
 _log = structlog.get_logger(__name__)
 
@@ -126,13 +123,17 @@ class ReceiptServicer(pb_grpc.ReceiptServiceServicer):
 
 
 def receipt_for(home: CoordinatorHome, run: str, number: int, node: str) -> bytes:
-    """Return the bank's signed word on one release of `node`; RoundOpenError while it is open."""
+    """Return the bank's signed word on one release of `node`; RoundOpenError while it is open.
+
+    Where a plan is dropped in an open round, the bank holds nothing of that round.
+    """
     with reading(home.database) as connection:
         receipt = store.find_receipt(connection, run, number, node)
         found = store.find_round(connection, run, number)
+        dropped = store.is_dropped(connection, run)
     if receipt is not None:
         return receipt
-    if found is None or found.result is None:
+    if found is None or (found.result is None and not dropped):
         raise RoundOpenError(
             f"round {number} is not closed: ask again later", f"第 {number} 轮尚未结束：请稍后再试"
         )
@@ -169,7 +170,10 @@ class Worker:
         except HejinError as reason:
             _log.error("run-failed", plan=stored.digest[:16], reason=reason.text.en)
             with writing(home.database) as connection:
-                store.set_state(connection, stored.digest, "failed", str(reason.text))
+                state: store.PlanState = (
+                    "dropped" if isinstance(reason, PlanLostError) else "failed"
+                )
+                store.set_state(connection, stored.digest, state, str(reason.text))
             return
         _log.info("run-done", plan=stored.digest[:16], run=run.run)
 
@@ -190,9 +194,7 @@ def serve(
     with held(path), open_home(path) as home:
         membership = home.membership
         check_certificate(membership.certificate_pem, home.now())
-        with reading(home.database) as connection:
-            home.release_log.verify(connection)
-            home.internal_log.verify(connection)
+        home.verify_logs()
         engine = Engine(home.charters)
         grpc_server = server(
             [PeerInterceptor(home.charters, ROLES), *engine.interceptors()], THREADS
@@ -205,42 +207,13 @@ def serve(
         )
         port = bind(grpc_server, address, credentials)
         grpc_server.start()
-        threads = [
-            threading.Thread(target=Worker(home, engine).work, args=(stop,), name="worker"),
-            threading.Thread(target=_keep_charter, args=(home, stop), name="charter"),
-        ]
-        for thread in threads:
-            thread.start()
         try:
-            listening(port)
-            while not stop.wait(WAKE_SECONDS):
-                pass  # a signal that comes just before an endless wait would be slept through
+            with threads(stop) as running:
+                running.start("worker", Worker(home, engine).work)
+                regulator = home.settings.regulator
+                if regulator is not None:
+                    running.start("charter", lambda stop: keep_charter(home, regulator, stop))
+                listening(port)
+                running.wait()
         finally:
-            stop.set()
             grpc_server.stop(GRACE_SECONDS).wait()
-            for thread in threads:
-                thread.join()
-
-
-def _keep_charter(home: CoordinatorHome, stop: threading.Event) -> None:
-    """Ask the regulator for a newer charter now and then."""
-    if home.settings.regulator is None:
-        return
-    regulator = home.charter.regulator
-    channel = dial(
-        home.settings.regulator,
-        regulator,
-        home.charters,
-        home.membership.tls_key_pem,
-        home.membership.certificate_pem,
-    )
-    try:
-        while True:
-            try:
-                home.charters.update(fetch_charter(channel, regulator.id, CALL_SECONDS))
-            except HejinError as reason:
-                _log.warning("charter-not-refreshed", reason=reason.text.en)
-            if stop.wait(CHARTER_SECONDS):
-                return
-    finally:
-        channel.close()

@@ -25,7 +25,8 @@ from hejin_coordinator.errors import UnknownPlanError
 from hejin_models.plan import Plan
 from hejin_trust import canonical
 
-PlanState = Literal["offered", "started", "running", "done", "failed"]
+# A failed plan may be started again; a dropped one is over, with whatever round was open.
+PlanState = Literal["offered", "started", "running", "done", "failed", "dropped"]
 
 metadata = MetaData()
 
@@ -146,6 +147,14 @@ def find_plan(connection: Connection, digest: str) -> StoredPlan:
             "没有唯一对应该哈希的计划：可用 `hejin coordinator plans` 查看",
         )
     return _plan(rows[0])
+
+
+def is_dropped(connection: Connection, run: str) -> bool:
+    """Return whether the plan that a run carried out was given up."""
+    query = select(plan_table.c.plan).where(
+        plan_table.c.run == run, plan_table.c.state == "dropped"
+    )
+    return connection.scalar(query) is not None
 
 
 def set_state(connection: Connection, digest: str, state: PlanState, error: str = "") -> None:

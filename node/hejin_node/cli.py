@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -291,12 +289,10 @@ def serve(home: Home) -> None:
     """Work with the banks until SIGTERM or Ctrl-C. Dials out only; listens nowhere."""
     from hejin_node import service
     from hejin_trust.logs import log_to_stderr
+    from hejin_trust.process import until_signal
 
     log_to_stderr()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    service.serve(home, lambda: typer.echo("node serves"), stop)
+    service.serve(home, lambda: typer.echo("node serves"), until_signal())
 
 
 @app.command()

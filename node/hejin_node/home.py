@@ -7,23 +7,18 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-
-from sqlalchemy import Engine
 
 from hejin_models.features import FeatureView
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.errors import NodeError
 from hejin_node.views import installed_views
 from hejin_node.warehouse import Warehouse
-from hejin_trust.charter import Charter, CharterSource
 from hejin_trust.clock import Clock, now
-from hejin_trust.database import open_database, reading, writing
-from hejin_trust.keys import SigningKey, read_private, write_private
-from hejin_trust.log import Log, internal_origin, release_origin
-from hejin_trust.membership import Membership, load
+from hejin_trust.home import MemberHome, open_member
+from hejin_trust.keys import read_private, write_private
+from hejin_trust.membership import load
 from hejin_trust.settings import read_settings
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -36,48 +31,18 @@ class ViewMissingError(NodeError):
 
 
 @dataclass(frozen=True)
-class NodeHome:
+class NodeHome(MemberHome):
     """An admitted node, opened. Close it by leaving `open_home`."""
 
-    path: Path
     settings: NodeSettings
-    membership: Membership
-    database: Engine
-    release_log: Log
-    internal_log: Log
     warehouse: Warehouse
     pseudonym_key: bytes
     snapshot_key: bytes
-    clock: Clock
-
-    @property
-    def member_id(self) -> str:
-        """This node's id in the charter."""
-        return self.membership.member
-
-    @property
-    def identity(self) -> SigningKey:
-        """The key that signs this node's documents."""
-        return self.membership.identity
-
-    @property
-    def charters(self) -> CharterSource:
-        """The pinned charter file."""
-        return self.membership.charters
-
-    @property
-    def charter(self) -> Charter:
-        """The charter in force."""
-        return self.membership.charter
 
     @property
     def views_folder(self) -> Path:
         """Where installed feature views lie, one TOML file each."""
         return self.path / "views"
-
-    def now(self) -> datetime:
-        """Return the time that documents are dated by."""
-        return self.clock()
 
     @cached_property
     def _views(self) -> dict[str, FeatureView]:
@@ -111,46 +76,17 @@ def open_home(path: Path, clock: Clock = now) -> Iterator[NodeHome]:
     """
     settings = read_settings(path / FILE, NodeSettings)
     membership = load(path, settings.member, "node", bytes.fromhex(settings.regulator_key))
-    consortium = membership.charter.consortium
     warehouse_key = read_private(path / "keys" / "warehouse.key")
-    database = open_database(path / "node.db", MIGRATIONS)
-    try:
-        home = NodeHome(
+    with open_member(path, membership, "node.db", MIGRATIONS, clock) as base:
+        yield NodeHome(
             path=path,
-            settings=settings,
             membership=membership,
-            database=database,
-            release_log=Log(
-                release_origin(consortium, "node", settings.member),
-                settings.member,
-                membership.log_key,
-                clock,
-            ),
-            internal_log=Log(
-                internal_origin(consortium, "node", settings.member),
-                settings.member,
-                membership.log_key,
-                clock,
-            ),
-            warehouse=Warehouse(path / "warehouse", warehouse_key, database),
+            database=base.database,
+            release_log=base.release_log,
+            internal_log=base.internal_log,
+            clock=clock,
+            settings=settings,
+            warehouse=Warehouse(path / "warehouse", warehouse_key, base.database),
             pseudonym_key=read_private(path / "keys" / "pseudonym.key"),
             snapshot_key=hmac.digest(warehouse_key, b"hejin/snapshot/v1", "sha256"),
-            clock=clock,
         )
-        _found_logs(home)
-        yield home
-    finally:
-        database.dispose()
-
-
-def _found_logs(home: NodeHome) -> None:
-    logs = (home.release_log, home.internal_log)
-    with reading(home.database) as connection:
-        if all(log.size(connection) for log in logs):
-            return
-    body = home.membership.genesis()
-    with writing(home.database) as connection:
-        for log in logs:
-            if not log.size(connection):
-                log.append(connection, "genesis", body)
-                log.checkpoint(connection)

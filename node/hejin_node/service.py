@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -16,16 +17,16 @@ from hejin_node.engine import FleetLoop
 from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session, void_interrupted
-from hejin_trust.channels import asking, dial, fetch_charter
+from hejin_trust.channels import asking
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
 from hejin_trust.files import held
+from hejin_trust.home import keep_charter
+from hejin_trust.process import Threads, repeat, threads
 
 CALL_SECONDS = 10.0
-WAKE_SECONDS = 0.5
 OFFER_SECONDS = 1.0
 RECEIPT_SECONDS = 5.0
-CHARTER_SECONDS = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -75,86 +76,28 @@ def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
     or another process that serves from `path`.
     """
     with held(path), open_home(path) as home:
-        with reading(home.database) as connection:
-            home.release_log.verify(connection)
-            home.internal_log.verify(connection)
+        home.verify_logs()
         voided = void_interrupted(home)
         if voided:
             _log.warning("voided", reservations=voided)
         home.warehouse.sweep()
         SnapshotStore(home).sweep()
-        channels: list[grpc.Channel] = []
-        threads: list[threading.Thread] = []
-        try:
-            _start(home, channels, threads, stop)
+        with ExitStack() as channels, threads(stop) as running:
+            for bank, address in home.settings.banks.items():
+                _work_with(home, bank, channels.enter_context(home.dial(bank, address)), running)
+            regulator = home.settings.regulator
+            if regulator is not None:
+                running.start("charter", lambda stop: keep_charter(home, regulator, stop))
             ready()
-            while not stop.wait(WAKE_SECONDS):
-                pass  # a signal that comes just before an endless wait would be slept through
-        finally:
-            stop.set()
-            for thread in threads:
-                thread.join()
-            for channel in channels:
-                channel.close()
+            running.wait()
 
 
-def _start(
-    home: NodeHome,
-    channels: list[grpc.Channel],
-    threads: list[threading.Thread],
-    stop: threading.Event,
-) -> None:
-    def dial_member(member: str, address: str) -> grpc.Channel:
-        membership = home.membership
-        channel = dial(
-            address,
-            home.charter.admitted(member),
-            home.charters,
-            membership.tls_key_pem,
-            membership.certificate_pem,
-        )
-        channels.append(channel)
-        return channel
-
-    def start(name: str, work: Callable[[], None]) -> None:
-        thread = threading.Thread(target=work, name=name)
-        threads.append(thread)
-        thread.start()
-
-    for bank, address in home.settings.banks.items():
-        channel = dial_member(bank, address)
-        peer = BankChannel(home, bank, channel)
-        session = Session(home, bank, peer.fetch_receipt)
-        loop = FleetLoop(channel, session.answer)
-        start(f"fleet-{bank}", lambda loop=loop: loop.run(stop))  # type: ignore[misc]
-        start(
-            f"offers-{bank}",
-            lambda peer=peer: _repeat(peer.exchange_offers, OFFER_SECONDS, stop),  # type: ignore[misc]
-        )
-        start(
-            f"receipts-{bank}",
-            lambda session=session: _repeat(session.fetch_receipts, RECEIPT_SECONDS, stop),  # type: ignore[misc]
-        )
-    regulator = home.charter.regulator.id
-    if home.settings.regulator is not None:
-        channel = dial_member(regulator, home.settings.regulator)
-
-        def refresh() -> None:
-            home.charters.update(fetch_charter(channel, regulator, CALL_SECONDS))
-
-        start("charter", lambda: _repeat(refresh, CHARTER_SECONDS, stop))
-
-
-def _repeat(work: Callable[[], None], seconds: float, stop: threading.Event) -> None:
-    """Do `work` every `seconds` until `stop`; a peer's failure is logged once and tried again."""
-    last = ""
-    while True:
-        try:
-            work()
-            last = ""
-        except HejinError as reason:
-            if reason.code != last:
-                _log.warning("channel", code=reason.code, reason=reason.text.en)
-            last = reason.code
-        if stop.wait(seconds):
-            return
+def _work_with(home: NodeHome, bank: str, channel: grpc.Channel, running: Threads) -> None:
+    """Answer one bank's queries, take its offers and fetch its receipts."""
+    peer = BankChannel(home, bank, channel)
+    session = Session(home, bank, peer.fetch_receipt)
+    running.start(f"fleet-{bank}", FleetLoop(channel, session.answer).run)
+    running.start(f"offers-{bank}", lambda stop: repeat(peer.exchange_offers, OFFER_SECONDS, stop))
+    running.start(
+        f"receipts-{bank}", lambda stop: repeat(session.fetch_receipts, RECEIPT_SECONDS, stop)
+    )

@@ -5,10 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import math
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
-from hejin_models.features import FeatureView
+from hejin_models.features import FeatureView, view_file
 from hejin_privacy.accounting import rho_for
 from hejin_sandbox.errors import TableError
 from hejin_sandbox.generator import AS_OF, CLUSTERS, SYNTHETIC, generate
@@ -104,7 +103,7 @@ def table_spec(request: Request, asked: TableRequest, story: Story) -> Spec:
         for column, reason in proposal.left_out:
             story.say(Text(f"left out {column}: {reason.en}", f"未使用列 {column}:{reason.zh}"))
     else:
-        data = read_view(asked.view)
+        data = view_file(asked.view)
         view = FeatureView.parse(data)
         sources = match_columns(table, only_dataset(view), forbidden=_forbidden(asked))
     nodes = from_table(table, labels, groups, only_dataset(view), sources)
@@ -117,7 +116,7 @@ def table_spec(request: Request, asked: TableRequest, story: Story) -> Spec:
 
 def demo_spec(request: Request, story: Story, enterprises: int = DEMO_ENTERPRISES) -> Spec:
     """Return the five pilot clusters with synthetic trade events."""
-    data = read_view("trade-1")
+    data = view_file("trade-1")
     view = FeatureView.parse(data)
     story.say(
         Text(
@@ -166,25 +165,6 @@ def too_few(request: Request, features: int) -> tuple[Text, ...]:
             f" {DEMO_ENTERPRISES:,} 家企业。在企业数量足够或更多集群加入之前,不宜训练隐私模型。",
         ),
     )
-
-
-def read_view(name: str) -> bytes:
-    """Return the bytes of a view file, or of a shipped view by id (`sba-loans-1`)."""
-    path = Path(name)
-    if path.is_file():
-        return path.read_bytes()
-    shipped = {}
-    for file in (resources.files("hejin_models") / "views").iterdir():
-        if file.name.endswith(".toml"):
-            data = file.read_bytes()
-            shipped[FeatureView.parse(data).id] = data
-    if name not in shipped:
-        there = ", ".join(sorted(shipped))
-        raise TableError(
-            f"there is no view file {name}, nor a shipped view of that name; shipped are: {there}.",
-            f"没有名为 {name} 的视图文件或内置视图;内置视图有:{there}。",
-        )
-    return shipped[name]
 
 
 def _forbidden(asked: TableRequest) -> dict[str, Text]:

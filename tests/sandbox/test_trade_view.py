@@ -10,10 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from hejin_models.features import FeatureView
+from hejin_models.features import FeatureView, view_file
 from hejin_sandbox.generator import AS_OF, CLUSTERS, generate
 from hejin_sandbox.inputs import from_cluster
-from hejin_sandbox.specs import read_view
 
 _DAY = dt.date(2025, 6, 30)
 _COLUMNS = ("enterprise", "direction", "counterparty", "date", "net", "tax", "status")
@@ -21,7 +20,7 @@ _COLUMNS = ("enterprise", "direction", "counterparty", "date", "net", "tax", "st
 
 @pytest.fixture(name="view", scope="module")
 def _view() -> FeatureView:
-    return FeatureView.parse(read_view("trade-1"))
+    return FeatureView.parse(view_file("trade-1"))
 
 
 _Found = dict[str, dict[str, float]]
