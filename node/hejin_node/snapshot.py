@@ -169,4 +169,10 @@ def _values(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.generic], int]:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
         numbers: npt.NDArray[np.float64] = pc.cast(column, pa.float64(), safe=False).to_numpy()
         return numbers, int(np.count_nonzero(~np.isfinite(numbers)))
-    return column.to_numpy(zero_copy_only=False), column.null_count
+    if not pa.types.is_string(kind):
+        return column.to_numpy(zero_copy_only=False), column.null_count
+    # Each distinct text once: a copy of "CA" for every enterprise would fill the node's memory.
+    coded = column.combine_chunks().dictionary_encode()
+    texts = np.array([*coded.dictionary.to_pylist(), None], dtype=object)
+    places = coded.indices.fill_null(len(texts) - 1).to_numpy(zero_copy_only=False)
+    return texts[places], column.null_count
