@@ -1,6 +1,6 @@
 # The commands of the project. Each does its own set-up in .venv.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check proto format clean
+.PHONY: help demo test check bench proto format clean
 
 PYTHON ?= python3.11
 VENV := .venv
@@ -14,6 +14,7 @@ help:
 	@echo "make demo    five synthetic clusters, one bank, one regulator: a verified private scorecard"
 	@echo "make test    every test"
 	@echo "make check   format, lint, types, import contracts, proto drift, tests (what CI runs)"
+	@echo "make bench   figures of speed and memory, into bench/results.json (about ten minutes)"
 	@echo "make proto   generate the protobuf code again"
 
 $(BIN)/python:
@@ -47,6 +48,9 @@ check: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/pytest
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
 
 proto: $(VENV)/.dev
 	$(BIN)/python protos/generate.py
