@@ -426,6 +426,25 @@ def test_no_enterprise_code_is_stored_in_clear_with_a_snapshot(
     assert code.encode("utf-32-le") not in sealed
 
 
+def test_rows_that_a_crash_left_behind_are_erased_at_the_next_start(
+    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    session = new_session(home, world.receipts(home))
+    answer = session.answer(world.query(plan, digest, run=RUN))
+    folder = home.path / "snapshots"
+    (folder / f"{'cd' * 16}.sealed").write_bytes(b"of a run that was never logged")
+    (folder / f".{RUN}.sealed.x1").write_bytes(b"half written")
+    SnapshotStore(home).sweep()
+    assert [path.name for path in folder.iterdir()] == [f"{RUN}.sealed"]
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotStore, "forget", lambda *_, **__: None)
+        session.answer({"kind": b"result", "result": world.result(answer)[0]})
+    SnapshotStore(home).sweep()
+    assert list(folder.iterdir()) == []
+
+
 @pytest.mark.parametrize("step", ["_compute", "_release"])
 def test_a_crash_between_reservation_and_release_is_voided_and_stays_charged(
     world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch, step: str
