@@ -94,6 +94,16 @@ class _Umbrella(click.Group):
         door = DOORS.get(cmd_name)
         return None if door is None else _open(cmd_name, door)
 
+    def invoke(self, ctx: click.Context) -> object:
+        # A role's commands load their engines late: `serve` may lack what `--help` did not need.
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as missing:
+            role = ctx.invoked_subcommand
+            if role is not None and role in DOORS:
+                _explain(role, DOORS[role], missing)
+            raise
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click names it
         with formatter.section(str(Text("Commands", "命令"))):
             formatter.write_dl([(name, str(door.summary)) for name, door in DOORS.items()])
@@ -115,13 +125,18 @@ def _open(name: str, door: Door) -> click.Command:
     try:
         app: typer.Typer = getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as missing:
-        library = (missing.name or "").partition(".")[0]
-        if door.extra is None or library.startswith("hejin"):
-            raise
-        raise MissingExtraError(name, library, door.extra) from missing
+        _explain(name, door, missing)
+        raise
     from typer.main import get_command
 
     return get_command(app)
+
+
+def _explain(role: str, door: Door, missing: ModuleNotFoundError) -> None:
+    """Raise MissingExtraError if a library of the role's extra is what is missing."""
+    library = (missing.name or "").partition(".")[0]
+    if door.extra is not None and not library.startswith("hejin"):
+        raise MissingExtraError(role, library, door.extra) from missing
 
 
 def _speak(ctx: click.Context, param: click.Parameter, value: str | None) -> None:

@@ -90,3 +90,26 @@ def test_a_role_whose_libraries_are_absent_says_what_to_install(
         umbrella.main()
     assert ended.value.code == 1
     assert "pip install 'hejin[node]'" in capsys.readouterr().err
+
+
+def test_a_command_that_loads_its_engine_late_says_what_to_install_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Doors:
+        app = typer.Typer()
+
+        @staticmethod
+        @app.command()
+        def serve() -> None:
+            __import__("library_that_is_not_here")
+
+    monkeypatch.setenv("HEJIN_LANG", "en")
+    monkeypatch.setitem(sys.modules, "test_late_doors", Doors())
+    for extra, outcome in (("coordinator", SystemExit), (None, ModuleNotFoundError)):
+        door = umbrella.Door("test_late_doors:app", Text("c", "c"), extra)
+        monkeypatch.setattr(umbrella, "DOORS", {"coordinator": door})
+        monkeypatch.setattr(sys, "argv", ["hejin", "coordinator"])
+        with pytest.raises(outcome):
+            umbrella.main()
+    said = capsys.readouterr().err
+    assert "`hejin coordinator` needs the library library_that_is_not_here" in said

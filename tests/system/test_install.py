@@ -138,14 +138,17 @@ print(len(list(room.rglob(sys.argv[2]))))
 def test_a_role_that_is_not_installed_says_what_to_install(installed: Installed) -> None:
     if installed.role == "node":
         pytest.skip("a node's install has the coordinator's libraries too")
-    others = {"regulator": ("node", "coordinator"), "coordinator": ("node",)}[installed.role]
-    for other in others:
-        refused = installed.run("hejin", other, "--help")
+    home = installed.environment / "bank"
+    commands = [("node", "--help")]
+    if installed.role == "regulator":  # a bank's commands load Flower only when they need it
+        commands.append(("coordinator", "serve", "--home", str(home), "--listen", "127.0.0.1:0"))
+    for words in commands:
+        refused = installed.run("hejin", *words)
         assert refused.returncode == 1
         assert refused.stdout == ""
         assert re.fullmatch(
-            rf"hejin: `hejin {other}` needs the library \w+, which is not installed here; "
-            rf"run: pip install 'hejin\[{other}\]'\.\n",
+            rf"hejin: `hejin {words[0]}` needs the library \w+, which is not installed here; "
+            rf"run: pip install 'hejin\[{words[0]}\]'\.\n",
             refused.stderr,
         )
     audit = installed.run("hejin", "regulator", "audit-noise")
