@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import signal
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parts = asked.parts or list(PARTS)
     out = asked.out or RESULTS
     console = Console()
+    # A run that is ended early still stops its processes and removes its folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder = Path(tempfile.mkdtemp(prefix="hejin-bench-"))
     try:
         facts = machine(folder)

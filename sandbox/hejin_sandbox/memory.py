@@ -39,7 +39,7 @@ from hejin_node.home import NodeHome, make_secrets
 from hejin_node.home import open_home as open_node
 from hejin_node.labels import label_spec, load_labels
 from hejin_node.session import Session
-from hejin_node.terms import Terms
+from hejin_node.terms import ANY, Terms
 from hejin_privacy.accounting import rho_for
 from hejin_regulator import authority
 from hejin_regulator.authority import Office
@@ -232,7 +232,7 @@ def fill(folder: Path, node: NodeData) -> None:
             purposes=("model-training",),
             banks=(BANK,),
             categories=(dataset.category,),
-            features=tuple(feature.name for feature in view.features),
+            features=(ANY,),
             valid_from=home.now() - dt.timedelta(days=1),
             valid_to=home.now() + _PERIOD,
         )
