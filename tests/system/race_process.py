@@ -1,8 +1,8 @@
 """One of two processes that ask for the last of one node's budget: used by test_budget_race.
 
-usage: race_process.py NODE_HOME MESSAGES [careless]
-MESSAGES holds one message a race (pickled by the test). For each line of standard input, the
-monotonic time at which to start, it answers the next message and prints the outcome's code.
+usage: race_process.py NODE_HOME MESSAGE [careless]
+MESSAGE holds a query (pickled by the test). For each line of standard input, the monotonic time
+at which to start, it answers that query and prints the outcome's code.
 A careless one trusts what the account said before the write transaction: the planted fault.
 """
 
@@ -29,13 +29,15 @@ def no_receipt(run: str, number: int) -> bytes:
 
 
 def make_careless() -> None:
-    price, seen = Session._price, {}
+    price = Session._price
+    seen: dict[str, account.Spending] = {}
 
     def once(self: Session, connection: Connection, context: Any) -> account.Spending:
-        key = context.query.run
-        if key not in seen:
-            seen[key] = price(self, connection, context)
-        return seen[key]
+        # Step 1 asks first, the write transaction of step 2 second.
+        first = seen.pop(context.query.run, None)
+        if first is None:
+            first = seen[context.query.run] = price(self, connection, context)
+        return first
 
     Session._price = once  # type: ignore[method-assign]
 
@@ -44,11 +46,11 @@ def main() -> None:
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     if sys.argv[3:] == ["careless"]:
         make_careless()
-    messages = pickle.loads(Path(sys.argv[2]).read_bytes())
+    message = pickle.loads(Path(sys.argv[2]).read_bytes())
     with open_home(Path(sys.argv[1])) as home:
         session = Session(home, "bank-1", no_receipt)
         print("ready", flush=True)
-        for message, start in zip(messages, sys.stdin, strict=False):
+        for start in sys.stdin:
             time.sleep(max(0.0, float(start) - time.monotonic()))
             answer = session.answer(message)
             code = "masked"
