@@ -29,6 +29,8 @@ FAMILIES = ("scorecard",)
 MODES = ("node", "shared")
 MAX_SUMS = 200
 MAX_NODES = 1000
+MAX_RHO = 10**9
+"""No plan means more than this, and a float, which messages show, holds no rational at all."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -142,6 +144,11 @@ class Plan:
             raise PlanError(
                 "every sum needs a positive rho; an unset epsilon is not a plan",
                 "每个求和都须有正的 rho；未设定 epsilon 的计划无效",
+            )
+        if max(self.rho, *(planned.rho for planned in self.sums)) > MAX_RHO:
+            raise PlanError(
+                f"a rho is above {MAX_RHO}, which protects nothing: set the plan's epsilon",
+                f"rho 超过 {MAX_RHO}，已无任何保护作用：请设定计划的 epsilon",
             )
         for part, cap in (("train", self.rho_train), ("holdout", self.rho_holdout)):
             total = sum((s.rho for s in self.sums if s.part == part), Fraction(0))

@@ -63,6 +63,9 @@ def test_a_plan_costs_the_dearer_part() -> None:
         pytest.param({"sums": (SUM,) * 201}, id="too many sums"),
         pytest.param({"sums": (replace(SUM, rho=Fraction(0)),)}, id="a free sum"),
         pytest.param({"sums": (SUM,) * 3}, id="sums over the plan's own cap"),
+        # No float holds these: a message that shows one must not end the process that reads it.
+        pytest.param({"sums": (replace(SUM, rho=Fraction(10**390)),)}, id="an absurd sum"),
+        pytest.param({"rho_holdout": Fraction(10**390)}, id="an absurd cap"),
         pytest.param({"expires": NOW}, id="expired when made"),
     ],
 )
