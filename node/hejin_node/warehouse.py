@@ -236,7 +236,8 @@ class Warehouse:
         def batches() -> Iterator[pa.RecordBatch]:
             for part in parts:
                 for batch in self._batches(part, list(wanted)):
-                    rows = batch.select(schema.names).cast(schema)
+                    # Whole numbers beyond 2^53 are rounded: no value may end a bank's question.
+                    rows = batch.select(schema.names).cast(schema, safe=False)
                     if shown is not None:
                         rows = rows.filter(pc.is_in(rows.column("enterprise"), shown))
                     yield rows

@@ -246,6 +246,15 @@ def test_whole_numbers_serve_where_numbers_are_asked(data) -> None:
     assert data.warehouse.query("SELECT count FROM sales", [wanted])["count"].to_pylist() == [3.0]
 
 
+def test_whole_numbers_that_no_float_holds_are_rounded_not_refused(data) -> None:
+    exact = pa.table({"enterprise": ["a", "b"], "count": pa.array([3, 2**53 + 1], pa.int64())})
+    columns: Columns = {"enterprise": "text", "count": "integer"}
+    data.warehouse.append("sales", columns, exact.to_batches(), "1" * 64)
+    wanted = Dataset("sales", "trade", {"count": "number"})
+    found = data.warehouse.query("SELECT count FROM sales", [wanted])["count"].to_pylist()
+    assert found == [3.0, 2.0**53]
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [({"gross": "number"}, "which is not there"), ({"net": "text"}, "is of type number")],
