@@ -20,6 +20,10 @@ from hejin_trust import canonical
 from hejin_trust.charter import Charter
 from hejin_trust.entries import Entry
 
+#: C^2 of the real-valued statistics, whatever the view: all their coordinates may differ from 0.
+#: Of a count it is the number of ones, that is of non-zeros (PRIVATE_SUM section 4).
+_REAL_BOUNDS = {("gram", 1): Fraction(1, 2), ("logistic_gradient", 1): Fraction(1)}
+
 
 @dataclass(frozen=True, slots=True)
 class _Balance:
@@ -62,7 +66,9 @@ class AccountReplay:
         before = self._spent[period]
         self._spent[period] += reservation.charge
         self._by_bank[period, reservation.bank] += reservation.charge
-        spend = self._by_plan.get(reservation.plan, PlanSpend()).plus(reservation.part, cost)
+        spend = self._by_plan.get(reservation.plan, PlanSpend())
+        if cost > 0:
+            spend = spend.plus(reservation.part, cost)
         self._by_plan[reservation.plan] = spend
         if self._spent[period] > charter.rho_cap:
             self._note(
@@ -117,6 +123,18 @@ class AccountReplay:
         except UnknownStatisticError as reason:
             self._evidence.notes.add_text("V8", self._name, seq, reason.text)
             return
+        told = (mechanism.bound_squared, mechanism.nonzeros)
+        if counts:
+            bound = (Fraction(mechanism.nonzeros), mechanism.nonzeros)
+        else:
+            known = _REAL_BOUNDS[mechanism.statistic, mechanism.version]
+            bound = (known, mechanism.dimension)
+        if told != bound:
+            self._note(
+                seq,
+                "the bound is not that which the catalogue gives the statistic",
+                "所列的界不是统计目录为该统计量规定的界",
+            )
         least = delta_squared(mechanism.bound_squared, mechanism.nonzeros, counts)
         if mechanism.delta_squared < least:
             self._note(

@@ -18,13 +18,15 @@ from ledger_world import AT, CAP, NODES, RUN, SUMS, Body, Consortium, Tamper, ho
 from rich.console import Console
 
 from hejin_models.plan import Plan
+from hejin_models.statistics import CATALOGUE
 from hejin_privacy.accounting import epsilon
-from hejin_privacy.mechanism import delta_squared
+from hejin_privacy.mechanism import delta_squared, node_sigma
 from hejin_privacy.messages import NotReceived
+from hejin_regulator.check_budget import _REAL_BOUNDS
 from hejin_regulator.findings import Verification
 from hejin_regulator.report import render_report, report_json
 from hejin_regulator.verify import verify_export
-from hejin_trust.canonical import fraction_body
+from hejin_trust.canonical import fraction_body, fraction_from
 from hejin_trust.charter import Charter, CharterError
 from hejin_trust.envelope import NOT_RECEIVED, PLAN, RECEIPT, seal
 from hejin_trust.export import ExportError
@@ -447,6 +449,36 @@ def test_a_real_valued_sum_logged_as_a_count_is_found(build: Callable[..., Conso
     squared = delta_squared(Fraction(1, 2), 10, counts=True)
     tamper = once("jing", "reserve", mechanism(delta_squared=str(squared)), nth=1)
     assert "below that of the statistic" in reasons(build(tamper).verify(), "V8")
+
+
+def test_a_bound_that_is_not_the_statistic_s_is_found(build: Callable[..., Consortium]) -> None:
+    """A hundredth of the sensitivity, logged by all nodes, would pay for that little noise."""
+
+    def shrink(_: str, what: str, body: Body) -> Body | None:
+        inner = body.get("mechanism")
+        if what != "reserve" or not isinstance(inner, dict) or inner["statistic"] != "gram":
+            return body
+        bound, cost = Fraction(1, 20_000), fraction_from(body["rho"])
+        squared = delta_squared(bound, inner["nonzeros"], counts=False)
+        changes = {
+            "bound_squared": fraction_body(bound),
+            "delta_squared": str(squared),
+            "sigma": fraction_body(node_sigma(squared, cost)),
+        }
+        return {**body, "mechanism": {**inner, **changes}}
+
+    assert "which the catalogue gives" in reasons(build(shrink).verify(), "V8")
+
+
+def test_every_statistic_has_a_bound_that_can_be_verified() -> None:
+    real = {key for key, entry in CATALOGUE.items() if not entry.counts}
+    assert real == _REAL_BOUNDS.keys()
+
+
+def test_a_sum_logged_as_free_and_without_noise_is_found(build: Callable[..., Consortium]) -> None:
+    nil = {"num": "0", "den": "1"}
+    tamper = once("jing", "reserve", lambda body: put(rho=nil)(mechanism(sigma=nil)(body)))
+    assert "logged as free" in reasons(build(tamper).verify(), "V8")
 
 
 def test_the_second_accountant_finds_what_was_not_charged(
