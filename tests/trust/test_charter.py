@@ -238,6 +238,13 @@ def test_two_charters_with_one_serial_are_refused(house: Any, source: CharterSou
         source.current()
 
 
+def test_the_nonce_never_changes(house: Any, source: CharterSource) -> None:
+    """An enterprise that changed sides in the middle of a plan would be charged for one of them."""
+    other = replace(house.charter, nonce=b"m" * 32, serial=9)
+    with pytest.raises(CharterError, match="fixed at founding"):
+        source.update(other.seal(house.regulator.identity))
+
+
 def test_another_consortium_of_the_same_regulator_is_refused(
     house: Any, source: CharterSource
 ) -> None:

@@ -324,7 +324,7 @@ class CharterSource:
 
 
 def _check_same_house(known: Charter, offered: Charter) -> None:
-    """Raise CharterError for another consortium, or two charters with one serial."""
+    """Raise CharterError for another consortium or nonce, or two charters with one serial."""
     if known.consortium != offered.consortium:
         _refuse("it is of another consortium", "属于另一联盟")
     if known.serial == offered.serial and known.digest != offered.digest:
@@ -332,3 +332,7 @@ def _check_same_house(known: Charter, offered: Charter) -> None:
             f"there are two charters with serial {known.serial}",
             f"存在两份序号为 {known.serial} 的章程",
         )
+    if known.nonce != offered.nonce:
+        # Another split in the middle of a plan would let an enterprise be in both parts, while
+        # the plan is charged for the dearer one only.
+        _refuse("its nonce is not the one fixed at founding", "随机数与创立时所定不同")
