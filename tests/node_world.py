@@ -28,9 +28,11 @@ from hejin_regulator import authority
 from hejin_regulator.authority import Office
 from hejin_trust import membership
 from hejin_trust.canonical import time_text
+from hejin_trust.checkpoint import sign_checkpoint
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import PLAN, RECEIPT, SUM_QUERY, SUM_RESULT, open_envelope, seal
 from hejin_trust.fleet import Payload
+from hejin_trust.log import release_origin
 from hejin_trust.membership import Membership
 from hejin_trust.settings import write_settings
 from hejin_trust.text import Text
@@ -180,6 +182,11 @@ class World:
         envelope = seal(SUM_RESULT, result.body(), self.bank.identity, BANK)
         return envelope, open_envelope(envelope, SUM_RESULT, self.bank.identity.public).digest
 
+    def bank_checkpoint(self) -> str:
+        """Return a checkpoint of the bank's log."""
+        origin = release_origin(self.office.charter.consortium, "bank", BANK)
+        return sign_checkpoint(origin, 1, bytes(32), self.bank.log_key)
+
     def receipts(self, home: NodeHome, **changes: object) -> Receipts:
         """Return a bank desk that gives receipts for what `home` released."""
         return Receipts(self, home, changes)
@@ -212,7 +219,7 @@ class Receipts:
             node=self.home.member_id,
             header=opened.digest,
             vector=str(opened.body["vector"]),
-            checkpoint="note",
+            checkpoint=self.world.bank_checkpoint(),
             time=time_text(self.world.clock()),
         )
         receipt = replace(receipt, **self.changes)  # type: ignore[arg-type]

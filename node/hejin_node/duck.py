@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import duckdb
 import pyarrow as pa
 
-from hejin_node.errors import QueryError
+from hejin_node.errors import QueryError, ViewFailedError
 
 DEFAULT_MEMORY_MB = 160
 _THREADS = 2
@@ -109,7 +109,7 @@ def select(
 
 def _clean(reason: duckdb.Error) -> QueryError:
     if isinstance(reason, duckdb.OutOfMemoryException):
-        return QueryError(
+        return ViewFailedError(
             "The SQL needs more memory than the node allows it: simplify the view's `source`, "
             "or raise the node's query memory.",
             "SQL 所需内存超过节点上限：请简化视图的 `source` 或调高节点查询内存。",
@@ -121,7 +121,7 @@ def _clean(reason: duckdb.Error) -> QueryError:
             f"SQL 无法执行：{said}。请更正视图的 `source`。",
         )
     kind = type(reason).__name__
-    return QueryError(
+    return ViewFailedError(
         f"The SQL failed on the data ({kind}): use try_cast and nullif in the view's `source` "
         "where a value may not convert.",
         f"SQL 在数据上执行失败（{kind}）：请在视图的 `source` 中"

@@ -43,6 +43,12 @@ class QueryError(NodeError):
     code: ClassVar[str] = "view-query"
 
 
+class ViewFailedError(QueryError):
+    """A feature view's SQL runs, but not over these rows: what they hold or how many they are."""
+
+    code: ClassVar[str] = "view-failed"
+
+
 class MappingError(NodeError):
     """A mapping file cannot be used; the message names the field."""
 

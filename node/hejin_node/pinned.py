@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection
@@ -20,7 +22,7 @@ from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
 from hejin_node import inbox
 from hejin_node.consent import entitled
-from hejin_node.errors import NodeError
+from hejin_node.errors import NodeError, ViewFailedError
 from hejin_node.home import NodeHome
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
 from hejin_privacy.holdout import in_holdout
@@ -30,6 +32,8 @@ from hejin_trust.files import replace_file
 
 _NONCE_BYTES = 12
 _SUFFIX = ".sealed"
+
+_log = structlog.get_logger(__name__)
 
 
 class SnapshotLostError(NodeError):
@@ -81,14 +85,7 @@ class SnapshotStore:
             self._held[run_id] = snapshot
             return Pinned(snapshot, None)
         basis = self._basis(plan, view)
-        snapshot = take_snapshot(
-            self._home.warehouse,
-            view,
-            LabelSpec(plan.label.bank, plan.label.definition),
-            basis.grants.keys(),
-            secrets.token_bytes(32),
-            plan.as_of,
-        )
+        snapshot = self._take(plan, view, basis.grants.keys())
         self._store(run_id, snapshot)
         self._held[run_id] = snapshot
         return Pinned(snapshot, basis)
@@ -176,6 +173,25 @@ class SnapshotStore:
 
     def _cipher(self) -> AESGCM:
         return AESGCM(self._home.snapshot_key)
+
+    def _take(self, plan: Plan, view: FeatureView, codes: Collection[str]) -> Snapshot:
+        def take(codes: Collection[str]) -> Snapshot:
+            return take_snapshot(
+                self._home.warehouse,
+                view,
+                LabelSpec(plan.label.bank, plan.label.definition),
+                codes,
+                secrets.token_bytes(32),
+                plan.as_of,
+            )
+
+        try:
+            return take(codes)
+        except ViewFailedError as reason:
+            # A refusal would tell the bank, free of charge, that some enterprise's value breaks
+            # the SQL. It gets what a node without contributors sends: noise alone.
+            _log.error("view-failed", view=view.id, reason=reason.text.en)
+            return take(())
 
     def _store(self, run_id: str, snapshot: Snapshot) -> None:
         buffer = io.BytesIO()

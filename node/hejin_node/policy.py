@@ -119,13 +119,14 @@ def _membership(plan: Plan, signer: str, facts: Facts) -> list[Problem]:
     if facts.now >= plan.expires:
         found.append(Problem("plan-expired", Text("the plan has expired", "计划已过期")))
     period = (time_from(charter.period_from), time_from(charter.period_to))
-    if not period[0] <= plan.created or not plan.expires <= period[1]:
+    if not period[0] <= min(plan.created, facts.now) or not plan.expires <= period[1]:
         found.append(
             Problem(
                 "outside-period",
                 Text(
-                    "the plan must begin and end within the charter's budget period",
-                    "计划须在章程的预算期内开始并结束",
+                    "the plan must begin and end within the charter's budget period,"
+                    " and the period must have begun",
+                    "计划须在章程的预算期内开始并结束，且该预算期已开始",
                 ),
             )
         )

@@ -12,6 +12,7 @@ from hejin_node import account
 from hejin_node.home import NodeHome
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_trust.charter import Member
+from hejin_trust.checkpoint import open_checkpoint
 from hejin_trust.envelope import (
     NOT_RECEIVED,
     RECEIPT,
@@ -21,6 +22,7 @@ from hejin_trust.envelope import (
     open_envelope,
 )
 from hejin_trust.errors import RefusedError
+from hejin_trust.log import release_origin
 
 
 class ReceiptMissingError(RefusedError):
@@ -54,7 +56,7 @@ def collect(
     except EnvelopeError:
         _check_not_received(home, reservation, bank, envelope)
         return Collected(reservation, envelope)
-    _check_receipt(home, reservation, opened)
+    _check_receipt(home, reservation, bank, opened)
     return Collected(reservation, envelope)
 
 
@@ -74,7 +76,9 @@ def log_receipt(home: NodeHome, connection: Connection, collected: Collected) ->
     account.store_receipt(connection, reservation.seq, collected.envelope)
 
 
-def _check_receipt(home: NodeHome, reservation: account.Reservation, opened: Opened) -> None:
+def _check_receipt(
+    home: NodeHome, reservation: account.Reservation, bank: Member, opened: Opened
+) -> None:
     receipt = Receipt.parse(opened.body)
     header = open_envelope(reservation.header or b"", SUM_MASKED, home.identity.public)
     if (
@@ -87,6 +91,9 @@ def _check_receipt(home: NodeHome, reservation: account.Reservation, opened: Ope
             f"the receipt for round {reservation.round} names other bytes than were sent",
             f"第 {reservation.round} 轮的回执与所发送的内容不符",
         )
+    # Without a checkpoint that the bank's log key signed, nothing ties the bank to its acceptance.
+    origin = release_origin(home.charter.consortium, "bank", bank.id)
+    open_checkpoint(receipt.checkpoint, origin, bank.log_key)
 
 
 def _check_not_received(

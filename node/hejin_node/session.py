@@ -188,13 +188,7 @@ class Session:
                 f"round {query.round} is not after round {last}",
                 f"第 {query.round} 轮不在第 {last} 轮之后",
             )
-        if self._home.now() >= plan.expires:
-            raise QueryRefusedError("the plan has expired", "计划已过期")
-        if plan.created < time_from(context.charter.period_from):
-            raise QueryRefusedError(
-                "a new budget period has begun since the plan was made: plan again",
-                "该计划制定之后已进入新的预算期：请重新制定计划",
-            )
+        self._check_time(context)
         bands = [context.charter.member(node, "node").size_band for node in plan.nodes]
         check_overflow(
             sum(band[1] for band in bands if band is not None),
@@ -204,6 +198,22 @@ class Session:
         )
         with reading(self._home.database) as connection:
             self._price(connection, context)
+
+    def _check_time(self, context: _Context) -> None:
+        """Raise unless plan and budget period hold now; the charge is written by the same rule."""
+        now, period_from = self._home.now(), time_from(context.charter.period_from)
+        if now >= context.plan.expires:
+            raise QueryRefusedError("the plan has expired", "计划已过期")
+        if context.plan.created < period_from:
+            raise QueryRefusedError(
+                "a new budget period has begun since the plan was made: plan again",
+                "该计划制定之后已进入新的预算期：请重新制定计划",
+            )
+        if now < period_from:
+            raise QueryRefusedError(
+                "the charter's budget period has not begun: ask again when it has",
+                "章程的预算期尚未开始：请届时再提问",
+            )
 
     def _previous_result(
         self, payload: Payload, query: Query, running: inbox.Run | None, bank: Member
@@ -245,6 +255,8 @@ class Session:
         """Charge the sum durably; return its place in the log and a checkpoint that covers it."""
         home, query = self._home, context.query
         with writing(home.database) as connection:
+            # Receipts and the snapshot took their time since the first check.
+            self._check_time(context)
             for receipt in collected:
                 receipts.log_receipt(home, connection, receipt)
             if previous is not None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from node_world import (
     BANK,
+    VIEW,
     World,
     approved,
     fill,
@@ -31,9 +32,10 @@ from hejin_node import account, offers
 from hejin_node.consent import grant_many, revoke
 from hejin_node.home import NodeHome, open_home
 from hejin_node.offers import PlanNotApprovableError
-from hejin_node.pinned import SnapshotStore
+from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.session import Session, void_interrupted
 from hejin_node.uscc import make_code
+from hejin_node.views import install_view
 from hejin_privacy.mechanism import SCALE
 from hejin_trust.canonical import fraction_from, time_text
 from hejin_trust.checkpoint import open_checkpoint, parse_proof
@@ -261,6 +263,60 @@ def test_a_plan_of_the_last_budget_period_is_refused(world: World, home: NodeHom
     assert spent(home) == 0
 
 
+def test_a_period_that_has_not_begun_is_not_charged(world: World, home: NodeHome) -> None:
+    """A plan dated ahead would be paid from the next period while this one's is used up too."""
+    fill(home, world)
+    charter = world.office.charter
+    begins = world.clock() + timedelta(days=365)
+    ahead = replace(
+        charter,
+        serial=charter.serial + 1,
+        period_from=time_text(begins),
+        period_to=time_text(begins + timedelta(days=365)),
+    )
+    home.charters.update(ahead.seal(world.office.identity))
+    dates = {"created": begins, "expires": begins + timedelta(days=30)}
+    with pytest.raises(PlanNotApprovableError, match="must have begun"):
+        approved(home, world, **dates)
+    world.clock.turn(timedelta(days=365))
+    plan, digest = approved(home, world, **dates)
+    world.clock.turn(timedelta(days=-1))
+    answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    assert code_of(answer, home) == "query-refused"
+    assert spent(home) == 0
+
+
+def test_a_plan_that_expires_while_the_snapshot_is_taken_is_not_charged(
+    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    pin = SnapshotStore.pin
+
+    def slowly(self: SnapshotStore, *args: object) -> Pinned:
+        world.clock.turn(timedelta(days=31))
+        return pin(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SnapshotStore, "pin", slowly)
+    answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    assert code_of(answer, home) == "query-refused"
+    assert spent(home) == 0
+
+
+def test_sql_that_fails_on_a_value_is_answered_with_noise_and_charged(
+    world: World, home: NodeHome
+) -> None:
+    """A refusal would tell the bank, for nothing, what some enterprise's row holds."""
+    fill(home, world)
+    source = b"SELECT enterprise, CAST(kind AS INTEGER) AS staff, kind FROM firms"
+    view = VIEW.replace(b"SELECT enterprise, staff, kind FROM firms", source)
+    world.view = install_view(home.views_folder, view)
+    plan, digest = approved(home, world)
+    answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    assert answer["kind"] == b"masked"
+    assert spent(home) > 0
+
+
 def test_a_query_that_another_member_signed_is_refused(world: World, home: NodeHome) -> None:
     fill(home, world)
     plan, digest = approved(home, world)
@@ -341,10 +397,19 @@ def test_two_missing_receipts_stop_the_bank_and_one_does_not(world: World, home:
     assert session.answer(third)["kind"] == b"masked"
 
 
-def test_a_receipt_for_other_bytes_is_not_logged(world: World, home: NodeHome) -> None:
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param({"vector": "0" * 64}, id="other bytes"),
+        pytest.param({"checkpoint": "note"}, id="no checkpoint of the bank's log"),
+    ],
+)
+def test_a_receipt_that_verification_would_refuse_is_not_logged(
+    world: World, home: NodeHome, forged: dict[str, object]
+) -> None:
     fill(home, world)
     plan, digest = approved(home, world)
-    session = new_session(home, world.receipts(home, vector="0" * 64))
+    session = new_session(home, world.receipts(home, **forged))
     result, named = world.result(session.answer(world.query(plan, digest, run=RUN)))
     session.answer(
         world.query(plan, digest, run=RUN, number=2, index=1, previous=named, result=result)
