@@ -134,6 +134,7 @@ def _possible(grants: list[_Grant], time: str) -> Iterator[str]:
     """Yield the hash of every set of grants that a snapshot at `time` could rest on."""
     for moment in _moments(grants, time):
         valid = [grant for grant in grants if grant.valid_from <= moment < grant.valid_to]
+        yield _hash_of(valid)  # what is most likely, however many scopes there are
         scopes = list(dict.fromkeys(grant.scope for grant in valid))[:_MOST_SCOPES]
         for size in range(len(scopes), -1, -1):
             for chosen in combinations(scopes, size):

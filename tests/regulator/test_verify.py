@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import io
 import json
 import os
@@ -23,10 +24,11 @@ from hejin_privacy.accounting import epsilon
 from hejin_privacy.mechanism import delta_squared, node_sigma
 from hejin_privacy.messages import NotReceived
 from hejin_regulator.check_budget import _REAL_BOUNDS
+from hejin_regulator.check_consent import _MOST_SCOPES, _Grant, _possible
 from hejin_regulator.findings import Verification
 from hejin_regulator.report import render_report, report_json
 from hejin_regulator.verify import verify_export
-from hejin_trust.canonical import fraction_body, fraction_from
+from hejin_trust.canonical import encode, fraction_body, fraction_from
 from hejin_trust.charter import Charter, CharterError
 from hejin_trust.envelope import NOT_RECEIVED, PLAN, RECEIPT, seal
 from hejin_trust.export import ExportError
@@ -468,6 +470,24 @@ def test_a_bound_that_is_not_the_statistic_s_is_found(build: Callable[..., Conso
         return {**body, "mechanism": {**inner, **changes}}
 
     assert "which the catalogue gives" in reasons(build(shrink).verify(), "V8")
+
+
+def test_many_scopes_that_all_fit_are_no_finding() -> None:
+    """Each enterprise may word its authorisation differently; the plan needs what all cover."""
+    grants = [
+        _Grant(
+            seq=n,
+            enterprise=f"{n:032x}",
+            purposes=("model-training",),
+            banks=("bank",),
+            scope=(("trade",), ("margin", f"f{n}")),
+            valid_from="2026-01-01T00:00:00Z",
+            valid_to="2027-01-01T00:00:00Z",
+        )
+        for n in range(_MOST_SCOPES + 2)
+    ]
+    all_of_them = hashlib.sha256(encode([grant.seq for grant in grants])).hexdigest()
+    assert next(_possible(grants, "2026-11-22T20:00:00Z")) == all_of_them
 
 
 def test_every_statistic_has_a_bound_that_can_be_verified() -> None:
