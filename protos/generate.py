@@ -1,4 +1,4 @@
-"""Generates hejin/v1/*_pb2*.py from the .proto files; --check fails where the committed code differs."""
+"""Generates hejin/v1/*_pb2*.py from the .proto files; --check fails where they differ."""
 
 from __future__ import annotations
 
