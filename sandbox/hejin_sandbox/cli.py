@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
+import shutil
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +15,10 @@ import typer
 from rich.console import Console
 
 from hejin_sandbox.errors import RunError
+from hejin_sandbox.kept import new_folder
 from hejin_sandbox.run import run_consortium
-from hejin_sandbox.specs import Request, TableRequest, demo_spec, table_spec
-from hejin_sandbox.story import Result, Story
+from hejin_sandbox.specs import Request, Spec, TableRequest, demo_spec, table_spec
+from hejin_sandbox.story import Story
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 demo_app = typer.Typer(add_completion=False)
@@ -48,7 +51,9 @@ _Mode = Annotated[Mode, typer.Option(help="Noise: each node all of it, or shared
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; the story to stderr.")]
 _Keep = Annotated[
     Path | None,
-    typer.Option(file_okay=False, help="Keep homes, ledgers and logs in this new folder."),
+    typer.Option(
+        file_okay=False, help="Keep homes, ledgers, logs, pictures and report in this new folder."
+    ),
 ]
 
 
@@ -79,7 +84,7 @@ def run(
     request = Request(epsilon=epsilon, delta=delta, mode=mode.value, seed=seed)
     asked = TableRequest(table, label, node_by, nodes, tuple(exclude or ()), view)
     spec = table_spec(request, asked, story)
-    _report(run_consortium(spec, story, keep), story, as_json)
+    _run(spec, story, keep, as_json)
 
 
 @demo_app.command("demo")
@@ -89,24 +94,43 @@ def demo(
     seed: _Seed = 1,
     mode: _Mode = Mode.node,
     as_json: _Json = False,
-    keep: _Keep = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(file_okay=False, help="Keep all in this new folder, not in hejin-runs/."),
+    ] = None,
+    no_keep: Annotated[bool, typer.Option("--no-keep", help="Remove all at the end.")] = False,
 ) -> None:
-    """Run the five pilot clusters on synthetic data 五个试点集群(合成数据)."""
+    """Run the five pilot clusters on synthetic data 五个试点集群（合成数据）."""
+    if no_keep and keep is not None:
+        raise typer.BadParameter("--keep DIR and --no-keep contradict each other")
     story = _story(as_json)
     spec = demo_spec(Request(epsilon=epsilon, delta=delta, mode=mode.value, seed=seed), story)
-    _report(run_consortium(spec, story, keep), story, as_json)
+    if keep is None and not no_keep:
+        keep = new_folder("demo", dt.datetime.now().astimezone())
+    _run(spec, story, keep, as_json)
 
 
 def _story(as_json: bool) -> Story:
     return Story(Console(file=sys.stderr if as_json else sys.stdout, highlight=False))
 
 
-def _report(result: Result, story: Story, as_json: bool) -> None:
+def _run(spec: Spec, story: Story, keep: Path | None, as_json: bool) -> None:
+    result, kept = run_consortium(spec, story, keep)
     story.finish(result)
+    if kept is not None:
+        story.guide(kept, _program())
     if as_json:
         typer.echo(json.dumps(dataclasses.asdict(result)))
     if not result.verified:
         raise RunError(
             "the ledgers did not verify; the regulator's report above says why.",
-            "账本核验未通过;原因见上方监管端报告。",
+            "账本核验未通过；原因见上方监管端报告。",
         )
+
+
+def _program() -> str:
+    """Return what to type for `hejin`: it need not be on the PATH."""
+    called = sys.argv[0]
+    if Path(called).name != "hejin" or shutil.which("hejin") == shutil.which(called):
+        return "hejin"
+    return called

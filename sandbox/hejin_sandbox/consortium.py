@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import json
 import re
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -101,15 +102,21 @@ class Consortium:
         )
 
     def load(self, today: dt.date, progress: Callable[[int], None]) -> None:
-        """Give every node its view, records, authorisations and labels; then start it."""
+        """Give every node its view, records, authorisations and labels; then start it.
+
+        What was written in the clear to be loaded is removed: the nodes keep it encrypted.
+        """
         view = self._folder / "view.toml"
         view.write_bytes(self._spec.view_file)
+        inputs = self._folder / "inputs"
         chains = []
-        for node in self._spec.nodes:
-            folder = self._folder / "inputs" / node.id
-            files = write_inputs(node, self._spec.view, BANK, folder, today)
-            chains.append(self._load_node(node.id, view, files))
-        self._supervisor.run_chains(chains, progress)
+        try:
+            for node in self._spec.nodes:
+                files = write_inputs(node, self._spec.view, BANK, inputs / node.id, today)
+                chains.append(self._load_node(node.id, view, files))
+            self._supervisor.run_chains(chains, progress)
+        finally:
+            shutil.rmtree(inputs, ignore_errors=True)
         for node in self._spec.nodes:
             self._services[node.id] = self._supervisor.serve(
                 node.id, ["node", "serve"], self.home(node.id)

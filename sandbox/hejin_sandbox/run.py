@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-import math
 import shutil
 import signal
 import sys
@@ -20,25 +19,32 @@ from hejin_models.scorecard import Scorecard
 from hejin_privacy.holdout import split_key
 from hejin_sandbox.consortium import HOLDOUT, Answers, Consortium
 from hejin_sandbox.errors import RunError
-from hejin_sandbox.reference import Truth, compare, rows_of
+from hejin_sandbox.kept import Findings, bank_view, write_findings
+from hejin_sandbox.reference import Rows, compare, rows_of, together
 from hejin_sandbox.specs import Spec
-from hejin_sandbox.story import Result, Story
+from hejin_sandbox.story import Kept, Result, Story
 from hejin_sandbox.supervisor import Supervisor
+from hejin_sandbox.tables import BANK
 from hejin_trust.canonical import child, hexbytes, text
 from hejin_trust.text import Text
 
 
-def run_consortium(spec: Spec, story: Story, keep: Path | None) -> Result:
+def run_consortium(spec: Spec, story: Story, keep: Path | None) -> tuple[Result, Kept | None]:
     """Carry `spec` out from founding to verification and return what came of it.
 
-    keep     new folder for homes, ledgers and logs; None: a temporary one, removed afterwards
+    keep     new or empty folder for homes, ledgers, logs, pictures and report; None: a temporary
+             one, removed afterwards
+    returns  the result, and what is kept where
     raises   ProcessError, RunError; then the processes' logs stay, and with `keep` the rest too
     """
     folder = _folder(keep)
-    story.title(spec.title)
     try:
         with _ended_by_sigterm(), Supervisor(folder / "logs") as supervisor:
-            result = _carry_out(spec, story, Consortium(spec, supervisor, folder))
+            consortium = Consortium(spec, supervisor, folder)
+            found = _carry_out(spec, story, consortium)
+            if keep is not None:
+                with story.step(Text("pictures and report are written", "生成图表与报告")):
+                    write_findings(folder, consortium.home(BANK), found)
     except Exception:
         if keep is None:
             _remove_all_but_logs(folder)
@@ -49,23 +55,24 @@ def run_consortium(spec: Spec, story: Story, keep: Path | None) -> Result:
         raise
     if keep is None:
         shutil.rmtree(folder)
-    return result
+        return found.result, None
+    return found.result, Kept(keep, text(found.model, "model"), BANK, spec.nodes[0].id)
 
 
-def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
+def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Findings:
     begin = time.monotonic()
     nodes = len(spec.nodes)
     with story.step(
         Text(
             f"the regulator founds the consortium and admits a bank and {nodes} nodes",
-            f"监管端组建联盟,准入一家银行与 {nodes} 个节点",
+            f"监管端组建联盟，准入一家银行与 {nodes} 个节点",
         )
     ):
         consortium.found()
     with story.step(
         Text(
             "everyone joins over mutually authenticated TLS, each its own process",
-            "各方以双向认证 TLS 加入,各自独立进程",
+            "各方以双向认证 TLS 加入，各自独立进程",
         )
     ):
         consortium.open()
@@ -84,14 +91,14 @@ def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
     with story.step(Text("every node checks the plan and approves it", "各节点检查方案并批准")):
         consortium.approve(plan)
     with story.counted(
-        Text(f"{sums} private sums, one scorecard", f"{sums} 次隐私求和,得到一张评分卡"), sums
+        Text(f"{sums} private sums, one scorecard", f"{sums} 次隐私求和，得到一张评分卡"), sums
     ) as summed:
         per_sum = consortium.train(plan, summed) / sums
     model, charter = consortium.model(), consortium.charter()
     with story.step(
         Text(
             "every member exports its ledger; the regulator verifies them offline",
-            "各成员导出账本,监管端离线核验",
+            "各成员导出账本，监管端离线核验",
         )
     ):
         consortium.close()
@@ -105,13 +112,16 @@ def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
             "沙箱与无隐私保护的模型作对比",
         )
     ):
-        truth = _truth(spec, plan, model, charter)
-    private = _private_auc(model)
-    return Result(
+        scorecard = Scorecard.from_body(child(model, "scorecard"))
+        rows = _rows(spec, plan, charter)
+        truth = compare(spec.view, scorecard, rows)
+        cells, labels = together(rows).part(holdout=True)
+    bank = bank_view(model)
+    result = Result(
         test_auc=truth.test_auc,
         test_ks=truth.test_ks,
-        private_auc=None if private is None else private[0],
-        private_auc_se=None if private is None else private[1],
+        private_auc=None if bank is None else bank.auc.value,
+        private_auc_se=None if bank is None else bank.auc.error,
         pooled_scorecard_auc=truth.pooled_auc,
         alone_auc_mean=truth.alone_auc_mean,
         epsilon=_number(proposed, "epsilon"),
@@ -125,26 +135,13 @@ def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Result:
         seconds_per_sum=per_sum,
         verified=report["verified"] is True,
     )
+    return Findings(result, model, report, scorecard, scorecard.points(cells), labels, spec.note)
 
 
-def _truth(spec: Spec, plan: str, model: Answers, charter: Answers) -> Truth:
-    """Compare on the hold-out of this very plan: its split follows from its hash and a nonce."""
+def _rows(spec: Spec, plan: str, charter: Answers) -> list[Rows]:
+    """Return every node's rows with the hold-out of this plan: its split follows from its hash."""
     key = split_key(plan, hexbytes(charter, "nonce", 32))
-    scorecard = Scorecard.from_body(child(model, "scorecard"))
-    rows = [rows_of(spec.view, node, spec.as_of, key, Fraction(HOLDOUT)) for node in spec.nodes]
-    return compare(spec.view, scorecard, rows)
-
-
-def _private_auc(model: Answers) -> tuple[float, float] | None:
-    """Return what the bank's model card says of the hold-out AUC and its standard error."""
-    evaluation = child(child(model, "card"), "evaluation")
-    if evaluation["reportable"] is not True:
-        return None
-    auc = child(evaluation, "auc")
-    value, noise, sampling = (
-        float(text(auc, key)) for key in ("value", "noise_error", "sampling_error")
-    )
-    return value, math.hypot(noise, sampling)
+    return [rows_of(spec.view, node, spec.as_of, key, Fraction(HOLDOUT)) for node in spec.nodes]
 
 
 def _tell_faults(story: Story, report: Answers) -> None:
@@ -152,7 +149,7 @@ def _tell_faults(story: Story, report: Answers) -> None:
         story.warn(
             Text(
                 f"the regulator's verification failed: {json.dumps(report, ensure_ascii=False)}",
-                f"监管端核验未通过:{json.dumps(report, ensure_ascii=False)}",
+                f"监管端核验未通过：{json.dumps(report, ensure_ascii=False)}",
             )
         )
 
@@ -160,10 +157,10 @@ def _tell_faults(story: Story, report: Answers) -> None:
 def _tell_plan(story: Story, proposed: Answers) -> None:
     story.say(
         Text(
-            f"cost to every enterprise: epsilon {_number(proposed, 'epsilon'):.3g} at delta"
-            f" {_number(proposed, 'delta'):.0e}; expected loss to noise:"
+            f"what it costs every enterprise: epsilon {_number(proposed, 'epsilon'):.3g} at delta"
+            f" {_number(proposed, 'delta'):.0e}; what noise is expected to cost the model:"
             f" {_number(proposed, 'expected_auc_loss'):.3f} AUC",
-            f"每家企业的代价:epsilon {_number(proposed, 'epsilon'):.3g}"
+            f"每家企业的代价：epsilon {_number(proposed, 'epsilon'):.3g}"
             f"(delta {_number(proposed, 'delta'):.0e});"
             f"噪声预计损失 AUC {_number(proposed, 'expected_auc_loss'):.3f}",
         )
@@ -186,7 +183,7 @@ def _folder(keep: Path | None) -> Path:
         return Path(tempfile.mkdtemp(prefix="hejin-sandbox-"))
     if keep.exists() and any(keep.iterdir()):
         raise RunError(
-            f"{keep} is not empty; name a new folder.", f"{keep} 不是空文件夹;请指定新文件夹。"
+            f"{keep} is not empty; name a new folder.", f"{keep} 不是空文件夹；请指定新文件夹。"
         )
     keep.mkdir(parents=True, exist_ok=True)
     return keep.resolve()

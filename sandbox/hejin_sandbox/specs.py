@@ -45,15 +45,20 @@ class Request:
             raise TableError(
                 "shared noise is only safe under a secure sum, which this version does not have;"
                 " use --mode node.",
-                "共享噪声须配合安全求和,本版本尚不支持;请使用 --mode node。",
+                "共享噪声须配合安全求和，本版本尚不支持；请使用 --mode node。",
             )
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One consortium to run. `view_file` are the bytes whose hash the plan names."""
+    """One consortium to run.
+
+    note       what its data is, in a few words for pictures and reports
+    view_file  the bytes whose hash the plan names
+    """
 
     title: Text
+    note: Text
     request: Request
     view: FeatureView
     view_file: bytes
@@ -86,7 +91,7 @@ def table_spec(request: Request, asked: TableRequest, story: Story) -> Spec:
     if asked.node_by == asked.label:
         raise TableError(
             "the label cannot also name the nodes; choose another --node-by.",
-            "标签列不能同时用于划分节点;请更换 --node-by。",
+            "标签列不能同时用于划分节点；请更换 --node-by。",
         )
     labels = label_column(table, asked.label)
     groups = (
@@ -94,6 +99,11 @@ def table_spec(request: Request, asked: TableRequest, story: Story) -> Spec:
         if asked.node_by is not None
         else dirichlet_groups(labels, asked.nodes or 0, request.seed)
     )
+    title = Text(
+        f"{asked.path.name}: {len(groups)} nodes, one bank, one regulator",
+        f"{asked.path.name}：{len(groups)} 个节点、一家银行、一个监管端",
+    )
+    story.title(title)
     if asked.view is None:
         proposal = propose_view(table, exclude=set(named))
         data = proposal.toml.encode()
@@ -107,21 +117,23 @@ def table_spec(request: Request, asked: TableRequest, story: Story) -> Spec:
         view = FeatureView.parse(data)
         sources = match_columns(table, only_dataset(view), forbidden=_forbidden(asked))
     nodes = from_table(table, labels, groups, only_dataset(view), sources)
-    title = Text(
-        f"{asked.path.name}: {len(nodes)} nodes, one bank, one regulator",
-        f"{asked.path.name}:{len(nodes)} 个节点、一家银行、一个监管端",
-    )
-    return Spec(title, request, view, data, tuple(nodes), None)
+    note = Text(f"data of {asked.path.name}", f"数据来自 {asked.path.name}")
+    return Spec(title, note, request, view, data, tuple(nodes), None)
 
 
 def demo_spec(request: Request, story: Story, enterprises: int = DEMO_ENTERPRISES) -> Spec:
     """Return the five pilot clusters with synthetic trade events."""
     data = view_file("trade-1")
     view = FeatureView.parse(data)
+    title = Text(
+        f"Five pilot clusters ({SYNTHETIC.en}), one bank, one regulator",
+        f"五个试点集群（{SYNTHETIC.zh}）、一家银行、一个监管端",
+    )
+    story.title(title)
     story.say(
         Text(
             f"Enterprises, invoices and outcomes are {SYNTHETIC.en}: no real firm is described.",
-            f"所有企业、发票与违约结果均为{SYNTHETIC.zh},不描述任何真实企业。",
+            f"所有企业、发票与违约结果均为{SYNTHETIC.zh}，不描述任何真实企业。",
         )
     )
     for sentence in too_few(request, len(view.features)):
@@ -130,11 +142,8 @@ def demo_spec(request: Request, story: Story, enterprises: int = DEMO_ENTERPRISE
         from_cluster(generate(cluster, enterprises, request.seed), first_code=i * enterprises)
         for i, cluster in enumerate(CLUSTERS)
     )
-    title = Text(
-        f"Five pilot clusters ({SYNTHETIC.en}), one bank, one regulator",
-        f"五个试点集群({SYNTHETIC.zh})、一家银行、一个监管端",
-    )
-    return Spec(title, request, view, data, nodes, AS_OF.astype(dt.date))
+    note = Text(f"{SYNTHETIC.en} data", SYNTHETIC.zh)
+    return Spec(title, note, request, view, data, nodes, AS_OF.astype(dt.date))
 
 
 def too_few(request: Request, features: int) -> tuple[Text, ...]:
@@ -153,16 +162,16 @@ def too_few(request: Request, features: int) -> tuple[Text, ...]:
             f" {request.epsilon:g} each count of defaults carries noise of about"
             f" ±{noise:.0f} enterprises, and {few} enterprises have about {round(0.15 * few)}"
             " defaults: the model would be made of noise.",
-            f"为何不按项目起步时每集群 20 家企业演示?在 epsilon {request.epsilon:g} 下,"
-            f"每个违约计数的噪声约为 ±{noise:.0f} 家,而 {few} 家企业"
-            f"仅约 {round(0.15 * few)} 家违约:所得模型将只是噪声。",
+            f"为何不按项目起步时每集群 20 家企业演示？在 epsilon {request.epsilon:g} 下，"
+            f"每个违约计数的噪声约为 ±{noise:.0f} 家，而 {few} 家企业"
+            f"仅约 {round(0.15 * few)} 家违约：所得模型将只是噪声。",
         ),
         Text(
             "Privacy hides each enterprise in a crowd; with thousands, the pattern outweighs the"
             f" noise. So this demo uses {DEMO_ENTERPRISES:,} a cluster. Until clusters have grown"
             " or enough of them have joined, a private model must wait.",
-            "隐私保护依靠众多企业相互掩护;企业达到数千家时,规律才会超过噪声。因此本演示每集群使用"
-            f" {DEMO_ENTERPRISES:,} 家企业。在企业数量足够或更多集群加入之前,不宜训练隐私模型。",
+            "隐私保护依靠众多企业相互掩护；企业达到数千家时，规律才会超过噪声。因此本演示每集群使用"
+            f" {DEMO_ENTERPRISES:,} 家企业。在企业数量足够或更多集群加入之前，不宜训练隐私模型。",
         ),
     )
 

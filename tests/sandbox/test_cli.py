@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
+from typing import NoReturn
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from hejin_sandbox.errors import TableError
+from hejin_sandbox import cli
+from hejin_sandbox.errors import RunError, TableError
+from hejin_sandbox.kept import new_folder
 from hejin_sandbox.main import hejin
 
 
@@ -69,3 +73,38 @@ def test_shared_noise_is_refused_until_there_is_masking(table: str) -> None:
     )
     assert isinstance(done.exception, TableError)
     assert "secure sum" in str(done.exception)
+
+
+def test_the_demo_keeps_or_does_not(tmp_path: Path) -> None:
+    done = CliRunner().invoke(hejin, ["demo", "--keep", str(tmp_path / "kept"), "--no-keep"])
+    assert done.exit_code == 2
+    assert "contradict" in done.output
+
+
+@pytest.mark.parametrize(
+    ("options", "kept"), [([], "hejin-runs"), (["--no-keep"], None), (["--keep", "mine"], "mine")]
+)
+def test_the_demo_keeps_its_run_in_a_new_folder_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], kept: str | None
+) -> None:
+    asked: list[Path | None] = []
+
+    def run(spec: object, story: object, keep: Path | None) -> NoReturn:
+        asked.append(keep)
+        raise RunError("x", "x")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "demo_spec", lambda request, story: None)
+    monkeypatch.setattr(cli, "run_consortium", run)
+    assert isinstance(CliRunner().invoke(hejin, ["demo", *options]).exception, RunError)
+    assert [None if keep is None else keep.parts[0] for keep in asked] == [kept]
+    assert [entry.name for entry in tmp_path.iterdir()] == (["hejin-runs"] if not options else [])
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hejin-runs").touch()
+    with pytest.raises(RunError, match="--no-keep"):
+        new_folder("demo", dt.datetime(2026, 11, 22, 21, 0, tzinfo=dt.UTC))

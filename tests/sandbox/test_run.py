@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import io
 import sys
 import tempfile
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from rich.console import Console
@@ -90,3 +92,20 @@ def test_a_command_that_fails_first_ends_the_run_with_its_words(
     monkeypatch.setattr(runs, "Supervisor", lambda logs: Supervisor(logs, program=program))
     with pytest.raises(ProcessError, match=r"regulator-init ended with code 1[\s\S]*no room"):
         run_consortium(spec, story, None)
+
+
+def test_records_in_the_clear_are_gone_once_they_are_loaded(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Path] = []
+
+    def load(*_: object) -> NoReturn:
+        seen.extend((tmp_path / "run" / "inputs").glob("*/*.parquet"))
+        raise ProcessError("x", "x")
+
+    monkeypatch.setattr(Supervisor, "run_chains", load)
+    supervisor = Supervisor(tmp_path / "run" / "logs")
+    with pytest.raises(ProcessError):
+        Consortium(spec, supervisor, tmp_path / "run").load(dt.date(2026, 1, 1), lambda _: None)
+    assert len(seen) == len(spec.nodes)
+    assert not (tmp_path / "run" / "inputs").exists()
