@@ -229,7 +229,11 @@ class Session:
                 "the query does not name the previous result that came with it",
                 "查询所引用的上一轮结果与所附结果不一致",
             )
-        return None if running is None or running.result == opened.digest else result
+        if running is None or running.result == opened.digest:
+            return None
+        with reading(self._home.database) as connection:
+            _check_result(self._home, connection, result)
+        return result
 
     def _price(self, connection: Connection, context: _Context) -> account.Spending:
         plan, part = context.plan, context.query.part
@@ -450,6 +454,9 @@ class Session:
             for receipt in collected:
                 receipts.log_receipt(home, connection, receipt)
             if running.result != opened.digest:
+                if running.closed:
+                    raise QueryOutOfOrderError("the run is over", "该次运行已结束")
+                _check_result(home, connection, result)
                 _log_result(home, connection, result)
             inbox.close_run(connection, result.run)
             home.release_log.checkpoint(connection)
@@ -497,6 +504,23 @@ def void_interrupted(home: NodeHome) -> int:
 def _void(home: NodeHome, connection: Connection, seq: int, reason: str) -> None:
     home.release_log.append(connection, "void", {"reservation": seq, "reason": reason})
     account.mark_void(connection, seq)
+
+
+def _check_result(home: NodeHome, connection: Connection, result: Result) -> None:
+    """Raise unless the result fits what this node itself knows of its round.
+
+    It may be of a round that this node missed; then it may not count this node in.
+    """
+    own, counted = account.find(connection, result.run, result.round), home.member_id
+    if own is None or own.state != "released":
+        fits = counted not in result.survivors
+    else:
+        fits = own.round_ctx == result.round_ctx
+    if not fits:
+        raise QueryRefusedError(
+            "the result is not of the round that this node answered",
+            "该结果与本节点所应答的轮次不符",
+        )
 
 
 def _log_result(home: NodeHome, connection: Connection, result: Result) -> None:

@@ -41,7 +41,7 @@ from hejin_trust.canonical import fraction_from, time_text
 from hejin_trust.checkpoint import open_checkpoint, parse_proof
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import parse
-from hejin_trust.envelope import REFUSAL, SUM_QUERY, open_envelope, seal
+from hejin_trust.envelope import REFUSAL, SUM_QUERY, SUM_RESULT, open_envelope, seal
 from hejin_trust.fleet import Payload
 from hejin_trust.merkle import check_inclusion
 
@@ -315,6 +315,37 @@ def test_sql_that_fails_on_a_value_is_answered_with_noise_and_charged(
     answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
     assert answer["kind"] == b"masked"
     assert spent(home) > 0
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        pytest.param({"round_ctx": "e" * 64}, id="another context"),
+        pytest.param({"round": 7}, id="a round this node never answered"),
+    ],
+)
+def test_a_result_that_contradicts_what_the_node_answered_is_not_logged(
+    world: World, home: NodeHome, forged: dict[str, object]
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    session = new_session(home, world.receipts(home))
+    true, _ = world.result(session.answer(world.query(plan, digest, run=RUN)))
+    body = open_envelope(true, SUM_RESULT, world.bank.identity.public).body
+    lie = seal(SUM_RESULT, {**body, **forged}, world.bank.identity, BANK)
+    named = open_envelope(lie, SUM_RESULT, world.bank.identity.public).digest
+    answer = session.answer(
+        world.query(plan, digest, run=RUN, number=2, index=1, previous=named, result=lie)
+    )
+    assert code_of(answer, home) == "query-refused"
+    assert code_of(session.answer({"kind": b"result", "result": lie}), home) == "query-refused"
+    missed = seal(
+        SUM_RESULT, {**body, "round": 7, "survivors": ["node-2"]}, world.bank.identity, BANK
+    )
+    assert session.answer({"kind": b"result", "result": missed}) == {"kind": b"noted"}
+    again = session.answer({"kind": b"result", "result": true})
+    assert code_of(again, home) == "query-out-of-order"
+    assert types(home).count("result") == 1
 
 
 def test_a_query_that_another_member_signed_is_refused(world: World, home: NodeHome) -> None:
