@@ -161,7 +161,7 @@ def _tell_plan(story: Story, proposed: Answers) -> None:
             f" {_number(proposed, 'delta'):.0e}; what noise is expected to cost the model:"
             f" {_number(proposed, 'expected_auc_loss'):.3f} AUC",
             f"每家企业的代价：epsilon {_number(proposed, 'epsilon'):.3g}"
-            f"(delta {_number(proposed, 'delta'):.0e});"
+            f"（delta {_number(proposed, 'delta'):.0e}）；"
             f"噪声预计损失 AUC {_number(proposed, 'expected_auc_loss'):.3f}",
         )
     )
