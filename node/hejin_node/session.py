@@ -31,6 +31,7 @@ from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
+from hejin_privacy.errors import BudgetExhaustedError
 from hejin_privacy.holdout import split_key
 from hejin_privacy.mechanism import check_overflow
 from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
@@ -43,8 +44,15 @@ from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.envelope import REFUSAL, SUM_MASKED, SUM_QUERY, SUM_RESULT, open_envelope, seal
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
+from hejin_trust.text import Text
 
 FetchReceipt = Callable[[str, int], bytes]
+
+# What is left over all banks is for the node, the enterprise and the regulator to know.
+_FOR_THE_BANK = Text(
+    "the node's budget for this period does not cover the sum: ask for fewer sums or more noise",
+    "该节点本期预算不足以支付该求和：请减少求和次数或增大噪声",
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -204,11 +212,6 @@ class Session:
         now, period_from = self._home.now(), time_from(context.charter.period_from)
         if now >= context.plan.expires:
             raise QueryRefusedError("the plan has expired", "计划已过期")
-        if context.plan.created < period_from:
-            raise QueryRefusedError(
-                "a new budget period has begun since the plan was made: plan again",
-                "该计划制定之后已进入新的预算期：请重新制定计划",
-            )
         if now < period_from:
             raise QueryRefusedError(
                 "the charter's budget period has not begun: ask again when it has",
@@ -468,11 +471,12 @@ class Session:
         home = self._home
         request = hashlib.sha256(payload.get("query") or payload.get("result") or b"").hexdigest()
         _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
+        told = _FOR_THE_BANK if isinstance(refusal, BudgetExhaustedError) else refusal.text
         body: dict[str, object] = {
             "v": 1,
             "request": request,
             "code": refusal.code,
-            "reason": {"en": refusal.text.en, "zh": refusal.text.zh},
+            "reason": {"en": told.en, "zh": told.zh},
             "time": time_text(home.now()),
         }
         try:

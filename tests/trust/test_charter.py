@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 
 from hejin_trust import canonical, envelope
-from hejin_trust.canonical import DocumentError
+from hejin_trust.canonical import DocumentError, time_from, time_text
 from hejin_trust.charter import Charter, CharterError, CharterSource, NotAMemberError
 from hejin_trust.files import FileError
 from hejin_trust.keys import KeyFileError, SigningKey
@@ -236,6 +237,29 @@ def test_two_charters_with_one_serial_are_refused(house: Any, source: CharterSou
     source.path.write_bytes(house.sealed())
     with pytest.raises(CharterError, match="two charters"):
         source.current()
+
+
+def test_a_running_budget_period_is_never_cut(house: Any, source: CharterSource) -> None:
+    """A second period inside the first would give every account its budget twice."""
+    charter = source.current()
+    begun, ends = time_from(charter.period_from), time_from(charter.period_to)
+    for period_from, period_to in (
+        (begun + timedelta(days=1), ends),
+        (begun, ends - timedelta(days=1)),
+        (ends - timedelta(seconds=1), ends + timedelta(days=365)),
+    ):
+        cut = replace(
+            charter, serial=9, period_from=time_text(period_from), period_to=time_text(period_to)
+        )
+        with pytest.raises(CharterError, match="budget period"):
+            source.update(cut.seal(house.regulator.identity))
+    following = replace(
+        charter,
+        serial=9,
+        period_from=charter.period_to,
+        period_to=time_text(ends + timedelta(days=365)),
+    )
+    assert source.update(following.seal(house.regulator.identity)) == following
 
 
 def test_the_nonce_never_changes(house: Any, source: CharterSource) -> None:

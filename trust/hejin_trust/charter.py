@@ -324,7 +324,7 @@ class CharterSource:
 
 
 def _check_same_house(known: Charter, offered: Charter) -> None:
-    """Raise CharterError for another consortium or nonce, or two charters with one serial."""
+    """Raise CharterError for another consortium or nonce, a cut period, or one serial twice."""
     if known.consortium != offered.consortium:
         _refuse("it is of another consortium", "属于另一联盟")
     if known.serial == offered.serial and known.digest != offered.digest:
@@ -336,3 +336,13 @@ def _check_same_house(known: Charter, offered: Charter) -> None:
         # Another split in the middle of a plan would let an enterprise be in both parts, while
         # the plan is charged for the dearer one only.
         _refuse("its nonce is not the one fixed at founding", "随机数与创立时所定不同")
+    older, newer = sorted((known, offered), key=lambda charter: charter.serial)
+    same = newer.period_from == older.period_from
+    if (same and newer.period_to < older.period_to) or (
+        not same and newer.period_from < older.period_to
+    ):
+        # A period that begins anew while one runs would give every account its budget twice.
+        _refuse(
+            f"its budget period begins or ends before the one until {older.period_to} is over",
+            f"其预算期在现行预算期（至 {older.period_to}）结束之前开始或结束",
+        )
