@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,7 +20,7 @@ from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session, void_interrupted
 from hejin_trust.channels import asking
 from hejin_trust.database import reading, writing
-from hejin_trust.errors import HejinError
+from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.files import held
 from hejin_trust.home import keep_charter
 from hejin_trust.process import Threads, repeat, threads
@@ -28,7 +29,16 @@ CALL_SECONDS = 10.0
 OFFER_SECONDS = 1.0
 RECEIPT_SECONDS = 5.0
 
+MOST_OFFERS = 1000
+"""Plans in one listing: a bank lists only those that wait for this node's answer."""
+
 _log = structlog.get_logger(__name__)
+
+
+class OffersTooManyError(RefusedError):
+    """A bank offers more plans at once than anybody could look at."""
+
+    code = "offers-too-many"
 
 
 class BankChannel:
@@ -38,6 +48,7 @@ class BankChannel:
         self._home, self._bank = home, bank
         self._plans = pb_grpc.PlanServiceStub(channel)  # type: ignore[no-untyped-call]
         self._receipts = pb_grpc.ReceiptServiceStub(channel)  # type: ignore[no-untyped-call]
+        self._refused: Counter[str] = Counter()
 
     def fetch_receipt(self, run: str, round_number: int) -> bytes:
         """Return the bank's receipt or not-received; raises PeerRefused, PeerUnreachable."""
@@ -52,12 +63,25 @@ class BankChannel:
         home = self._home
         with asking(self._bank):
             offered = self._plans.ListOffers(pb.ListOffersRequest(), timeout=CALL_SECONDS)
+        if len(offered.plans) > MOST_OFFERS:
+            raise OffersTooManyError(
+                f"{self._bank} offers {len(offered.plans)} plans at once, at most {MOST_OFFERS} are"
+                " looked at: the bank has to withdraw some",
+                f"{self._bank} 一次提出 {len(offered.plans)} 个计划，最多处理 {MOST_OFFERS} 个："
+                "请银行撤回部分计划",
+            )
+        refused: Counter[str] = Counter()
         for envelope in offered.plans:
             try:
                 digest = offers.receive(home, envelope)
                 offers.decide(home, digest)
             except HejinError as reason:
-                _log.warning("offer-refused", bank=self._bank, code=reason.code)
+                refused[reason.code] += 1
+        # Each look brings the same offers again: what is known is not worth another line.
+        if refused != self._refused:
+            for code, plans in sorted(refused.items()):
+                _log.warning("offers-refused", bank=self._bank, code=code, plans=plans)
+        self._refused = refused
         with reading(home.database) as connection:
             due = inbox.unsent(connection, self._bank)
         for digest, document in due:
