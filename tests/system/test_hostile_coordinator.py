@@ -1,362 +1,419 @@
-"""A hostile coordinator of stock Flower parts cannot make a node process run or keep anything."""
+"""A hostile bank with the real bank's keys cannot make a real node run, keep or tell anything."""
 
 from __future__ import annotations
 
 import hashlib
-import io
-import os
-import subprocess
-import sys
-import threading
-import time
-import zipfile
-from collections import Counter
+import json
+import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-import psutil
 import pytest
+from fleet_world import Signer
 from flwr.app import ArrayRecord, ConfigRecord, Error, MetricRecord, RecordDict
-from flwr.app.message.message import make_message, remove_content_from_message
-from flwr.app.metadata import Metadata
-from flwr.common.constant import NOOP_FLWR_AID, SUPERLINK_NODE_ID
 from flwr.proto.fab_pb2 import GetFabRequest
-from flwr.proto.fleet_pb2_grpc import add_FleetServicer_to_server
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, RegisterNodeFleetRequest
+from flwr.proto.fleet_pb2_grpc import FleetStub
 from flwr.proto.message_pb2 import ObjectTree
-from flwr.server.superlink.fleet.grpc_rere.fleet_servicer import FleetServicer
-from flwr.server.superlink.fleet.grpc_rere.node_auth_server_interceptor import (
-    NodeAuthServerInterceptor,
+from flwr.proto.node_pb2 import Node
+from hostile_world import (
+    MARK,
+    HostileBank,
+    NodeProcess,
+    broken,
+    failing,
+    listing,
+    question,
+    receipt,
+    signed,
+    wait_for,
 )
-from flwr.server.superlink.linkstate import LinkStateFactory
-from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
-from flwr.supercore.date import now
-from flwr.supercore.fab import Fab
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
-from flwr.supercore.interceptors import RpcErrorTranslationServerInterceptor
-from flwr.supercore.object_store import ObjectStoreFactory
-from flwr.superlink.federation import NoOpFederationManager
+from leak_search import Search
+from node_world import BANK, World, approved, fill, found_world, new_session
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-from fleet_world import CONSORTIUM, Consortium, Raw, consortium
-
-from hejin_trust import channels
-from hejin_trust.certificates import server_name
-from hejin_trust.fleet import MAX_PAYLOAD, MESSAGE_TYPE, RECORD
+from hejin.v1 import coordinator_pb2 as pb
+from hejin_models.plan import Plan
+from hejin_models.state import MAX_BYTES, encode_state
+from hejin_node import inbox
+from hejin_node.config import FILE, NodeSettings
+from hejin_node.home import NodeHome, open_home
+from hejin_node.uscc import make_code
+from hejin_privacy.messages import NotReceived, Receipt
+from hejin_trust.database import reading, writing
+from hejin_trust.entries import Entry, parse
+from hejin_trust.envelope import (
+    NOT_RECEIVED,
+    PLAN,
+    RECEIPT,
+    REFUSAL,
+    SUM_QUERY,
+    SUM_RESULT,
+    open_envelope,
+    seal,
+)
+from hejin_trust.fleet import MAX_PAYLOAD, RECORD, Payload
+from hejin_trust.keys import SigningKey
+from hejin_trust.settings import read_settings, write_settings
 
 pytestmark = pytest.mark.system
 
-DRIVER = Path(__file__).with_name("fleet_node_process.py")
-
-
-class CountingCalls(grpc.ServerInterceptor):  # type: ignore[type-arg]
-    def __init__(self) -> None:
-        self.calls: Counter[str] = Counter()
-
-    def intercept_service(self, continuation: Any, details: Any) -> Any:
-        self.calls[details.method.rpartition("/")[2]] += 1
-        return continuation(details)
-
-
-def bundle(witness: Path) -> bytes:
-    """An app bundle whose code, once imported, leaves a file."""
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr(
-            "pyproject.toml",
-            '[project]\nname = "evil"\nversion = "1.0.0"\n[tool.flwr.app]\npublisher = "evil"\n'
-            '[tool.flwr.app.components]\nserverapp = "evil:app"\nclientapp = "evil:app"\n',
-        )
-        archive.writestr("evil/__init__.py", f"open({str(witness)!r}, 'w').write('ran')\n")
-    return made.getvalue()
-
-
-class Hostile:
-    """A stock SuperLink with mTLS: no binding, no checks, a run with an app bundle."""
-
-    def __init__(self, parties: Consortium, witness: Path) -> None:
-        objects = ObjectStoreFactory(FLWR_IN_MEMORY_DB_NAME)
-        links = LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), objects)
-        self.state: Any = links.state()
-        self.counting = CountingCalls()
-        self.server = grpc.server(
-            ThreadPoolExecutor(8),
-            interceptors=[
-                self.counting,
-                RpcErrorTranslationServerInterceptor(),
-                NodeAuthServerInterceptor(links),
-            ],
-            options=[("grpc.max_send_message_length", -1)],
-        )
-        add_FleetServicer_to_server(FleetServicer(links, objects, False), self.server)
-        self.port = self.server.add_secure_port(
-            "127.0.0.1:0",
-            channels.server_credentials(
-                parties.keys["bank"],
-                parties.certificates["bank"],
-                parties.charters.charter.ca_certificate,
-            ),
-        )
-        self.server.start()
-        content = bundle(witness)
-        self.app = self.state.store_fab(Fab(hashlib.sha256(content).hexdigest(), content, {}))
-        self.run = self.state.create_run(
-            "evil/evil",
-            "1.0.0",
-            self.app,
-            {},
-            NOOP_FEDERATION_ID,
-            None,
-            NOOP_FLWR_AID,
-            TaskType.SERVER_APP,
-        )
-        task = self.state.get_run_info(run_ids=[self.run])[0].primary_task_id
-        assert task is not None
-        assert self.state.claim_task(task)
-        assert self.state.activate_task(task)
-
-    def node(self) -> int:
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            if nodes := self.state.get_nodes(self.run):
-                return int(min(nodes))
-            time.sleep(0.05)
-        raise AssertionError("the node did not come")
-
-    def send(
-        self,
-        content: RecordDict | Error,
-        kind: str = MESSAGE_TYPE,
-        tree: ObjectTree | None = None,
-        swap: bytes | None = None,
-        **changes: Any,
-    ) -> str:
-        """Put a message out for the node; `tree` and `swap` replace what Flower would send."""
-        fields: dict[str, Any] = {
-            "run_id": self.run,
-            "message_id": "",
-            "src_node_id": SUPERLINK_NODE_ID,
-            "dst_node_id": self.node(),
-            "reply_to_message_id": "",
-            "group_id": "1",
-            "created_at": now().timestamp(),
-            "ttl": 600.0,
-            "message_type": "train",
-        }
-        metadata = Metadata(**{**fields, **changes})
-        metadata.__dict__["_message_type"] = kind  # also such as Flower would not let us set
-        message = (
-            make_message(metadata=metadata, error=content)
-            if isinstance(content, Error)
-            else make_message(metadata=metadata, content=content)
-        )
-        identity = message.object_id
-        metadata.__dict__["_message_id"] = identity
-        session = self.state.start_session(self.run)
-        head = remove_content_from_message(message)
-        stored, missing = self.state.store_message_and_object_tree(
-            head, tree or get_object_tree(message), session
-        )
-        assert stored
-        for name, part in get_all_nested_objects(message).items():
-            if name in missing:
-                self.state.store_object(self.run, session, name, part.deflate())
-        if swap is not None:
-            for entry in self.state.object_store.store.values():
-                entry.content, entry.is_available = swap, True
-        return identity
-
-    def reply(self, message: str, seconds: float = 30) -> Any:
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if found := self.state.get_message_res({message}, self.run):
-                return found[0]
-            time.sleep(0.02)
-        return None
+NODE = "node-1"
+FIRMS = 40
+RUN = "ab" * 16
+SUMS = (("label_histogram", "train"), ("histogram", "train"), ("label_histogram", "holdout"))
+MOST_RESIDENT = 1 << 30
+MOST_OTHER_LINES = 200
+ODD: tuple[Any, ...] = (
+    "", "x" * 9, -1, 0, 1 << 52, True, None, [], ["a", ["b"]], [{}], {}, {"num": "1", "den": "0"},
+)  # fmt: skip
 
 
 @dataclass
-class NodeProcess:
-    """A real node process, its folder, and what it printed."""
+class Victim:
+    """An admitted node that answered two rounds of an approved plan; the bank owes receipts."""
 
-    process: subprocess.Popen[str]
-    folder: Path
-    lines: list[str]
+    world: World
+    home: Path
+    plan: Plan
+    digest: str
+    offered: bytes
 
-    def files(self) -> dict[str, tuple[int, str]]:
-        """Every file below the node's home, temporary and working folder, with its content."""
-        return {
-            str(path.relative_to(self.folder)): (
-                path.stat().st_mtime_ns,
-                hashlib.sha256(path.read_bytes()).hexdigest(),
-            )
-            for path in sorted(self.folder.rglob("*"))
-            if path.is_file()
-        }
-
-    def children(self) -> list[psutil.Process]:
-        found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
-        return found
-
-    def resident(self) -> int:
-        return int(psutil.Process(self.process.pid).memory_info().rss)
+    def entries(self, kind: str) -> list[Entry]:
+        """Return the entries of this type in both of the node's ledgers."""
+        with open_home(self.home) as home, reading(home.database) as connection:
+            raw = [
+                leaf
+                for log in (home.release_log, home.internal_log)
+                for leaf in log.entries(connection)
+            ]
+        return [entry for entry in map(parse, raw) if entry.type == kind]
 
 
-PARTIES = consortium(1)
+@pytest.fixture(scope="module")
+def victim(tmp_path_factory: pytest.TempPathFactory) -> Victim:
+    world = found_world(tmp_path_factory.mktemp("hostile"))
+    path = world.nodes[NODE]
+    with open_home(path) as home:
+        fill(home, world, FIRMS)
+        plan, digest = approved(home, world, sums=SUMS)
+        with writing(home.database) as connection:
+            inbox.mark_sent(connection, digest)
+        desk = world.receipts(home)
+        desk.down = True
+        session = new_session(home, desk)
+        for number in (1, 2):
+            query = world.query(plan, digest, run=RUN, number=number, index=number - 1)
+            assert session.answer(query)["kind"] == b"masked"
+    offered, _, _ = world.propose(rho=Fraction(1, 100))
+    return Victim(world, path, plan, digest, offered)
 
 
 @pytest.fixture
-def hostile(tmp_path: Path) -> Iterator[Hostile]:
-    made = Hostile(PARTIES, tmp_path / "node" / "witness")
+def hostile(victim: Victim) -> Iterator[HostileBank]:
+    made = HostileBank(victim.world.bank, victim.home / "witness")
+    file = victim.home / FILE
+    settings = read_settings(file, NodeSettings)
+    write_settings(file, settings.model_copy(update={"banks": {BANK: made.address}}))
     yield made
     made.server.stop(0).wait()
 
 
-@pytest.fixture
-def node(tmp_path: Path, hostile: Hostile) -> Iterator[NodeProcess]:
-    folder, keys = tmp_path / "node", tmp_path / "keys"
-    folder.mkdir()
-    keys.mkdir()
-    (keys / "key").write_bytes(PARTIES.keys["node-0"])
-    (keys / "certificate").write_bytes(PARTIES.certificates["node-0"])
-    (keys / "authority").write_text(PARTIES.charters.charter.ca_certificate, encoding="ascii")
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            str(DRIVER),
-            str(keys / "key"),
-            str(keys / "certificate"),
-            str(keys / "authority"),
-            f"127.0.0.1:{hostile.port}",
-            server_name("bank", CONSORTIUM),
-        ],
-        cwd=folder,
-        env={
-            **{k: v for k, v in os.environ.items() if not k.startswith(("FLWR_", "COV_"))},
-            "HOME": str(folder),
-            "TMPDIR": str(folder),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    made = NodeProcess(process, folder, [])
-    out = process.stdout
-    assert out is not None
+def flower_messages() -> Iterator[tuple[RecordDict | Error, dict[str, Any]]]:
+    """Every message type of Flower with every kind of content; ours with shapes that are not."""
 
-    def read() -> None:
-        made.lines.extend(line.strip() for line in out)
+    def ours(**parts: Any) -> RecordDict:
+        return question(parts)
 
-    reader = threading.Thread(target=read)
-    reader.start()
-    yield made
-    assert process.stdin is not None
-    process.stdin.close()
-    assert process.wait(30) == 0
-    reader.join()
-    out.close()
-
-
-def question(**parts: Any) -> RecordDict:
-    return RecordDict({RECORD: ConfigRecord(parts)})
-
-
-def weird() -> Iterator[tuple[RecordDict | Error, dict[str, Any]]]:
-    """Every message type of Flower with every kind of content."""
     contents: list[RecordDict | Error] = [
         RecordDict(),
         RecordDict({"arrays": ArrayRecord([np.zeros(1000)])}),
         RecordDict({"metrics": MetricRecord({"loss": 1.0}), "config": ConfigRecord({"lr": 0.1})}),
         RecordDict(
-            {"config": ConfigRecord({"fab_hash": "x", "run": "rm -rf /", "b": b"\x80\x04."})}
+            {"config": ConfigRecord({"fab_hash": "x", MARK: "rm -rf /", "b": b"\x80\x04."})}
         ),
-        question(q=b"1"),
-        Error(1, "you failed"),
+        ours(kind=b"query", query=MARK.encode()),
+        Error(1, MARK),
     ]
     kinds = ["train", "evaluate", "query", "system", "train.custom", "query.custom"]
     kinds += ["get_parameters", "get_properties", "reconnect", "system.exec", "../..", " "]
     for kind in kinds:
         for content in contents:
             yield content, {"kind": kind}
-    for content in contents[:4]:
+    for content in (*contents[:4], contents[5]):
         yield content, {}
-    yield question(q="text"), {}
-    yield question(q=[b"1", b"2"]), {}
-    yield question(q=[False] * 100_000), {}
-    yield question(request=b"reserved"), {}
-    yield question(**{f"k{i}": b"" for i in range(50)}), {}
-    yield question(q=bytes(MAX_PAYLOAD + 1)), {}
+    yield ours(q=MARK), {}
+    yield ours(q=[b"1", b"2"]), {}
+    yield ours(q=[False] * 100_000), {}
+    yield ours(request=MARK.encode()), {}
+    yield ours(**{f"{MARK}{i}": b"" for i in range(50)}), {}
     yield RecordDict({RECORD: ConfigRecord({"q": b"1"}), "more": ConfigRecord({"q": b"2"})}), {}
-    yield question(q=b"1"), {"group_id": "x" * 1000}
-    yield question(q=b"1"), {"created_at": float("inf")}
+    yield ours(q=b"1"), {"group_id": "x" * 1000}
     deep = ObjectTree(object_id="0" * 64)
     for _ in range(40):
         deep = ObjectTree(object_id="0" * 64, children=[deep, ObjectTree(object_id="1" * 64)])
-    yield question(q=b"deep"), {"tree": deep}
+    yield ours(q=b"deep"), {"tree": deep}
+    yield ours(q=b"large"), {"swap": bytes(MAX_PAYLOAD + 1)}
     for swap in (b"garbage", b"CustomDataClass  0\0", b"ArrayRecord  3\0abc", b"Message  0\0"):
-        yield question(q=swap), {"swap": swap}
+        yield ours(q=swap), {"swap": swap}
 
 
-def test_no_message_makes_a_node_fetch_start_or_write_anything(
-    hostile: Hostile, node: NodeProcess
-) -> None:
-    first = hostile.send(question(vector=b"before"), MESSAGE_TYPE)
-    assert hostile.reply(first).has_content()
-    files, children = node.files(), node.children()
-    resident = node.resident()
-
-    sent = 0
-    for content, options in weird():
-        hostile.send(content, options.pop("kind", MESSAGE_TYPE), **options)
-        sent += 1
-
-    last = hostile.send(question(vector=b"after"), MESSAGE_TYPE)
-    reply = hostile.reply(last, 60)
-    assert reply is not None, "the node no longer answers"
-    assert reply.has_content()
-
-    calls = hostile.counting.calls
-    assert calls["PushMessages"] >= sent * 0.9, "most of the messages were not even refused"
-    assert calls["GetFab"] == calls["GetRun"] == calls["UnregisterNode"] == 0
-    assert set(calls) <= {
-        "RegisterNode",
-        "ActivateNode",
-        "DeactivateNode",
-        "SendNodeHeartbeat",
-        "PullMessages",
-        "PullObject",
-        "PushMessages",
-        "PushObject",
-    }
-    assert node.children() == children == []
-    assert node.files() == files
-    assert not (node.folder / "witness").exists()
-    answered = [line for line in node.lines if line.startswith("answered")]
-    assert answered.count("answered vector") == 2
-    assert set(answered) <= {"answered vector", "answered q"}
-    assert node.resident() < resident + (6 * MAX_PAYLOAD), "a refused message stayed in memory"
-    print(f"resident {resident / 1e6:.0f} MB, then {node.resident() / 1e6:.0f} MB; {sent} messages")
+def no_documents() -> Iterator[bytes]:
+    """Payloads that a valid signature makes no better."""
+    yield from (b"", b"\xff\xfe{", MARK.encode(), b"null", b"1e999", b"[" * 100_000)
+    yield b'{"a":' * 50_000
+    yield b'{"v":1,"v":1}'
+    yield b'{"v":' + b"9" * 5000 + b"}"
+    yield b'{"v":NaN}'
+    yield b'{"' + MARK.encode() + b'":1}'
 
 
-def test_a_node_without_messages_makes_no_other_call(hostile: Hostile, node: NodeProcess) -> None:
-    hostile.node()
-    time.sleep(1)
-    assert set(hostile.counting.calls) == {"RegisterNode", "ActivateNode", "PullMessages"}
+def altered(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every field of a document, also inside others, replaced by odd values or left out."""
+    for key, value in body.items():
+        for odd in ODD:
+            yield {**body, key: odd}
+        yield {k: v for k, v in body.items() if k != key}
+        if isinstance(value, dict):
+            yield from ({**body, key: inner} for inner in altered(value))
+        if isinstance(value, list) and isinstance(value[0], dict):
+            yield from ({**body, key: [inner, *value[1:]]} for inner in altered(value[0]))
+    yield {**body, MARK: 1}
+
+
+def written(body: dict[str, Any]) -> bytes:
+    """The canonical form, also of what has none."""
+    return json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def no_plans(victim: Victim) -> Iterator[bytes]:
+    """Signed by the bank as plans, and none."""
+    key = victim.world.bank.identity
+    for payload in no_documents():
+        yield signed(PLAN, payload, key, BANK)
+    for body in altered(victim.plan.body()):
+        try:
+            Plan.parse(body)
+        except Exception:
+            yield signed(PLAN, written(body), key, BANK)
+    body = victim.plan.body()
+    yield seal(PLAN, body, SigningKey.generate(), BANK)
+    yield seal(SUM_QUERY, body, key, BANK)
+    yield from (seal(PLAN, body, key, signer) for signer in (NODE, "regulator", "nobody"))
+
+
+def offers(victim: Victim) -> Iterator[Any]:
+    junk = MARK.encode()
+    yield listing(b"", junk, b"\xff" * 1000, b"{" * 100_000, b"[]", b"null")
+    yield listing(*no_plans(victim))
+    yield listing(*[junk] * 20_000)
+    yield listing(junk * (50 << 20 >> 5))
+    yield listing(bytes(70 << 20))  # more than a channel lets through
+    yield broken
+    yield failing
+    yield listing()
+
+
+def receipts(victim: Victim) -> Iterator[Any]:
+    """Receipts for nothing: of other rounds, runs, nodes and bytes, and no receipts at all."""
+    key, at = victim.world.bank.identity, "2026-01-01T00:00:00Z"
+    zero = "0" * 64
+    yield receipt(b"")
+    yield receipt(MARK.encode())
+    yield receipt(MARK.encode() * (50 << 20 >> 5))
+    yield broken
+    yield failing
+    for run, number, node in [(RUN, 9, NODE), ("00" * 16, 1, NODE), (RUN, 1, "node-2")]:
+        yield receipt(seal(NOT_RECEIVED, NotReceived(run, number, node, at).body(), key, BANK))
+    for run, number in [(RUN, 1), (RUN, 2), (RUN, 10_000), ("00" * 16, 1)]:
+        forged = Receipt(run, number, NODE, zero, zero, MARK, at)
+        yield receipt(seal(RECEIPT, forged.body(), key, BANK))
+    for payload in no_documents():
+        yield receipt(signed(RECEIPT, payload, key, BANK))
+
+
+def questions(victim: Victim) -> Iterator[Payload]:
+    """Queries and results that arrive whole, and that no bank may ask; the plan is approved."""
+    world, plan, digest = victim.world, victim.plan, victim.digest
+    key, junk = world.bank.identity, MARK.encode()
+
+    def query(**changes: Any) -> Payload:
+        asked: Any = {"number": 3, "index": 2, **changes}
+        return world.query(plan, digest, run=RUN, **asked)
+
+    right = query()
+    yield {}
+    yield {"kind": junk}
+    yield {"kind": b"query"}
+    yield {"kind": b"query", "query": junk, "state": junk, "result": junk}
+    yield {"kind": b"query", "query": bytes(4 << 20)}
+    yield {"kind": b"result", "result": junk}
+    yield {**right, "kind": b"result", "result": right["query"]}
+    yield {**right, "query": victim.offered}
+    yield {**right, "state": junk}
+    yield {**right, "state": bytes(MAX_BYTES + 1)}
+    yield {**right, "result": junk}
+    for payload in no_documents():
+        yield {**right, "query": signed(SUM_QUERY, payload, key, BANK)}
+        yield {"kind": b"result", "result": signed(SUM_RESULT, payload, key, BANK)}
+    body = open_envelope(right["query"], SUM_QUERY, key.public, BANK).body
+    for number, changed in enumerate(altered(body)):
+        if number % 9 == 0:
+            yield {**right, "query": signed(SUM_QUERY, written(changed), key, BANK)}
+    yield {**right, "query": seal(SUM_QUERY, body, SigningKey.generate(), BANK)}
+    yield {**right, "query": seal(SUM_QUERY, body, key, NODE)}
+    yield query(forged={"plan": "0" * 64})
+    yield query(forged={"run": "cd" * 16})
+    yield query(forged={"part": "train"})
+    yield query(forged={"previous": "0" * 64})
+    yield query(forged_state=junk)
+    yield query(forged_state=encode_state({"x": np.array([0.5])}))
+    yield query(forged_state=encode_state({"x": np.array([0.5])})[:-8] + b"\xff" * 8)  # NaN
+    yield query(number=2)  # another question under a round that was answered
+    # What an honest bank asks next; the receipts that it owes decide.
+    for _ in range(8):
+        yield right
+
+
+def refusal(victim: Victim, asked: Payload, answer: Payload | str) -> dict[str, object]:
+    """Return the node's signed refusal; it says nothing but code and reason."""
+    assert isinstance(answer, dict), answer
+    assert set(answer) == {"kind", "refusal"}
+    assert answer["kind"] == b"refusal"
+    key = victim.world.office.charter.member(NODE).identity_key
+    body = open_envelope(answer["refusal"], REFUSAL, key, NODE).body
+    assert set(body) == {"v", "request", "code", "reason", "time"}
+    request = asked.get("query") or asked.get("result") or b""
+    assert body["request"] == hashlib.sha256(request).hexdigest()
+    return body
+
+
+def check_untouched(node: NodeProcess, names: set[str]) -> None:
+    assert node.alive(), node.lines[-20:]
     assert node.children() == []
-    assert node.files() == {}
-    assert node.resident() < 150e6
+    assert {str(path) for path in node.file_names()} == names
 
 
-def test_the_bundle_is_really_there_for_those_who_ask(hostile: Hostile) -> None:
+def test_a_hostile_bank_gets_refusals_and_nothing_else(
+    victim: Victim, hostile: HostileBank, tmp_path: Path
+) -> None:
+    reserved, released = victim.entries("reserve"), victim.entries("release")
+    with NodeProcess(victim.home, tmp_path / "scratch") as node:
+        node.wait_until_it_serves()
+        wait_for(lambda: hostile.calls["PullMessages"] >= 2, "the node does not look")
+        idle = {"RegisterNode", "ActivateNode", "PullMessages", "ListOffers", "GetReceipt"}
+        assert set(hostile.calls) <= idle
+        before, names = node.files(), {str(path) for path in node.file_names()}
+        resident, quiet = node.resident(), len(node.lines)
+
+        hostile.offers, hostile.receipts = list(offers(victim)), list(receipts(victim))
+        errors = 0
+        for content, options in flower_messages():
+            assert hostile.ask(content, **options) == "payload-refused"
+            check_untouched(node, names)
+            errors += 1
+        codes: list[tuple[object, object]] = []
+        for asked in questions(victim):
+            said = refusal(victim, asked, hostile.ask(question(asked)))
+            codes.append((said["request"], said["code"]))
+            check_untouched(node, names)
+        wait_for(
+            lambda: len(hostile.offers) == len(hostile.receipts) == 1,
+            "not all were taken",
+        )
+        check_untouched(node, names)
+
+        # Nothing was run or kept: no bundle fetched, no process ever, no file but the database's.
+        calls = hostile.calls
+        assert calls["GetFab"] == calls["GetRun"] == calls["UnregisterNode"] == 0
+        assert calls["AnswerOffer"] == 0
+        assert set(calls) <= idle | {
+            "SendNodeHeartbeat",
+            "PullObject",
+            "PushMessages",
+            "PushObject",
+        }
+        assert not node.ever_had_a_child()
+        after = node.files()
+        changed = {Path(name).name for name in after if after[name] != before.get(name)}
+        assert changed <= {"node.db", "node.db-wal", "node.db-shm"}
+        assert {"node.db", "serve.lock"} <= {Path(name).name for name in names}
+        assert not [c for c in node.seen.net_connections() if c.status == "LISTEN"]
+
+        # Nothing was told: no charge, no release, no firm in any byte that the node sent.
+        assert victim.entries("reserve") == reserved
+        assert victim.entries("release") == released
+        assert victim.entries("receipt") == []
+        firms = Search([make_code(n) for n in range(FIRMS)])
+        assert firms.in_bytes("wire", hostile.sent_bytes()) == []
+        assert MARK.encode() not in hostile.sent_bytes()
+
+        # Every refusal is in the ledger with code and peer, and with no word of the message.
+        logged = victim.entries("refusal")
+        assert [(e.body["request"], e.body["code"]) for e in logged] == codes
+        assert {tuple(sorted(e.body)) for e in logged} == {("code", "peer", "request")}
+        assert {e.body["peer"] for e in logged} == {BANK}
+        assert [code for _, code in codes[-8:]] == ["receipt-missing"] * 8
+        assert not [name for name in after if MARK.encode() in Path(name).read_bytes()]
+        printed = "\n".join(node.lines)
+        assert printed.count("(payload-refused)") == errors
+        assert "code=offers-too-many" in printed
+        assert MARK not in printed
+        assert len(node.lines) - quiet < errors + len(codes) + MOST_OTHER_LINES
+        assert not re.search(r"\x1b|^level=error|Traceback", printed, re.MULTILINE)
+
+        peak, late = node.most_resident(), node.resident()
+        print(
+            f"{errors} Flower messages, {len(codes)} questions, {calls['ListOffers']} listings,"
+            f" {calls['GetReceipt']} receipts; {len(node.lines)} lines; resident"
+            f" {resident >> 20} MiB, then {late >> 20}, at most {peak >> 20}"
+        )
+        assert peak < MOST_RESIDENT
+        check_still_honest(victim, hostile)
+        assert node.end() == 0, node.lines[-20:]
+
+
+def check_still_honest(victim: Victim, hostile: HostileBank) -> None:
+    """The same process takes a true plan, and answers as soon as the bank gives its receipts."""
+    world = victim.world
+    with open_home(victim.home) as home:
+        hostile.receipts = [lambda request, _: honest(world, home, request)]
+        hostile.offers = [listing(victim.offered)]
+        right = world.query(victim.plan, victim.digest, run=RUN, number=3, index=2)
+        answer = hostile.ask(question(right))
+        assert isinstance(answer, dict)
+        assert answer["kind"] == b"masked"
+        assert len(victim.entries("receipt")) == 2
+        digest = open_envelope(victim.offered, PLAN, world.bank.identity.public, BANK).digest
+
+        def arrived() -> bool:
+            with reading(home.database) as connection:
+                return digest in {offer.digest for offer in inbox.offers(connection)}
+
+        wait_for(arrived, "the node takes no plan any more")
+
+
+def honest(world: World, home: NodeHome, request: bytes) -> bytes:
+    asked = pb.GetReceiptRequest.FromString(request)
+    given = world.receipts(home)(asked.run, asked.round)
+    return pb.GetReceiptResponse(receipt=given).SerializeToString()
+
+
+def test_the_bundle_is_really_there_for_those_who_ask(victim: Victim, hostile: HostileBank) -> None:
     """The control: a node that calls GetFab gets the code, and the count shows it."""
-    raw = Raw(PARTIES, "node-0", f"127.0.0.1:{hostile.port}").register()
-    request = GetFabRequest(node=raw.node, hash_str=hostile.app, run_id=hostile.run)
-    assert b"evil" in raw.fleet.GetFab(request).fab.content
-    assert hostile.counting.calls["GetFab"] == 1
-    raw.close()
+    signer = Signer()
+    with open_home(victim.home) as home, home.dial(BANK, hostile.address) as channel:
+        fleet = FleetStub(grpc.intercept_channel(channel, signer))
+        fleet.RegisterNode(RegisterNodeFleetRequest(public_key=signer.public))
+        made = fleet.ActivateNode(
+            ActivateNodeRequest(public_key=signer.public, heartbeat_interval=30)
+        )
+        request = GetFabRequest(
+            node=Node(node_id=made.node_id), hash_str=hostile.app, run_id=hostile.run
+        )
+        assert b"evil" in fleet.GetFab(request).fab.content
+    assert hostile.calls["GetFab"] == 1
