@@ -266,17 +266,18 @@ def status(home: Home, as_json: AsJson = False) -> None:
             "delta": delta,
             "release_log": sizes[0],
             "internal_log": sizes[1],
-            "datasets": {item.name: item.rows for item in node.warehouse.datasets()},
         }
+        datasets = {item.name: item.rows for item in node.warehouse.datasets()}
     if as_json:
-        _print_json(facts)
+        _print_json({**facts, "datasets": datasets})
         return
     table = Table(show_header=False)
     for label, value in facts.items():
         table.add_row(label, f"{value:.6g}" if isinstance(value, float) else str(value))
-    console = Console()
-    console.print(table)
-    console.print(
+    for name, rows in datasets.items():
+        table.add_row(str(Text(f"rows of {name}", f"{name} 行数")), f"{rows:,}")
+    Console().print(table)
+    typer.echo(
         Text(
             "The guarantee is the cap; what is spent so far is only a reading of the odometer.",
             "保证以上限为准；“已花费”只是当前读数。",

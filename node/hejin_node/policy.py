@@ -106,6 +106,18 @@ def _membership(plan: Plan, signer: str, facts: Facts) -> list[Problem]:
         found.append(
             Problem("not-invited", Text("the plan does not invite this node", "计划未邀请本节点"))
         )
+    if plan.charter != charter.digest:
+        found.append(
+            Problem(
+                "other-charter",
+                Text(
+                    f"the plan was made under another charter than number {charter.serial}, which"
+                    " is in force here: if it stays so, the bank must propose it again",
+                    f"计划依据的章程与本节点现行的第 {charter.serial} 号章程不同："
+                    "如持续不一致，须由银行重新提出",
+                ),
+            )
+        )
     if len(plan.nodes) < charter.minimum_nodes or plan.minimum_nodes < charter.minimum_nodes:
         found.append(
             Problem(

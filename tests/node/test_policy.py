@@ -79,14 +79,20 @@ def test_every_reason_against_a_plan_is_named_at_once(world: World, plan: Plan) 
 
 def test_a_bank_that_was_revoked_is_not_served(tmp_path: Path) -> None:
     world = found_world(tmp_path)
-    plan = world.propose()[2]
     world.office.revoke("bank-1", world.clock())
+    plan = world.propose()[2]
     assert codes(look(world, plan)) == ["bank-not-admitted"]
+
+
+def test_a_plan_under_another_charter_is_not_approved(world: World, plan: Plan) -> None:
+    """Its releases could never be verified: nobody would know what the plan was bound to."""
+    assert codes(look(world, replace(plan, charter="0" * 64))) == ["other-charter"]
 
 
 def test_the_charters_least_sizes_hold(world: World, plan: Plan) -> None:
     strict = replace(world.office.charter, minimum_nodes=3, minimum_enterprises=50)
-    assert codes(look(world, plan, charter=strict)) == ["too-few-nodes", "too-small"]
+    bound = replace(plan, charter=strict.digest)
+    assert codes(look(world, bound, charter=strict)) == ["too-few-nodes", "too-small"]
 
 
 def test_an_as_of_day_must_be_one_that_the_view_takes(world: World, plan: Plan) -> None:

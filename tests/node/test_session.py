@@ -263,7 +263,9 @@ def test_a_period_that_has_not_begun_is_not_charged(world: World, home: NodeHome
         period_to=time_text(begins + timedelta(days=365)),
     )
     home.charters.update(ahead.seal(world.office.identity))
-    dates = {"created": begins, "expires": begins + timedelta(days=30)}
+    dates = {
+        "created": begins, "expires": begins + timedelta(days=30), "charter": ahead.digest
+    }  # fmt: skip
     with pytest.raises(PlanNotApprovableError, match="must have begun"):
         approved(home, world, **dates)
     world.clock.turn(timedelta(days=365))
