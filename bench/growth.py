@@ -43,7 +43,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         points[nodes, size] = _point(folder / f"{nodes}-{size}", nodes, size)
     found = [points[key] for key in by_nodes]
     figures = [
-        Figure(SECTION, f"{p.nodes} nodes of {each:,}: CPU a sum", p.later, "CPU s",
+        Figure(SECTION, f"{p.nodes} x {each:,} enterprises: CPU a sum", p.later, "CPU s",
                p.later / p.nodes * 1e3, "ms a node")
         for p in found
     ]  # fmt: skip
