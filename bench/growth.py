@@ -91,7 +91,7 @@ def _point(folder: Path, nodes: int, size: int) -> Point:
         for _ in range(_PLANS if nodes * size <= _SMALL else 1):
             marks: list[float] = []
             plan = consortium.propose(EPSILON)
-            consortium.train(plan, lambda *_, marks=marks: marks.append(time.process_time()))  # type: ignore[misc]
+            consortium.train(plan, lambda *_, marks=marks: marks.append(time.process_time()))
             marks.append(time.process_time())
             costs = [after - before for before, after in pairwise(marks)]
             first.append(costs[0])
