@@ -114,5 +114,5 @@ def test_views_are_installed_and_listed(home: Path) -> None:
     with open_home(home) as node:
         assert node.view(str(installed["sha256"])).id == "mine-2"
     assert "mine-2" in run(home, "view", "list").stdout
-    with pytest.raises(HejinError, match="cannot be read"):
+    with pytest.raises(HejinError, match="no view file"):
         run(home, "view", "install", "absent.toml")
