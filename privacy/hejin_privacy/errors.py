@@ -31,6 +31,12 @@ class ModeUnavailableError(MechanismError):
     code = "noise-mode-unavailable"
 
 
+class ThresholdError(PrivacyError):
+    """Roster size, quorum, least survivors and colluders that break rule P1."""
+
+    code = "thresholds-unsafe"
+
+
 class OverflowBoundError(PrivacyError):
     """A sum that could leave the 64-bit range in which it is added up."""
 
