@@ -25,6 +25,12 @@ class StateError(RefusedError):
     code: ClassVar[str] = "bad-state"
 
 
+class MissingExtraError(RefusedError):
+    """A model family needs a library that is not installed here."""
+
+    code: ClassVar[str] = "extra-missing"
+
+
 class TrainingError(RefusedError):
     """No model can come out of these sums: the sentence says what is missing."""
 

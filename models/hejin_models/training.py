@@ -48,6 +48,11 @@ class TrainingResult:
     scorecard: Scorecard
     evaluation: Evaluation
 
+    @property
+    def model(self) -> Scorecard:
+        """The scorecard, as any family's result calls it."""
+        return self.scorecard
+
 
 def plan_sums(view: FeatureView) -> tuple[PlannedSum, ...]:
     """Return the sums that `train` will ask for, in order; they depend on the view's grids only."""
