@@ -18,11 +18,11 @@ from hejin_coordinator.answers import Accepted, Refused, read_answer
 from hejin_coordinator.errors import PlanLostError, RoundFailedError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.store import Round, StoredPlan
+from hejin_models.families import FamilyResult, family
 from hejin_models.features import FeatureView
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import encode_state, state_digest
 from hejin_models.sums import NoisySum, SumRequest
-from hejin_models.training import TrainingResult, train
 from hejin_privacy.mechanism import SCALE
 from hejin_privacy.messages import Query, Receipt, Result
 from hejin_privacy.round_context import round_context, run_context
@@ -81,7 +81,7 @@ class PlanRun:
         """The run's id, 32 hex digits."""
         return self._run
 
-    def carry_out(self) -> TrainingResult:
+    def carry_out(self) -> FamilyResult:
         """Ask for every sum in turn and return what training made of them.
 
         Totals that an earlier process stored are taken from there: training is a
@@ -89,7 +89,7 @@ class PlanRun:
         raises   RoundFailedError if too few nodes answer, PlanLostError if too few ever can;
                  TrainingError
         """
-        training = train(self._view)
+        training = family(self._plan.family).train(self._view)
         request = next(training)
         while True:
             total = self._sum(request)
@@ -97,7 +97,7 @@ class PlanRun:
                 request = training.send(total)
             except StopIteration as done:
                 self._close()
-                result: TrainingResult = done.value
+                result: FamilyResult = done.value
                 return result
 
     def _open_run(self) -> str:
