@@ -25,7 +25,7 @@ from hejin_trust.canonical import (
 from hejin_trust.errors import HejinError
 
 PURPOSES = ("model-training",)
-FAMILIES = ("scorecard",)
+FAMILIES = ("scorecard", "network")
 MODES = ("node", "shared")
 MAX_SUMS = 200
 MAX_NODES = 1000
