@@ -22,7 +22,11 @@ from hejin_trust.entries import Entry
 
 #: C^2 of the real-valued statistics, whatever the view: all their coordinates may differ from 0.
 #: Of a count it is the number of ones, that is of non-zeros (PRIVATE_SUM section 4).
-_REAL_BOUNDS = {("gram", 1): Fraction(1, 2), ("logistic_gradient", 1): Fraction(1)}
+_REAL_BOUNDS = {
+    ("gram", 1): Fraction(1, 2),
+    ("logistic_gradient", 1): Fraction(1),
+    ("network_gradient", 1): Fraction(1),
+}
 
 
 @dataclass(frozen=True, slots=True)
