@@ -377,7 +377,7 @@ class Consortium:
 
     def mechanism(self, planned: PricedSum) -> Mechanism:
         dimension, bound_squared, nonzeros, counts = SHAPES[planned.statistic]
-        return Mechanism.for_node(
+        return Mechanism.planned(
             statistic=planned.statistic,
             version=1,
             dimension=dimension,

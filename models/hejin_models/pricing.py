@@ -19,7 +19,7 @@ def mechanism_for(
     """
     entry = statistic(priced.statistic, priced.version)
     entry.check_state(view, state)
-    return Mechanism.for_node(
+    return Mechanism.planned(
         statistic=entry.name,
         version=entry.version,
         dimension=entry.dimension(view, state),

@@ -103,7 +103,7 @@ def mu_lower_bound(false_positives: int, false_negatives: int, runs: int, doubt:
 
 def audited_sum(rho: Fraction) -> Mechanism:
     """Return the mechanism that is audited: a histogram of three features at a cost of rho."""
-    return Mechanism.for_node(
+    return Mechanism.planned(
         statistic="histogram",
         version=1,
         dimension=_FEATURES * _CELLS,

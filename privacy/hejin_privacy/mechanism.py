@@ -9,7 +9,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from hejin_privacy.errors import MechanismError, ModeUnavailableError, OverflowBoundError
+from hejin_privacy.secure_sum.thresholds import check_thresholds
+from hejin_privacy.shared_noise import summed_rho
 from hejin_trust.canonical import closed, fraction, fraction_body, integer, text
+
+MODES = ("node", "shared")
 
 SCALE = 1 << 20
 """S: one unit of every statistic is 2^20 integer steps (PRIVATE_SUM section 2)."""
@@ -104,24 +108,56 @@ def check_sigma(sigma: Fraction) -> None:
 
 
 def node_sigma(delta_sq: int, rho: Fraction, r: int = 1) -> Fraction:
-    """Return the smallest allowed sigma with r Delta_sq / (2 sigma^2) <= rho.
+    """Return the smallest allowed sigma with r Delta_sq / (2 sigma^2) <= rho: mode "node".
 
     delta_sq  Delta_sq of the statistic, 1..2^60
     rho       most that the sum may cost, > 0. If it is a multiple of 2^-64
               (accounting.round_down), the rounded-up charge stays within it too
     r         most nodes an enterprise may be in
     raises    MechanismError out of range, or if more noise than sigma = 2^42 were needed
-
-    sigma = k / 2^10 with k^2 >= r Delta_sq 2^20 / (2 rho), k as small as possible.
     """
+    _check_delta_sq(delta_sq)
+    _check_r(r)
+    return _allowed(_least_steps(r * delta_sq, rho), rho)
+
+
+def shared_sigma(delta_sq: int, rho: Fraction, honest: int, dimension: int, r: int = 1) -> Fraction:
+    """Return the smallest allowed sigma of one node with shared_cost <= rho: mode "shared".
+
+    honest     h = m - t, the nodes whose noise is certain to be in a total, >= 1
+    dimension  d, coordinates of the sum
+    others, and what it raises, as in node_sigma
+    """
+    _check_delta_sq(delta_sq)
+    _check_r(r)
+    # Without tau no smaller sigma would do; tau is so small that one step more is enough.
+    steps = _least_steps(r**2 * delta_sq / Fraction(honest), rho)
+    sigma = _allowed(steps, rho)
+    while shared_cost(delta_sq, sigma, honest, dimension, r) > rho:
+        sigma = _allowed(int(sigma * SIGMA_GRAIN) + 1, rho)
+    return sigma
+
+
+def shared_cost(delta_sq: int, sigma: Fraction, honest: int, dimension: int, r: int) -> Fraction:
+    """Return the zCDP cost of a sum under the noise of `honest` nodes, a multiple of 2^-128.
+
+    An enterprise in up to r nodes moves one total by up to r Delta: r^2 times the cost of one
+    (PRIVATE_SUM section 1).
+    """
+    return r**2 * summed_rho(delta_sq, dimension, sigma, honest)
+
+
+def _least_steps(delta_sq: Fraction | int, rho: Fraction) -> int:
+    """Return the smallest k with delta_sq / (2 sigma^2) <= rho for sigma = k / 2^10."""
     if not isinstance(rho, Fraction) or rho <= 0:
         raise MechanismError(
             "the sum has no budget: rho must be an exact number above 0; set the plan's epsilon",
             "该求和没有预算：rho 须为大于 0 的精确数；请设定计划的 epsilon",
         )
-    _check_delta_sq(delta_sq)
-    _check_r(r)
-    steps = _ceil_sqrt(math.ceil(r * delta_sq * SIGMA_GRAIN**2 / (2 * rho)))
+    return _ceil_sqrt(math.ceil(delta_sq * SIGMA_GRAIN**2 / (2 * rho)))
+
+
+def _allowed(steps: int, rho: Fraction) -> Fraction:
     sigma = max(Fraction(steps, SIGMA_GRAIN), MIN_SIGMA)
     if sigma > MAX_SIGMA:
         raise MechanismError(
@@ -163,7 +199,8 @@ def check_overflow(
 class Mechanism:
     """One private sum's noise and everything its cost follows from. A value that exists is valid.
 
-    mode           "node": every node adds the whole noise. "shared" is refused for now
+    mode           "node": every node adds the whole noise by itself. "shared": the nodes add it
+                   together, under masks; rule P1 holds, and m - t of them are counted on
     sigma          standard deviation of one node's discrete Gaussian, in steps of 1/scale
     delta_squared  Delta_sq, bound on sum(u_e^2) that the guard enforces
     scale          S, steps per unit of the statistic
@@ -221,25 +258,26 @@ class Mechanism:
             )
 
     def _check_mode(self) -> None:
-        if self.mode == "shared":
-            raise ModeUnavailableError(
-                'noise mode "shared" needs the masking protocol, which this version does not'
-                ' have; propose the plan with mode "node"',
-                "噪声模式 shared 需要掩码协议，本版本尚不支持；请以 node 模式提出计划",
-            )
-        if self.mode != "node":
+        if self.mode not in MODES:
             raise ModeUnavailableError(
                 'the noise mode must be "node" or "shared"; correct the plan',
                 "噪声模式须为 node 或 shared；请更正计划",
             )
-        if not 1 <= self.n <= MAX_NODES or (self.tau, self.m, self.t) != (0, 0, 0):
+        if not 1 <= self.n <= MAX_NODES:
             raise MechanismError(
-                f'mode "node" needs n from 1 to {MAX_NODES} and tau = m = t = 0; correct the query',
-                f"node 模式要求 n 为 1 至 {MAX_NODES}，且 tau = m = t = 0；请更正查询",
+                f"a sum is over 1 to {MAX_NODES} nodes, not {self.n}; correct the query",
+                f"求和须涉及 1 至 {MAX_NODES} 个节点，现为 {self.n}；请更正查询",
+            )
+        if self.mode == "shared":
+            check_thresholds(self.n, self.tau, self.m, self.t)
+        elif (self.tau, self.m, self.t) != (0, 0, 0):
+            raise MechanismError(
+                'mode "node" needs tau = m = t = 0; correct the query',
+                "node 模式要求 tau = m = t = 0；请更正查询",
             )
 
     @classmethod
-    def for_node(
+    def planned(
         cls,
         *,
         statistic: str,
@@ -251,16 +289,26 @@ class Mechanism:
         rho: Fraction,
         n: int,
         r: int,
+        mode: str = "node",
+        tau: int = 0,
+        m: int = 0,
+        t: int = 0,
     ) -> Mechanism:
-        """Return the one mechanism of mode "node" for a statistic and a budget of rho.
+        """Return the one mechanism for a statistic and a budget of rho: the least noise.
 
         Bank and node both build it and compare, so that no message decides the noise.
-        raises   MechanismError where delta_squared and node_sigma do
+        raises   MechanismError where delta_squared and the sigma of the mode do;
+                 ThresholdError for thresholds of mode "shared" that break rule P1
         """
         squared = delta_squared(bound_squared, nonzeros, counts)
+        if mode == "shared":
+            check_thresholds(n, tau, m, t)
+            sigma = shared_sigma(squared, rho, m - t, dimension, r)
+        else:
+            sigma = node_sigma(squared, rho, r)
         return cls(
-            mode="node",
-            sigma=node_sigma(squared, rho, r),
+            mode=mode,
+            sigma=sigma,
             delta_squared=squared,
             scale=SCALE,
             nonzeros=nonzeros,
@@ -269,16 +317,33 @@ class Mechanism:
             statistic=statistic,
             version=version,
             n=n,
+            tau=tau,
+            m=m,
+            t=t,
             r=r,
         )
 
     def cost(self) -> Fraction:
-        """Return the exact zCDP cost rho of the sum, for one enterprise in up to r nodes.
+        """Return the zCDP cost rho of the sum, for one enterprise in up to r nodes.
 
-        Canonne, Kamath and Steinke 2020 (arXiv:2004.00010), the multivariate discrete Gaussian:
-        N_Z(0, sigma^2) on an integer vector query of L2 sensitivity Delta is
-        Delta^2 / (2 sigma^2)-zCDP. The releases
-        of r nodes with independent noise compose to r times that (PRIVATE_SUM section 1).
+        Mode "node", exact: Canonne, Kamath and Steinke 2020 (arXiv:2004.00010), the multivariate
+        discrete Gaussian: N_Z(0, sigma^2) on an integer vector query of L2 sensitivity Delta is
+        Delta^2 / (2 sigma^2)-zCDP. The releases of r nodes with independent noise compose to r
+        times that (PRIVATE_SUM section 1).
+        Mode "shared", rounded up: shared_cost with h = m - t, never the survivors actually
+        present, against a bank with t nodes on its side.
+        """
+        if self.mode == "shared":
+            return shared_cost(
+                self.delta_squared, self.sigma, self.m - self.t, self.dimension, self.r
+            )
+        return self.cost_alone()
+
+    def cost_alone(self) -> Fraction:
+        """Return rho_alone, the cost if every other node colluded with the bank; exact.
+
+        Only a node's own noise then protects its enterprises: r Delta_sq / (2 sigma^2), in mode
+        "node" the cost itself.
         """
         return self.r * self.delta_squared / (2 * self.sigma**2)
 

@@ -13,7 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hejin_privacy.accounting import round_down, round_up
-from hejin_privacy.errors import MechanismError, ModeUnavailableError, OverflowBoundError
+from hejin_privacy.errors import (
+    MechanismError,
+    ModeUnavailableError,
+    OverflowBoundError,
+)
 from hejin_privacy.mechanism import (
     MAX_DELTA_SQUARED,
     MAX_SIGMA,
@@ -34,7 +38,7 @@ step = Fraction(1, 1024)
 
 
 def example(**changes: object) -> Mechanism:
-    made = Mechanism.for_node(
+    made = Mechanism.planned(
         statistic="gram",
         version=1,
         dimension=91,
@@ -163,7 +167,7 @@ def test_cost_is_delta_squared_over_two_sigma_squared_times_r() -> None:
 
 
 def test_r_nodes_pay_for_their_r_releases_with_more_noise() -> None:
-    twice = Mechanism.for_node(
+    twice = Mechanism.planned(
         statistic="histogram",
         version=1,
         dimension=300,
@@ -197,7 +201,10 @@ def test_a_mechanism_survives_its_document() -> None:
         pytest.param({"statistic": "Gram;"}, id="statistic-name"),
         pytest.param({"version": 0}, id="version"),
         pytest.param({"n": 0}, id="no-nodes"),
+        pytest.param({"n": 1001}, id="too-many-nodes"),
         pytest.param({"m": 3}, id="survivors-in-mode-node"),
+        pytest.param({"tau": 3}, id="quorum-in-mode-node"),
+        pytest.param({"t": 1}, id="colluders-in-mode-node"),
         pytest.param({"r": 0}, id="r"),
         pytest.param({"mode": "none"}, id="unknown-mode"),
     ],
@@ -207,9 +214,9 @@ def test_a_mechanism_that_contradicts_itself_is_refused(changes: dict[str, objec
         example(**changes)
 
 
-def test_shared_noise_is_refused_until_there_is_masking() -> None:
-    with pytest.raises(ModeUnavailableError, match="masking"):
-        example(mode="shared", tau=4, m=4, t=2, n=5)
+def test_an_unknown_mode_is_told_from_a_contradiction() -> None:
+    with pytest.raises(ModeUnavailableError, match="the noise mode must be"):
+        example(mode="central")
 
 
 @pytest.mark.parametrize("squared", ["", "0", "-1", "01", "1e3", "²", "1" * 21])

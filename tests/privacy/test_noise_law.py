@@ -28,7 +28,7 @@ Integers = npt.NDArray[np.int64]
 
 def _sigma(dimension: int, bound_squared: Fraction, nonzeros: int, counts: bool) -> Fraction:
     """The noise of one sum of a plan: rho = 0.01 is about a sixth of epsilon = 2."""
-    return Mechanism.for_node(
+    return Mechanism.planned(
         statistic="histogram",
         version=1,
         dimension=dimension,
