@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from hejin_privacy.mechanism import MAX_DIMENSION, Mechanism
+from hejin_privacy.mechanism import MAX_DIMENSION, MAX_NODES, Mechanism
 from hejin_trust.canonical import child, closed, hexbytes, integer, text, texts
 from hejin_trust.errors import RefusedError
 
@@ -78,12 +78,60 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
+class Commitments:
+    """What a node commits to when it masks (SECURE_SUM section 2), hashes in hex.
+
+    index         the node's place in the roster, 1..n
+    shares        n commitments, to its share for each node
+    secret        commitment to the secret that is shared
+    ciphertexts   n hashes of the encrypted shares; "" at its own place
+    """
+
+    index: int
+    shares: tuple[str, ...]
+    secret: str
+    ciphertexts: tuple[str, ...]
+
+    def body(self) -> dict[str, object]:
+        """Return the JSON object within the header."""
+        return {
+            "index": self.index,
+            "shares": list(self.shares),
+            "secret": self.secret,
+            "ciphertexts": list(self.ciphertexts),
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, object]) -> Commitments:
+        """Return the commitments in a header; MessageError or DocumentError if malformed."""
+        closed(body, "index", "shares", "secret", "ciphertexts")
+        shares = texts(body, "shares", longest=64)
+        ciphertexts = texts(body, "ciphertexts", longest=64)
+        index = integer(body, "index", 1, MAX_NODES)
+        if not index <= len(shares) == len(ciphertexts) <= MAX_NODES:
+            raise MessageError(
+                "a header must commit to one share for each node",
+                "消息头须为每个节点各承诺一个份额",
+            )
+        for place, value in enumerate(ciphertexts, start=1):
+            if (value == "") != (place == index):
+                raise MessageError(
+                    "a header must name one encrypted share for each other node",
+                    "消息头须为其他每个节点各列一个加密份额",
+                )
+        for value in (*shares, *filter(None, ciphertexts)):
+            hexbytes({"hash": value}, "hash", 32)
+        return cls(index, shares, _hex(body, "secret", 32), ciphertexts)
+
+
+@dataclass(frozen=True, slots=True)
 class MaskedHeader:
     """The node's signed statement of what it sends: hashes, never values.
 
     vector       SHA-256 of the vector's bytes (d u64, little-endian)
     reservation  index of the `reserve` entry in the node's release log
     checkpoint   the node's signed checkpoint that covers that entry
+    masking      what the masking protocol commits to; None in mode "node", where nothing is masked
     """
 
     run: str
@@ -94,6 +142,7 @@ class MaskedHeader:
     dimension: int
     reservation: int
     checkpoint: str
+    masking: Commitments | None = None
 
     def body(self) -> dict[str, object]:
         """Return the JSON object that the node signs."""
@@ -107,6 +156,7 @@ class MaskedHeader:
             "dimension": self.dimension,
             "reservation": self.reservation,
             "checkpoint": self.checkpoint,
+            **({} if self.masking is None else {"masking": self.masking.body()}),
         }
 
     @classmethod
@@ -114,7 +164,7 @@ class MaskedHeader:
         """Return the header in a signed body; DocumentError if malformed."""
         closed(
             body, "v", "run", "round", "round_ctx", "node", "vector", "dimension", "reservation",
-            "checkpoint",
+            "checkpoint", *(["masking"] if "masking" in body else []),
         )  # fmt: skip
         integer(body, "v", 1, 1)
         return cls(
@@ -126,21 +176,27 @@ class MaskedHeader:
             dimension=integer(body, "dimension", 1, MAX_DIMENSION),
             reservation=integer(body, "reservation", 0, 2**53 - 1),
             checkpoint=text(body, "checkpoint"),
+            masking=Commitments.parse(child(body, "masking")) if "masking" in body else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What the bank opened in one round: the survivors (sorted) and the hash of their total."""
+    """What the bank opened in one round: the survivors (sorted) and the hash of their total.
+
+    votes   hash of the votes that certify the survivors, which travel beside it; "" in mode
+            "node"
+    """
 
     run: str
     round: int
     round_ctx: str
     survivors: tuple[str, ...]
     total: str
+    votes: str = ""
 
     def body(self) -> dict[str, object]:
-        """Return the JSON object that the bank signs; votes come with the masking protocol."""
+        """Return the JSON object that the bank signs."""
         return {
             "v": 1,
             "run": self.run,
@@ -148,7 +204,7 @@ class Result:
             "round_ctx": self.round_ctx,
             "survivors": list(self.survivors),
             "total": self.total,
-            "votes": "",
+            "votes": self.votes,
         }
 
     @classmethod
@@ -157,7 +213,7 @@ class Result:
         closed(body, "v", "run", "round", "round_ctx", "survivors", "total", "votes")
         integer(body, "v", 1, 1)
         survivors = texts(body, "survivors", longest=63)
-        if list(survivors) != sorted(set(survivors)) or body["votes"] != "":
+        if list(survivors) != sorted(set(survivors)):
             raise MessageError("survivors must be sorted and unique", "存活节点须排序且不重复")
         return cls(
             run=_hex(body, "run", 16),
@@ -165,6 +221,7 @@ class Result:
             round_ctx=_hex(body, "round_ctx", 32),
             survivors=survivors,
             total=_hex(body, "total", 32),
+            votes=_hex(body, "votes", 32) if body["votes"] != "" else "",
         )
 
 

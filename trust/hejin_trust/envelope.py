@@ -22,8 +22,11 @@ APPROVAL: Final = "hejin/approval/v1"
 REFUSAL: Final = "hejin/refusal/v1"
 RECEIPT: Final = "hejin/receipt/v1"
 NOT_RECEIVED: Final = "hejin/not-received/v1"
+SUM_KEYAD: Final = "hejin/secure-sum/v1/keyad"
 SUM_QUERY: Final = "hejin/secure-sum/v1/query"
 SUM_MASKED: Final = "hejin/secure-sum/v1/masked"
+SUM_SURVIVORS: Final = "hejin/secure-sum/v1/survivors"
+SUM_VOTE: Final = "hejin/secure-sum/v1/vote"
 SUM_RESULT: Final = "hejin/secure-sum/v1/result"
 MODEL: Final = "hejin/model/v1"
 
@@ -37,8 +40,11 @@ PAYLOAD_TYPES: Final = frozenset(
         REFUSAL,
         RECEIPT,
         NOT_RECEIVED,
+        SUM_KEYAD,
         SUM_QUERY,
         SUM_MASKED,
+        SUM_SURVIVORS,
+        SUM_VOTE,
         SUM_RESULT,
         MODEL,
     }
