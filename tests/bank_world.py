@@ -81,6 +81,8 @@ class Bank:
 def _toml(value: object) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(map(_toml, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {_toml(item)}" for key, item in value.items()) + " }"
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -90,7 +92,7 @@ def open_world(folder: Path, stack: ExitStack, *, nodes: int = 3, firms: int = 4
     key = world.office.identity.public.hex()
     write_settings(
         folder / BANK / config.FILE,
-        config.CoordinatorSettings(member=BANK, regulator_key=key, round_seconds=1.0),
+        config.CoordinatorSettings(member=BANK, regulator_key=key),
     )
     home = stack.enter_context(open_bank(folder / BANK, world.clock))
     opened = {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
+from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewReference
 from hejin_privacy.budget import PlanSpend, charge_for
 from hejin_privacy.holdout import split_key
 from hejin_privacy.mechanism import Mechanism
@@ -170,6 +170,9 @@ class Consortium:
             mode="node",
             nodes=NODES,
             minimum_nodes=3,
+            quorum=0,
+            colluders=0,
+            deadlines=Deadlines(),
             holdout=Fraction(1, 5),
             rho_train=Fraction(3, 100),
             rho_holdout=Fraction(5, 100),

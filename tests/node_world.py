@@ -12,7 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hejin_models.features import FeatureView
-from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
+from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewReference
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import State, encode_state, state_digest
 from hejin_node import account, offers
@@ -118,6 +118,9 @@ class World:
             mode="node",
             nodes=tuple(sorted(self.nodes)),
             minimum_nodes=1,
+            quorum=0,
+            colluders=0,
+            deadlines=Deadlines(),
             holdout=Fraction(1, 5),
             rho_train=rho,
             rho_holdout=rho,

@@ -162,13 +162,13 @@ def prepared(
     with ExitStack() as stack:
         bank = open_world(folder, stack, nodes=nodes, firms=firms)
         plant(bank)
-        plan = bank.propose(epsilon=20.0, minimum_nodes=minimum_nodes)
+        plan = bank.propose(
+            epsilon=20.0, minimum_nodes=minimum_nodes, deadlines={"masked": int(SECONDS)}
+        )
         desk.start(bank.home, plan)
         key = bank.world.office.identity.public
     write_settings(
         folder / BANK / bank_config.FILE,
-        bank_config.CoordinatorSettings(
-            member=BANK, regulator_key=key.hex(), round_seconds=SECONDS, reissue_seconds=1.0
-        ),
+        bank_config.CoordinatorSettings(member=BANK, regulator_key=key.hex(), reissue_seconds=1.0),
     )
     return Members(folder, tuple(bank.nodes), key, plan)

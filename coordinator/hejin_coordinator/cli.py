@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from hejin_trust import membership
 from hejin_trust.members import check_address
 from hejin_trust.settings import read_settings, write_settings
 from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from hejin_models.plan import Plan
 
 app = typer.Typer(no_args_is_help=True, help="A bank's coordinator: plans, runs, models. 银行端。")
 models_app = typer.Typer(no_args_is_help=True, help="The model registry. 模型登记。")
@@ -99,8 +102,14 @@ def propose(
                 "plan": proposed.digest,
                 "nodes": list(plan.nodes),
                 "sums": len(plan.sums),
-                "rho": float(plan.rho),
+                "mode": plan.mode,
+                "minimum_nodes": plan.minimum_nodes,
+                "quorum": plan.quorum,
+                "colluders": plan.colluders,
+                "rho": float(plan.rho_once),
+                "rho_at_most": float(plan.rho),
                 "epsilon": proposed.epsilon,
+                "epsilon_at_most": proposed.epsilon_at_most,
                 "delta": float(proposed.delta),
                 "expected_auc_loss": outlook.auc_loss,
                 "expected_holdout_error": outlook.holdout_error,
@@ -112,8 +121,14 @@ def propose(
         Text("plan", "计划"): proposed.digest,
         Text("nodes", "节点"): ", ".join(plan.nodes),
         Text("private sums", "隐私求和"): str(len(plan.sums)),
-        Text("costs rho", "费用 rho"): f"{float(plan.rho):.6f}",
+        Text("noise mode", "噪声模式"): f"{plan.mode} ({proposed.mode_reason})",
+        Text("nodes n, least m", "节点数 n，最少 m"): f"{len(plan.nodes)}, {plan.minimum_nodes}",
+        **_thresholds(plan),
+        Text("costs rho", "费用 rho"): f"{float(plan.rho_once):.6f}",
         Text("that is epsilon", "即 epsilon"): f"{proposed.epsilon:.4f}",
+        Text("at most, with burned rounds", "至多（含作废轮次）"): (
+            f"{proposed.epsilon_at_most:.4f}"
+        ),
         Text("at delta", "delta"): f"{float(proposed.delta):.1e}",
         Text("enterprises (declared)", "企业数（申报）"): str(proposed.enterprises),
         Text("AUC expected to be lost to noise", "噪声预计损失的 AUC"): f"{outlook.auc_loss:.3f}",
@@ -132,6 +147,15 @@ def propose(
             "尚未产生任何费用：现由各节点决定。AUC 损失是在同等规模的合成数据上模拟得出的。",
         )
     )
+
+
+def _thresholds(plan: Plan) -> dict[Text, str]:
+    """Return the rows of rule P1: a plan in mode `node` has no thresholds."""
+    if plan.mode == "node":
+        return {}
+    return {
+        Text("quorum tau, colluders t", "法定数 tau，合谋数 t"): f"{plan.quorum}, {plan.colluders}"
+    }
 
 
 @app.command()

@@ -10,8 +10,8 @@ FILE = "coordinator.toml"
 class CoordinatorSettings(BaseModel):
     """One bank. `regulator_key` is pinned at init, in hex.
 
-    round_seconds    longest wait for the nodes of one round
-    reissue_seconds  silence after which a node is asked again
+    reissue_seconds  silence after which a node is asked again; how long the bank waits in all
+                     stands in each plan
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -19,5 +19,4 @@ class CoordinatorSettings(BaseModel):
     member: str
     regulator_key: str = Field(pattern=r"^[0-9a-f]{64}$")
     regulator: str | None = None
-    round_seconds: float = Field(default=60.0, gt=0, allow_inf_nan=False)
     reissue_seconds: float = Field(default=5.0, gt=0, allow_inf_nan=False)

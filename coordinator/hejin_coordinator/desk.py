@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from hejin_coordinator import store
 from hejin_coordinator.errors import CoordinatorError
 from hejin_coordinator.home import CoordinatorHome
-from hejin_coordinator.proposal import make_plan, read_plan_file
+from hejin_coordinator.proposal import make_plan, mode_reason, read_plan_file
 from hejin_models.expected import Outlook, expected_loss
 from hejin_models.features import FeatureView, view_file
 from hejin_models.plan import Plan
@@ -19,6 +19,7 @@ from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import time_text
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import PLAN, open_envelope, seal
+from hejin_trust.text import Text
 
 
 class NotStartableError(CoordinatorError):
@@ -37,12 +38,17 @@ class NotDroppableError(CoordinatorError):
 class Proposed:
     """A signed plan, what it costs, and what its noise should do to the model.
 
-    enterprises  sum of the lower ends of the nodes' declared size bands
+    mode_reason      why it has its noise mode
+    epsilon          what it costs if every sum is asked once
+    epsilon_at_most  what its caps allow, burned rounds included
+    enterprises      sum of the lower ends of the nodes' declared size bands
     """
 
     digest: str
     plan: Plan
+    mode_reason: Text
     epsilon: float
+    epsilon_at_most: float
     delta: Fraction
     enterprises: int
     outlook: Outlook
@@ -70,7 +76,8 @@ class PlanOverview:
 def propose(home: CoordinatorHome, file: Path, start_when_answered: bool) -> Proposed:
     """Make, price, log and offer the plan in `file`; nothing is spent.
 
-    raises   PlanFileError, ViewError, PlanError; NoiseError where the noise exceeds the signal
+    raises   PlanFileError, ViewError, PlanError; ThresholdError for sizes that break rule P1;
+             NoiseError where the noise exceeds the signal
     """
     wanted = read_plan_file(file)
     data = view_file(wanted.view, file.parent)
@@ -101,7 +108,9 @@ def propose(home: CoordinatorHome, file: Path, start_when_answered: bool) -> Pro
     return Proposed(
         digest=opened.digest,
         plan=plan,
-        epsilon=epsilon(plan.rho, float(charter.delta)),
+        mode_reason=mode_reason(wanted, len(plan.nodes)),
+        epsilon=epsilon(plan.rho_once, float(charter.delta)),
+        epsilon_at_most=epsilon(plan.rho, float(charter.delta)),
         delta=charter.delta,
         enterprises=enterprises,
         outlook=outlook,

@@ -2,31 +2,63 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import tomllib
 from datetime import date, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hejin_coordinator.errors import PlanFileError
 from hejin_models.features import FeatureView
-from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
-from hejin_models.sums import PlannedSum
+from hejin_models.plan import (
+    MAX_DEADLINE,
+    Deadlines,
+    LabelReference,
+    Plan,
+    PricedSum,
+    ViewReference,
+)
+from hejin_models.sums import Part, PlannedSum
 from hejin_models.training import plan_sums
 from hejin_privacy.accounting import rho_for, round_down
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
+from hejin_trust.text import Text
+
+SHARED_FROM = 5
+"""Nodes from which on a plan shares its noise by itself: with fewer, a drop-out or a colluder more
+than planned leaves too little of it (PRIVATE_SUM section 2)."""
+
+_Seconds = Annotated[int, Field(ge=1, le=MAX_DEADLINE)]
+
+
+class DeadlineTable(BaseModel):
+    """Longest waits, in whole seconds, as in hejin_models.plan.Deadlines."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    keys: _Seconds = 60
+    masked: _Seconds = 60
+    survivors: _Seconds = 60
+    shares: _Seconds = 60
 
 
 class PlanFile(BaseModel):
-    """What a model owner writes. `epsilon` is the most the plan may cost an enterprise.
+    """What a model owner writes. `epsilon` is what the plan costs if every sum is asked once.
 
     view           a shipped view's id, or the path of a view file
+    mode           noise mode; unset: shared from 5 nodes on, else node
     nodes          members to invite; empty: every admitted node
-    minimum_nodes  fewest nodes that must answer each sum; unset: two thirds, rounded up
+    minimum_nodes  fewest nodes that must answer each sum; unset: four fifths in mode shared, two
+                   thirds in mode node, rounded up, and never fewer than the charter's
+    quorum         mode shared: votes on one set of nodes; unset: minimum_nodes
+    colluders      mode shared: nodes that may side with the bank; unset: a tenth, at least 1
+    spare_rounds   burned rounds that the plan's caps allow in each part, at the price of its
+                   dearest sum; unset: 1 in mode shared, 0 in mode node
+    deadlines      longest waits of each phase
     as_of          last day whose events count; only for views that look at events
     holdout        share kept for evaluation
     """
@@ -40,9 +72,13 @@ class PlanFile(BaseModel):
     epsilon: float = Field(gt=0, le=20, allow_inf_nan=False)
     purpose: str = "model-training"
     family: str = "scorecard"
-    mode: str = "node"
+    mode: Literal["node", "shared"] | None = None
     nodes: tuple[str, ...] = ()
     minimum_nodes: int | None = Field(default=None, ge=1)
+    quorum: int | None = Field(default=None, ge=1)
+    colluders: int | None = Field(default=None, ge=0)
+    spare_rounds: int | None = Field(default=None, ge=0, le=5)
+    deadlines: DeadlineTable = DeadlineTable()
     holdout: str = "1/5"
     as_of: date | None = None
     days: int = Field(default=30, ge=1, le=366)
@@ -73,7 +109,8 @@ def make_plan(
 ) -> Plan:
     """Return the plan, priced: the sums of each part share rho(epsilon, delta) exactly.
 
-    raises   PlanFileError, PlanError; NotAMemberError for a node that is not admitted
+    raises   PlanFileError, PlanError; NotAMemberError for a node that is not admitted;
+             ThresholdError where quorum, minimum_nodes and colluders break rule P1
     """
     nodes = tuple(
         sorted(wanted.nodes or (m.id for m in charter.members if m.role == "node" and m.admitted))
@@ -85,7 +122,7 @@ def make_plan(
             "as_of must be given for a view that looks at events, and for no other",
             "使用事件数据的特征视图须给出 as_of，其他视图不得给出",
         )
-    rho = rho_for(wanted.epsilon, float(charter.delta))
+    sums, caps = _budget(wanted, view, charter, chosen_mode(wanted, len(nodes)))
     return Plan(
         bank=bank,
         consortium=charter.consortium,
@@ -96,19 +133,73 @@ def make_plan(
         as_of=wanted.as_of,
         label=LabelReference(wanted.label, wanted.definition, bank),
         family=wanted.family,
-        mode=wanted.mode,
         nodes=nodes,
-        minimum_nodes=wanted.minimum_nodes
-        or max(charter.minimum_nodes, math.ceil(len(nodes) * 2 / 3)),
+        **thresholds(wanted, len(nodes), charter)._asdict(),
+        deadlines=Deadlines(**wanted.deadlines.model_dump()),
         holdout=_share(wanted.holdout),
-        rho_train=rho,
-        rho_holdout=rho,
-        sums=tuple(_priced(planned, rho) for planned in plan_sums(view)),
+        rho_train=caps["train"],
+        rho_holdout=caps["holdout"],
+        sums=sums,
         created=at,
         # A plan is charged to one period: it ends with it at the latest.
         expires=min(at + timedelta(days=wanted.days), time_from(charter.period_to)),
         nonce=secrets.token_hex(16),
     )
+
+
+def chosen_mode(wanted: PlanFile, nodes: int) -> str:
+    """Return the noise mode that the plan file asks for, or else the one for so many nodes."""
+    return wanted.mode or ("shared" if nodes >= SHARED_FROM else "node")
+
+
+def mode_reason(wanted: PlanFile, nodes: int) -> Text:
+    """Return why the plan has its noise mode, for the model owner."""
+    if wanted.mode is not None:
+        return Text("the plan file says so", "由计划文件指定")
+    if nodes >= SHARED_FROM:
+        return Text(
+            f"{nodes} nodes, {SHARED_FROM} or more: they add the noise together, under masks",
+            f"{nodes} 个节点，不少于 {SHARED_FROM} 个：各节点在掩码下共同添加噪声",
+        )
+    return Text(
+        f"{nodes} nodes, fewer than {SHARED_FROM}: each adds the whole noise by itself",
+        f"{nodes} 个节点，少于 {SHARED_FROM} 个：各节点各自添加全部噪声",
+    )
+
+
+class Thresholds(NamedTuple):
+    """Noise mode, m, tau and t of a plan, as hejin_models.plan.Plan has them."""
+
+    mode: str
+    minimum_nodes: int
+    quorum: int
+    colluders: int
+
+
+def thresholds(wanted: PlanFile, nodes: int, charter: Charter) -> Thresholds:
+    """Return what the plan file says, or the defaults; whether it is safe is for Plan to say."""
+    if chosen_mode(wanted, nodes) == "node":
+        least = wanted.minimum_nodes or max(charter.minimum_nodes, -(-nodes * 2 // 3))
+        return Thresholds("node", least, wanted.quorum or 0, wanted.colluders or 0)
+    least = wanted.minimum_nodes or max(charter.minimum_nodes, -(-nodes * 4 // 5))
+    colluders = max(1, nodes // 10) if wanted.colluders is None else wanted.colluders
+    return Thresholds("shared", least, wanted.quorum or least, colluders)
+
+
+def _budget(
+    wanted: PlanFile, view: FeatureView, charter: Charter, mode: str
+) -> tuple[tuple[PricedSum, ...], dict[Part, Fraction]]:
+    """Return the priced sums, and each part's cap: rho, and the spare rounds on top."""
+    rho = rho_for(wanted.epsilon, float(charter.delta))
+    sums = tuple(_priced(planned, rho) for planned in plan_sums(view))
+    spare = wanted.spare_rounds
+    if spare is None:
+        spare = 1 if mode == "shared" else 0
+    parts: tuple[Part, ...] = ("train", "holdout")
+    return sums, {
+        part: rho + spare * max((s.rho for s in sums if s.part == part), default=Fraction(0))
+        for part in parts
+    }
 
 
 def _priced(planned: PlannedSum, rho: Fraction) -> PricedSum:

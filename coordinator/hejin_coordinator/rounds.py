@@ -120,7 +120,7 @@ class PlanRun:
         assert known.survivors is not None
         mechanism = self._asked(known).query.mechanism
         values = np.frombuffer(known.total, dtype="<i8").astype(np.float64) / SCALE
-        # Mode `node`: every survivor added the whole noise, independently.
+        # Every survivor added noise of this sigma, independently; mode `shared` counts on less.
         noise_std = math.sqrt(known.survivors) * float(mechanism.sigma) / SCALE
         return NoisySum(values, noise_std)
 
@@ -180,7 +180,7 @@ class PlanRun:
         voided = 0
         for node, answer in self._transport.ask(
             dict.fromkeys(self._nodes, payload),
-            timeout=settings.round_seconds,
+            timeout=self._plan.deadlines.masked,
             reissue_after=settings.reissue_seconds,
         ):
             try:
@@ -289,7 +289,7 @@ class PlanRun:
         payload = {"kind": b"result", "result": last.result}
         noted = self._transport.ask(
             dict.fromkeys(self._nodes, payload),
-            timeout=self._home.settings.round_seconds,
+            timeout=self._plan.deadlines.masked,
             reissue_after=self._home.settings.reissue_seconds,
         )
         silent = set(self._nodes) - {node for node, _ in noted}

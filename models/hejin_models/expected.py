@@ -97,9 +97,9 @@ def expected_loss(view: FeatureView, plan: Plan, enterprises: int, r: int) -> Ou
 def _refusal(plan: Plan, enterprises: int, en: str, zh: str) -> NoiseError:
     return NoiseError(
         f"the plan's noise exceeds its signal: {len(plan.nodes)} nodes, {enterprises} enterprises,"
-        f" rho={float(plan.rho):.4f}; {en}. Plan a larger epsilon or more enterprises a node",
+        f" rho={float(plan.rho_once):.4f}; {en}. Plan a larger epsilon or more enterprises a node",
         f"计划的噪声超过信号：{len(plan.nodes)} 个节点、{enterprises} 家企业、"
-        f"rho={float(plan.rho):.4f}；{zh}。请提高 epsilon 或增加每个节点的企业数",
+        f"rho={float(plan.rho_once):.4f}；{zh}。请提高 epsilon 或增加每个节点的企业数",
     )
 
 
@@ -211,5 +211,6 @@ def _answer(
         entry.dimension(view, request.state),
     )
     mechanism = mechanism_for(plan, plan.sums[request.index], view, request.state, r)
+    # In either mode every node adds noise of this sigma, and all of it is in the total.
     noise_std = noise * math.sqrt(len(plan.nodes)) * float(mechanism.sigma) / SCALE
     return NoisySum(values / SCALE + noise_std * random.standard_normal(len(values)), noise_std)

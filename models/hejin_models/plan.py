@@ -9,6 +9,9 @@ from datetime import date, datetime
 from fractions import Fraction
 
 from hejin_models.sums import Part
+from hejin_privacy.accounting import round_up
+from hejin_privacy.mechanism import MODES
+from hejin_privacy.secure_sum.thresholds import check_thresholds
 from hejin_trust.canonical import (
     child,
     closed,
@@ -26,8 +29,8 @@ from hejin_trust.errors import HejinError
 
 PURPOSES = ("model-training",)
 FAMILIES = ("scorecard", "network")
-MODES = ("node", "shared")
 MAX_SUMS = 200
+MAX_DEADLINE = 86_400
 MAX_NODES = 1000
 MAX_RHO = 10**9
 """No plan means more than this, and a float, which messages show, holds no rational at all."""
@@ -69,13 +72,51 @@ class LabelReference:
 
 
 @dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Longest waits of the bank in whole seconds, 1 to 86,400, one a phase of the secure sum.
+
+    keys       for the nodes' fresh keys, once a run
+    masked     for the answers to a query; in mode "node" the only one that is used
+    survivors  for the votes on the nodes that answered
+    shares     for the shares after drop-outs
+    """
+
+    keys: int = 60
+    masked: int = 60
+    survivors: int = 60
+    shares: int = 60
+
+    def __post_init__(self) -> None:
+        for phase, seconds in self.body().items():
+            if not 1 <= seconds <= MAX_DEADLINE:
+                raise PlanError(
+                    f"deadline {phase} must be 1 to {MAX_DEADLINE} whole seconds, got {seconds}",
+                    f"期限 {phase} 须为 1 至 {MAX_DEADLINE} 整秒，现为 {seconds}",
+                )
+
+    def body(self) -> dict[str, int]:
+        """Return the deadlines as they stand in a plan."""
+        return {
+            "keys": self.keys,
+            "masked": self.masked,
+            "survivors": self.survivors,
+            "shares": self.shares,
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A bank's plan. Invariants are checked on construction, so a Plan that exists is coherent.
 
-    as_of        last day whose events count, for views that look at events; else None
-    holdout      share of the enterprises kept for evaluation, 0 < holdout < 1
-    rho_train    most that the sums over the training part may cost together
-    rho_holdout  the same for the hold-out part; the plan costs the larger (parallel composition)
+    as_of          last day whose events count, for views that look at events; else None
+    mode           "node": every node adds the whole noise; "shared": they share it, under masks
+    minimum_nodes  m, fewest nodes whose total is opened
+    quorum         tau of rule P1: votes on one set of survivors; 0 in mode "node"
+    colluders      t of rule P1: most nodes on the bank's side; 0 in mode "node"
+    holdout        share of the enterprises kept for evaluation, 0 < holdout < 1
+    rho_train      most that the sums over the training part may cost together, burned rounds
+                   included
+    rho_holdout    the same for the hold-out part; the plan costs the larger (parallel composition)
     """
 
     bank: str
@@ -90,6 +131,9 @@ class Plan:
     mode: str
     nodes: tuple[str, ...]
     minimum_nodes: int
+    quorum: int
+    colluders: int
+    deadlines: Deadlines
     holdout: Fraction
     rho_train: Fraction
     rho_holdout: Fraction
@@ -100,6 +144,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         self._check_names()
+        self._check_nodes()
         self._check_budget()
         if self.expires <= self.created:
             raise PlanError("the plan expires before it was made", "计划的失效时间早于制定时间")
@@ -115,8 +160,8 @@ class Plan:
                 f"model family must be one of {', '.join(FAMILIES)}",
                 f"模型族须为以下之一：{'、'.join(FAMILIES)}",
             )
-        if self.mode not in MODES:
-            raise PlanError("noise mode must be node or shared", "噪声模式须为 node 或 shared")
+
+    def _check_nodes(self) -> None:
         if not 1 <= len(self.nodes) <= MAX_NODES or len(set(self.nodes)) != len(self.nodes):
             raise PlanError(
                 f"a plan names 1 to {MAX_NODES} different nodes, got {len(self.nodes)}",
@@ -128,6 +173,15 @@ class Plan:
             raise PlanError(
                 f"minimum_nodes must be 1 to {len(self.nodes)}, got {self.minimum_nodes}",
                 f"最少节点数须在 1 至 {len(self.nodes)} 之间，现为 {self.minimum_nodes}",
+            )
+        if self.mode not in MODES:
+            raise PlanError("noise mode must be node or shared", "噪声模式须为 node 或 shared")
+        if self.mode == "shared":
+            check_thresholds(len(self.nodes), self.quorum, self.minimum_nodes, self.colluders)
+        elif (self.quorum, self.colluders) != (0, 0):
+            raise PlanError(
+                "quorum and colluders are for noise mode shared; in mode node both are 0",
+                "quorum 与 colluders 仅用于 shared 噪声模式；node 模式下二者均为 0",
             )
 
     def _check_budget(self) -> None:
@@ -161,8 +215,28 @@ class Plan:
 
     @property
     def rho(self) -> Fraction:
-        """What the whole plan may cost an enterprise: the dearer part."""
+        """What the whole plan may cost an enterprise: the dearer part, burned rounds included."""
         return max(self.rho_train, self.rho_holdout)
+
+    @property
+    def rho_once(self) -> Fraction:
+        """What the plan costs an enterprise at most if every sum is asked once."""
+        return max(
+            sum((s.rho for s in self.sums if s.part == part), Fraction(0))
+            for part in ("train", "holdout")
+        )
+
+    def rho_alone(self, r: int) -> Fraction:
+        """Return what the plan may cost if all other nodes collude with the bank.
+
+        r  charter's most nodes an enterprise may be in
+
+        Mode "shared": a node's own noise is 1/h of what a sum is charged for, h = m - t, and of
+        r^2 in the charge r remain (Mechanism.cost, Mechanism.cost_alone).
+        """
+        if self.mode == "node":
+            return self.rho
+        return round_up(self.rho * (self.minimum_nodes - self.colluders) / r)
 
     def body(self) -> dict[str, object]:
         """Return the plan as the JSON object that the bank signs."""
@@ -188,6 +262,9 @@ class Plan:
             "mode": self.mode,
             "nodes": list(self.nodes),
             "minimum_nodes": self.minimum_nodes,
+            "quorum": self.quorum,
+            "colluders": self.colluders,
+            "deadlines": self.deadlines.body(),
             "holdout": fraction_body(self.holdout),
             "rho_train": fraction_body(self.rho_train),
             "rho_holdout": fraction_body(self.rho_holdout),
@@ -233,6 +310,9 @@ class Plan:
             mode=text(body, "mode"),
             nodes=nodes,
             minimum_nodes=integer(body, "minimum_nodes", 1, MAX_NODES),
+            quorum=integer(body, "quorum", 0, MAX_NODES),
+            colluders=integer(body, "colluders", 0, MAX_NODES),
+            deadlines=_deadlines(child(body, "deadlines")),
             holdout=fraction(body, "holdout"),
             rho_train=fraction(body, "rho_train"),
             rho_holdout=fraction(body, "rho_holdout"),
@@ -245,8 +325,8 @@ class Plan:
 
 _FIELDS = (
     "v", "bank", "consortium", "charter", "purpose", "product", "view", "as_of", "label",
-    "family", "mode", "nodes", "minimum_nodes", "holdout", "rho_train", "rho_holdout", "sums",
-    "created", "expires", "nonce",
+    "family", "mode", "nodes", "minimum_nodes", "quorum", "colluders", "deadlines", "holdout",
+    "rho_train", "rho_holdout", "sums", "created", "expires", "nonce",
 )  # fmt: skip
 
 
@@ -269,6 +349,12 @@ def _day(body: Mapping[str, object]) -> date | None:
         raise PlanError(
             "as_of must be a day such as 2026-06-30", "as_of 须为日期，如 2026-06-30"
         ) from reason
+
+
+def _deadlines(body: Mapping[str, object]) -> Deadlines:
+    phases = ("keys", "masked", "survivors", "shares")
+    closed(body, *phases)
+    return Deadlines(**{phase: integer(body, phase, 1, MAX_DEADLINE) for phase in phases})
 
 
 def _digest(body: Mapping[str, object], key: str) -> str:

@@ -12,11 +12,12 @@ from hejin_privacy.mechanism import Mechanism
 def mechanism_for(
     plan: Plan, priced: PricedSum, view: FeatureView, state: State, r: int
 ) -> Mechanism:
-    """Return the least noise that keeps `priced` within its rho, noise mode `node`.
+    """Return the least noise that keeps `priced` within its rho, in the plan's noise mode.
 
     r        charter's most nodes an enterprise may be in
     raises   UnknownStatisticError; StateError if the state does not fit statistic and view
     """
+    shared = plan.mode == "shared"
     entry = statistic(priced.statistic, priced.version)
     entry.check_state(view, state)
     return Mechanism.planned(
@@ -29,4 +30,8 @@ def mechanism_for(
         rho=priced.rho,
         n=len(plan.nodes),
         r=r,
+        mode=plan.mode,
+        tau=plan.quorum,
+        m=plan.minimum_nodes if shared else 0,
+        t=plan.colluders,
     )

@@ -12,7 +12,7 @@ from models_world import VIEW
 from hejin_models.errors import NoiseError
 from hejin_models.expected import expected_loss
 from hejin_models.features import FeatureView, shipped_views
-from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
+from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewReference
 from hejin_models.training import plan_sums
 from hejin_privacy.accounting import rho_for, round_down
 
@@ -35,6 +35,9 @@ def plan(view: FeatureView, epsilon: float, nodes: int) -> Plan:
         mode="node",
         nodes=tuple(f"node-{place:03d}" for place in range(nodes)),
         minimum_nodes=nodes,
+        quorum=0,
+        colluders=0,
+        deadlines=Deadlines(),
         holdout=Fraction(1, 5),
         rho_train=rho,
         rho_holdout=rho,

@@ -8,7 +8,15 @@ from fractions import Fraction
 
 import pytest
 
-from hejin_models.plan import LabelReference, Plan, PlanError, PricedSum, ViewReference
+from hejin_models.plan import (
+    Deadlines,
+    LabelReference,
+    Plan,
+    PlanError,
+    PricedSum,
+    ViewReference,
+)
+from hejin_privacy.errors import ThresholdError
 from hejin_trust.canonical import DocumentError, decode, encode
 
 NOW = datetime(2026, 11, 22, 20, 0, tzinfo=UTC)
@@ -26,6 +34,9 @@ PLAN = Plan(
     mode="node",
     nodes=("node-1", "node-2"),
     minimum_nodes=2,
+    quorum=0,
+    colluders=0,
+    deadlines=Deadlines(),
     holdout=Fraction(1, 5),
     rho_train=Fraction(1, 10),
     rho_holdout=Fraction(1, 10),
@@ -34,16 +45,63 @@ PLAN = Plan(
     expires=NOW + timedelta(days=1),
     nonce="ab" * 16,
 )
+SHARED = replace(
+    PLAN,
+    mode="shared",
+    nodes=tuple(f"node-{place:02d}" for place in range(20)),
+    minimum_nodes=16,
+    quorum=16,
+    colluders=2,
+    deadlines=Deadlines(1, 2, 3, 86_400),
+)
 
 
 def test_a_plan_survives_signing_and_reading() -> None:
     assert Plan.parse(decode(encode(PLAN.body()))) == PLAN
+    assert Plan.parse(decode(encode(SHARED.body()))) == SHARED
     without = replace(PLAN, as_of=None)
     assert Plan.parse(decode(encode(without.body()))) == without
 
 
 def test_a_plan_costs_the_dearer_part() -> None:
     assert replace(PLAN, rho_holdout=Fraction(1, 3)).rho == Fraction(1, 3)
+
+
+def test_spare_rounds_are_part_of_what_a_plan_may_cost() -> None:
+    roomy = replace(PLAN, rho_train=Fraction(3, 20))
+    assert roomy.rho == Fraction(3, 20)
+    assert roomy.rho_once == PLAN.rho_once == Fraction(1, 10)
+
+
+def test_a_node_alone_is_worth_what_its_honest_fellows_are_counted_on_for() -> None:
+    assert PLAN.rho_alone(1) == PLAN.rho_alone(2) == PLAN.rho
+    assert SHARED.rho_alone(1) - 14 * SHARED.rho < Fraction(1, 2**63)
+    assert SHARED.rho_alone(1) >= 14 * SHARED.rho
+    assert SHARED.rho_alone(2) >= 7 * SHARED.rho
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"quorum": 11}, id="two quorums"),
+        pytest.param({"quorum": 17}, id="survivors below the quorum"),
+        pytest.param({"colluders": 14}, id="too few honest nodes"),
+        pytest.param({"nodes": SHARED.nodes[:2], "minimum_nodes": 2}, id="two nodes"),
+        pytest.param({"quorum": 0, "colluders": 0}, id="no thresholds"),
+    ],
+)
+def test_unsafe_thresholds_are_refused_with_the_plan(changes: dict[str, object]) -> None:
+    with pytest.raises(ThresholdError):
+        replace(SHARED, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("seconds", [0, -1, 86_401])
+@pytest.mark.parametrize("phase", ["keys", "masked", "survivors", "shares"])
+def test_a_deadline_out_of_range_is_refused_by_name(phase: str, seconds: int) -> None:
+    with pytest.raises(PlanError, match=phase):
+        Deadlines(**{phase: seconds})
+    with pytest.raises(DocumentError, match=phase):
+        Plan.parse({**PLAN.body(), "deadlines": {**PLAN.deadlines.body(), phase: seconds}})
 
 
 @pytest.mark.parametrize(
@@ -57,6 +115,8 @@ def test_a_plan_costs_the_dearer_part() -> None:
         pytest.param({"nodes": ("node-2", "node-1")}, id="nodes out of order"),
         pytest.param({"minimum_nodes": 3}, id="more nodes needed than invited"),
         pytest.param({"minimum_nodes": 0}, id="no node needed"),
+        pytest.param({"quorum": 2}, id="a quorum in mode node"),
+        pytest.param({"colluders": 1}, id="colluders in mode node"),
         pytest.param({"holdout": Fraction(0)}, id="no hold-out"),
         pytest.param({"holdout": Fraction(1)}, id="nothing but hold-out"),
         pytest.param({"sums": ()}, id="no sums"),
@@ -84,6 +144,8 @@ def test_an_incoherent_plan_cannot_exist(changes: dict[str, object]) -> None:
         ("as_of", "yesterday"),
         ("nonce", "ab"),
         ("created", "2026-11-22 20:00"),
+        ("quorum", -1),
+        ("deadlines", {"keys": 60, "masked": 60, "survivors": 60}),
         ("holdout", {"num": "1", "den": "0"}),
         ("sums", [{"statistic": "histogram", "version": 1, "part": "all", "rho": {"num": "1",
                                                                                  "den": "9"}}]),
