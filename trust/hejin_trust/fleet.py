@@ -63,6 +63,28 @@ def check_payload(payload: Mapping[str, object]) -> None:
         )
 
 
+def pack(parts: Sequence[bytes]) -> bytes:
+    """Return byte strings as one, each behind its length (u32 big-endian); "" may be among them."""
+    return b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+
+
+def unpack(data: bytes, most: int) -> tuple[bytes, ...]:
+    """Return the byte strings that `pack` put into `data`; PayloadError for more than `most`."""
+    parts: list[bytes] = []
+    at = 0
+    while at < len(data):
+        start = at + 4
+        end = start + int.from_bytes(data[at:start], "big")
+        if end > len(data) or start > len(data) or len(parts) == most:
+            raise PayloadError(
+                f"A message holds more than {most} parts, or one is cut off; it was ignored.",
+                f"一条消息的部分超过 {most} 个或被截断,已忽略。",
+            )
+        parts.append(data[start:end])
+        at = end
+    return tuple(parts)
+
+
 SMALL_OBJECT: Final = 16 << 10
 """Most bytes in a message's outer two objects: a few ids and times."""
 

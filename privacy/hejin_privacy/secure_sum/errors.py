@@ -28,6 +28,12 @@ class SecondVoteError(PrivacyError):
 
     code = "second-vote"
 
+    def __init__(self) -> None:
+        super().__init__(
+            "this node has voted for another survivor set in this round: it votes once",
+            "本节点在本轮已对另一存活集合投票：每轮只投一次",
+        )
+
 
 class VotesRefusedError(PrivacyError):
     """Votes that do not certify the survivor set that this node voted for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -16,7 +16,7 @@ from hejin_privacy.secure_sum.documents import KeyAd
 from hejin_privacy.secure_sum.errors import KeyRefusedError, RosterRefusedError
 from hejin_privacy.secure_sum.thresholds import check_thresholds
 from hejin_privacy.shamir import FIELD
-from hejin_trust.canonical import time_from
+from hejin_trust.canonical import closed, hexbytes, integer, objects, text, time_from
 from hejin_trust.certificates import check_certificate, fingerprint
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import open_checkpoint
@@ -100,6 +100,34 @@ class Roster:
             if seat.node == node:
                 return index
         raise _refused("a node is not in it", "其中没有该节点")
+
+    def body(self) -> dict[str, object]:
+        """Return the roster as the JSON object that members store."""
+        return {
+            "run": self.run,
+            "plan": self.plan,
+            "tau": self.tau,
+            "m": self.m,
+            "seats": [
+                {"node": seat.node, "key": seat.key, "identity": seat.identity_key.hex()}
+                for seat in self.seats
+            ],
+        }
+
+    @classmethod
+    def parse(cls, body: Mapping[str, object]) -> Roster:
+        """Return the roster that was stored; DocumentError if it is damaged."""
+        closed(body, "run", "plan", "tau", "m", "seats")
+        return cls(
+            run=text(body, "run"),
+            plan=text(body, "plan"),
+            tau=integer(body, "tau", 1),
+            m=integer(body, "m", 1),
+            seats=tuple(
+                Seat(text(seat, "node"), text(seat, "key"), hexbytes(seat, "identity", 32))
+                for seat in objects(body, "seats")
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,10 +164,7 @@ def vote(
     if documents_hash([payload for payload, _ in opened]) != asked.headers:
         raise _unfit("its headers are not those that came with it", "消息头与所附的不一致")
     if state.voted is not None and state.voted != asked:
-        raise SecondVoteError(
-            "this node has voted for another survivor set in this round: it votes once",
-            "本节点在本轮已对另一存活集合投票：每轮只投一次",
-        )
+        raise SecondVoteError
     shares = tuple(
         _share(state, commitments, ciphertext)
         for (_, commitments), ciphertext in zip(opened, ciphertexts, strict=True)
@@ -184,6 +181,15 @@ def reveal(state: NodeRound, votes: Sequence[bytes]) -> Revealed:
     voted, roster = state.voted, state.party.roster
     if voted is None:
         raise _uncertified("this node has not voted in this round", "本节点在本轮尚未投票")
+    check_votes(roster, voted, votes)
+    dropped = [i for i, node in enumerate(roster.nodes, 1) if node not in voted.survivors]
+    return Revealed(
+        state.shares, tuple(mask_key(state.party.pairs[j], state.round_ctx) for j in dropped)
+    )
+
+
+def check_votes(roster: Roster, voted: SurvivorSet, votes: Sequence[bytes]) -> None:
+    """Raise VotesRefusedError unless at least tau survivors, each once, voted for `voted`."""
     if len(votes) > roster.size:
         raise _uncertified("there are more votes than nodes", "票数多于节点数")
     voters = {check_vote(roster, voted, envelope) for envelope in votes}
@@ -194,10 +200,6 @@ def reveal(state: NodeRound, votes: Sequence[bytes]) -> Revealed:
             f"there are {len(voters)} votes, {roster.tau} are needed",
             f"现有 {len(voters)} 票，需要 {roster.tau} 票",
         )
-    dropped = [i for i, node in enumerate(roster.nodes, 1) if node not in voted.survivors]
-    return Revealed(
-        state.shares, tuple(mask_key(state.party.pairs[j], state.round_ctx) for j in dropped)
-    )
 
 
 def check_vote(roster: Roster, voted: SurvivorSet, envelope: bytes) -> str:
