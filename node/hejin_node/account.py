@@ -23,7 +23,14 @@ from sqlalchemy import (
 
 from hejin_node.errors import NodeError
 from hejin_node.tables import metadata
-from hejin_privacy.budget import Part, PlanSpend, charge_for, check_account, check_plan
+from hejin_privacy.budget import (
+    Part,
+    PlanSpend,
+    charge_for,
+    check_account,
+    check_alone,
+    check_plan,
+)
 from hejin_trust.charter import Charter
 
 
@@ -50,6 +57,9 @@ reservation = Table(
     # Exact rationals as "num/den": a float would let two banks round their way past the cap.
     Column("cost", String, nullable=False),
     Column("charge", String, nullable=False),
+    # The same if all other nodes colluded with the bank.
+    Column("cost_alone", String, nullable=False),
+    Column("charge_alone", String, nullable=False),
     Column("state", String(8), nullable=False),
     Column("header", LargeBinary),
     Column("vector", LargeBinary),
@@ -72,6 +82,8 @@ class Reservation:
     round_ctx: str
     cost: Fraction
     charge: Fraction
+    cost_alone: Fraction
+    charge_alone: Fraction
     state: State
     header: bytes | None
     vector: bytes | None
@@ -80,13 +92,19 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """What the account says at one moment, all exact rho: before and after one more charge."""
+    """What the account says at one moment, all exact rho: before and after one more charge.
+
+    charge_alone, alone_before, alone_after  the same account if all other nodes colluded
+    """
 
     charge: Fraction
     before: Fraction
     after: Fraction
     plan_after: Fraction
     bank_after: Fraction
+    charge_alone: Fraction
+    alone_before: Fraction
+    alone_after: Fraction
     period: str
 
 
@@ -98,15 +116,27 @@ def spent(connection: Connection, period: str, *, bank: str | None = None) -> Fr
     return _total(connection.scalars(query))
 
 
-def spent_by_plan(connection: Connection, plan: str) -> PlanSpend:
-    """Return what a plan's sums cost so far, by part; reserved and void ones count."""
+def alone_spent(connection: Connection, period: str) -> Fraction:
+    """Return the rho charged in `period` over all banks if all other nodes colluded with them."""
+    query = select(reservation.c.charge_alone).where(reservation.c.period == period)
+    return _total(connection.scalars(query))
+
+
+def spent_by_plan(connection: Connection, plan: str) -> tuple[PlanSpend, PlanSpend]:
+    """Return what a plan's sums cost so far, by part, and the same if all others colluded.
+
+    Reserved and void ones count.
+    """
     rows = connection.execute(
-        select(reservation.c.part, reservation.c.cost).where(reservation.c.plan == plan)
+        select(reservation.c.part, reservation.c.cost, reservation.c.cost_alone).where(
+            reservation.c.plan == plan
+        )
     )
-    spending = PlanSpend()
+    spending, alone = PlanSpend(), PlanSpend()
     for row in rows:
         spending = spending.plus(row.part, Fraction(row.cost))
-    return spending
+        alone = alone.plus(row.part, Fraction(row.cost_alone))
+    return spending, alone
 
 
 def price(
@@ -117,21 +147,26 @@ def price(
     bank: str,
     part: Part,
     cost: Fraction,
+    cost_alone: Fraction,
     part_cap: Fraction,
 ) -> Spending:
     """Return what one more sum does to the account.
 
-    raises   BudgetExhaustedError over the charter's cap, PlanBudgetExhaustedError over the plan's
+    raises   BudgetExhaustedError over the charter's cap, AloneBudgetExhaustedError over its cap
+             for collusion of all others, PlanBudgetExhaustedError over the plan's
 
     Called inside the write transaction that will insert the reservation, it is the filter of
     Whitehouse et al. 2023 (arXiv:2203.05481): spent is recomputed from all reservations.
     """
     period = charter.period_from
-    parts = spent_by_plan(connection, plan)
+    parts, alone = spent_by_plan(connection, plan)
+    alone_before = alone_spent(connection, period)
+    charge_alone = charge_for(alone.train, alone.holdout, part, cost_alone)
     before, bank_before = spent(connection, period), spent(connection, period, bank=bank)
     charge = charge_for(parts.train, parts.holdout, part, cost)
     check_plan(parts.train if part == "train" else parts.holdout, cost, part_cap)
     check_account(before, charge, charter.rho_cap)
+    check_alone(alone_before, charge_alone, charter.rho_alone_cap)
     after = parts.plus(part, cost)
     return Spending(
         charge=charge,
@@ -139,6 +174,9 @@ def price(
         after=before + charge,
         plan_after=max(after.train, after.holdout),
         bank_after=bank_before + charge,
+        charge_alone=charge_alone,
+        alone_before=alone_before,
+        alone_after=alone_before + charge_alone,
         period=period,
     )
 
@@ -155,6 +193,7 @@ def insert_reservation(
     query: str,
     round_ctx: str,
     cost: Fraction,
+    cost_alone: Fraction,
     spending: Spending,
 ) -> None:
     """Record a charged reservation; it stays charged whatever happens next."""
@@ -171,6 +210,8 @@ def insert_reservation(
             round_ctx=round_ctx,
             cost=str(cost),
             charge=str(spending.charge),
+            cost_alone=str(cost_alone),
+            charge_alone=str(spending.charge_alone),
             state="reserved",
         )
     )
@@ -257,6 +298,8 @@ def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Reservati
             round_ctx=row.round_ctx,
             cost=Fraction(row.cost),
             charge=Fraction(row.charge),
+            cost_alone=Fraction(row.cost_alone),
+            charge_alone=Fraction(row.charge_alone),
             state=row.state,
             header=row.header,
             vector=row.vector,

@@ -29,13 +29,18 @@ class QueryOutOfOrderError(QueryRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class CheckedQuery:
-    """A query that fits its plan; cost is exact zCDP, at most the planned sum's rho."""
+    """A query that fits its plan.
+
+    cost        zCDP of the sum, at most the planned sum's rho
+    cost_alone  the same if all other nodes colluded with the bank
+    """
 
     query: Query
     digest: str
     statistic: Statistic
     state: State
     cost: Fraction
+    cost_alone: Fraction
 
 
 def check_query(
@@ -77,4 +82,11 @@ def check_query(
             f"the sum costs rho={float(cost):.6g}, the plan allows {float(priced.rho):.6g}",
             f"该求和需 rho={float(cost):.6g}，计划只允许 {float(priced.rho):.6g}",
         )
-    return CheckedQuery(query, digest, statistic(priced.statistic, priced.version), state, cost)
+    return CheckedQuery(
+        query,
+        digest,
+        statistic(priced.statistic, priced.version),
+        state,
+        cost,
+        expected.cost_alone(),
+    )

@@ -31,7 +31,7 @@ from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
-from hejin_privacy.errors import BudgetExhaustedError
+from hejin_privacy.errors import AccountExhaustedError, ModeUnavailableError
 from hejin_privacy.holdout import split_key
 from hejin_privacy.mechanism import check_overflow
 from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
@@ -167,6 +167,12 @@ class Session:
             running is not None and running.plan != query.plan
         ):
             raise QueryOutOfOrderError("a plan is carried out by one run", "一个计划只能执行一次")
+        if plan.mode == "shared":
+            raise ModeUnavailableError(
+                "this node cannot mask its answers yet, and shared noise is safe under masks"
+                ' alone: propose the plan with mode "node"',
+                "本节点尚不能对应答加掩码，而共享噪声仅在掩码下才安全：请以 node 模式提出计划",
+            )
         view = home.view(plan.view.sha256)
         checked = check_query(query, opened.digest, payload.get("state", b""), plan, view, charter)
         context = _Context(
@@ -247,6 +253,7 @@ class Session:
             bank=context.bank.id,
             part=part,
             cost=context.checked.cost,
+            cost_alone=context.checked.cost_alone,
             part_cap=plan.rho_train if part == "train" else plan.rho_holdout,
         )
 
@@ -291,6 +298,8 @@ class Session:
                     "mechanism": query.mechanism.body(),
                     "rho": fraction_body(context.checked.cost),
                     "charge": fraction_body(spending.charge),
+                    "rho_alone": fraction_body(context.checked.cost_alone),
+                    "charge_alone": fraction_body(spending.charge_alone),
                 },
             )
             account.insert_reservation(
@@ -304,6 +313,7 @@ class Session:
                 query=context.checked.digest,
                 round_ctx=context.round_ctx,
                 cost=context.checked.cost,
+                cost_alone=context.checked.cost_alone,
                 spending=spending,
             )
             home.internal_log.append(
@@ -315,6 +325,8 @@ class Session:
                     "spent_after": fraction_body(spending.after),
                     "plan_spent_after": fraction_body(spending.plan_after),
                     "bank_spent_after": fraction_body(spending.bank_after),
+                    "alone_before": fraction_body(spending.alone_before),
+                    "alone_after": fraction_body(spending.alone_after),
                     "period": spending.period,
                 },
             )
@@ -471,7 +483,7 @@ class Session:
         home = self._home
         request = hashlib.sha256(payload.get("query") or payload.get("result") or b"").hexdigest()
         _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
-        told = _FOR_THE_BANK if isinstance(refusal, BudgetExhaustedError) else refusal.text
+        told = _FOR_THE_BANK if isinstance(refusal, AccountExhaustedError) else refusal.text
         body: dict[str, object] = {
             "v": 1,
             "request": request,

@@ -9,7 +9,11 @@ from types import MappingProxyType
 from typing import Literal
 
 from hejin_privacy.accounting import round_up
-from hejin_privacy.errors import BudgetExhaustedError, PlanBudgetExhaustedError
+from hejin_privacy.errors import (
+    AloneBudgetExhaustedError,
+    BudgetExhaustedError,
+    PlanBudgetExhaustedError,
+)
 
 Part = Literal["train", "holdout"]
 
@@ -41,6 +45,15 @@ def check_account(spent: Fraction, charge: Fraction, cap: Fraction) -> None:
     """
     if spent + charge > cap:
         raise BudgetExhaustedError(charge, max(cap - spent, Fraction(0)))
+
+
+def check_alone(spent: Fraction, charge: Fraction, cap: Fraction) -> None:
+    """Raise AloneBudgetExhaustedError if `charge` on top of `spent` exceeds the cap on rho_alone.
+
+    The same filter on the account that counts each node's own noise alone (PRIVATE_SUM section 2).
+    """
+    if spent + charge > cap:
+        raise AloneBudgetExhaustedError(charge, max(cap - spent, Fraction(0)))
 
 
 def check_plan(spent: Fraction, cost: Fraction, cap: Fraction) -> None:

@@ -43,7 +43,11 @@ class OverflowBoundError(PrivacyError):
     code = "sum-overflow"
 
 
-class BudgetExhaustedError(PrivacyError):
+class AccountExhaustedError(PrivacyError):
+    """The base of what a node's account refuses; its figures are not for a bank's eyes."""
+
+
+class BudgetExhaustedError(AccountExhaustedError):
     """Serving this would exceed the account's cap for the period."""
 
     code = "budget-exhausted"
@@ -53,6 +57,23 @@ class BudgetExhaustedError(PrivacyError):
             f"the sum costs rho={float(asked):.6g}, only {float(left):.6g} is left in the budget"
             " period; ask for fewer sums or more noise, or wait for the next period",
             f"本次求和需 rho={float(asked):.6g}，本预算期仅剩 {float(left):.6g}；"
+            "请减少求和次数、增大噪声，或等待下一预算期",
+        )
+        self.asked, self.left = asked, left
+
+
+class AloneBudgetExhaustedError(AccountExhaustedError):
+    """Serving this would exceed the cap on what collusion of all other nodes would cost."""
+
+    code = "alone-budget-exhausted"
+
+    def __init__(self, asked: Fraction, left: Fraction) -> None:
+        super().__init__(
+            f"if all other nodes colluded the sum would cost rho={float(asked):.6g}, only"
+            f" {float(left):.6g} is left of the charter's cap on that; ask for fewer sums or more"
+            " noise, or wait for the next period",
+            f"若其他节点全部合谋，本次求和需 rho={float(asked):.6g}，"
+            f"章程为此设定的上限仅剩 {float(left):.6g}；"
             "请减少求和次数、增大噪声，或等待下一预算期",
         )
         self.asked, self.left = asked, left

@@ -94,6 +94,8 @@ BODIES: dict[str, dict[str, object]] = {
         "mechanism": MECHANISM,
         "rho": RATIO,
         "charge": RATIO,
+        "rho_alone": RATIO,
+        "charge_alone": RATIO,
     },
     "account": {
         "reservation": 3,
@@ -101,6 +103,8 @@ BODIES: dict[str, dict[str, object]] = {
         "spent_after": RATIO,
         "plan_spent_after": RATIO,
         "bank_spent_after": RATIO,
+        "alone_before": {"num": "0", "den": "1"},
+        "alone_after": RATIO,
         "period": "2026-01-01T00:00:00Z",
     },
     "release": {

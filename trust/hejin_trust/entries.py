@@ -208,6 +208,9 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "mechanism": _mechanism,
         "rho": _not_negative,
         "charge": _not_negative,
+        # If all other nodes colluded with the bank: this sum, and the increase of that account.
+        "rho_alone": _not_negative,
+        "charge_alone": _not_negative,
     },
     "account": {
         "reservation": _count,
@@ -215,6 +218,8 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "spent_after": _not_negative,
         "plan_spent_after": _not_negative,
         "bank_spent_after": _not_negative,
+        "alone_before": _not_negative,
+        "alone_after": _not_negative,
         "period": _label,
     },
     "release": {
