@@ -14,9 +14,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from hejin_models.contributions import SCORE_BINS, Labels, check_keys, chunks, sized
 from hejin_models.errors import StateError, UnknownStatisticError
 from hejin_models.features import FeatureView
 from hejin_models.grids import Cells
+from hejin_models.network_statistics import NetworkGradient, NetworkScoreHistogram
+from hejin_models.perceptron import sigmoid
 from hejin_models.state import State, decode_state, encode_state, state_digest
 from hejin_privacy.contribution import Dense, OneHots
 
@@ -31,16 +34,6 @@ __all__ = [
     "state_digest",
     "statistic",
 ]
-
-Labels = npt.NDArray[np.int8]
-"""int8[n], 1 = bad, 0 = good; a row with any other label contributes nothing."""
-
-SCORE_BINS = 64
-
-# Numbers held at once by a dense chunk or a chunk of indices: 8 MB each, and a few copies.
-_CHUNK_NUMBERS = 1 << 20
-# Beyond this, tables are no WOE or weights of ours; it keeps every product finite.
-_LARGEST = 1e6
 
 _Floats = npt.NDArray[np.float64]
 
@@ -102,7 +95,7 @@ class Histogram:
     def check_state(self, view: FeatureView, state: State) -> None:
         """Take no state."""
         del view
-        _keys(state)
+        check_keys(state)
 
     def dimension(self, view: FeatureView, state: State) -> int:
         """Return the number of cells of all features."""
@@ -123,7 +116,7 @@ class Histogram:
         self, view: FeatureView, cells: Cells, labels: Labels, state: State
     ) -> Iterator[OneHots | Dense]:
         """Yield the place of each feature's cell; layout: feature by feature."""
-        for places, _ in _places(view, cells, labels):
+        for places, _ in chunks(view, cells, labels):
             yield OneHots(places, self.dimension(view, state))
 
 
@@ -141,7 +134,7 @@ class LabelHistogram:
         """Refuse feature numbers that do not ascend or that the view does not have."""
         if not state:
             return
-        _keys(state, "features")
+        check_keys(state, "features")
         chosen = state["features"]
         known = np.isin(chosen, np.arange(len(view.features))).all()
         if chosen.ndim != 1 or not len(chosen) or not known or np.any(np.diff(chosen) <= 0):
@@ -171,7 +164,7 @@ class LabelHistogram:
         # From places among all cells to places among the chosen features' cells.
         shift = np.cumsum(sizes) - sizes - view.offsets[chosen]
         half = int(sizes.sum())
-        for places, label in _places(view, cells, labels):
+        for places, label in chunks(view, cells, labels):
             moved = places[:, chosen] + shift + half * label[:, None]
             moved[(label != 0) & (label != 1)] = -1
             yield OneHots(moved, 2 * half)
@@ -188,8 +181,8 @@ class BinCounts:
 
     def check_state(self, view: FeatureView, state: State) -> None:
         """Refuse bins that are no whole numbers, leave gaps or are shared by two features."""
-        _keys(state, "bins")
-        bins = _sized(state, "bins", view.total_cells)
+        check_keys(state, "bins")
+        bins = sized(state, "bins", view.total_cells)
         if np.any(bins != np.rint(bins)) or bins.min() < 0 or bins.max() >= view.total_cells:
             raise StateError("state `bins` must hold whole numbers", "状态 `bins` 应为整数")
         parts = [set(part.tolist()) for part in np.split(bins, view.offsets[1:-1])]
@@ -221,7 +214,7 @@ class BinCounts:
     ) -> Iterator[OneHots | Dense]:
         """Yield the bin of each feature's cell."""
         bins = state["bins"].astype(np.int64)
-        for places, _ in _places(view, cells, labels):
+        for places, _ in chunks(view, cells, labels):
             yield OneHots(bins[places], self.dimension(view, state))
 
 
@@ -238,7 +231,7 @@ class Gram:
 
     def check_state(self, view: FeatureView, state: State) -> None:
         """Refuse tables of another length or beyond 1e6."""
-        _keys(state, "values", "constant")
+        check_keys(state, "values", "constant")
         _check_table(view, state)
 
     def dimension(self, view: FeatureView, state: State) -> int:
@@ -280,9 +273,9 @@ class LogisticGradient:
 
     def check_state(self, view: FeatureView, state: State) -> None:
         """Refuse tables or weights of another length or beyond 1e6."""
-        _keys(state, "values", "constant", "weights")
+        check_keys(state, "values", "constant", "weights")
         _check_table(view, state)
-        _sized(state, "weights", len(view.features) + 1)
+        sized(state, "weights", len(view.features) + 1)
 
     def dimension(self, view: FeatureView, state: State) -> int:
         """Return F + 1."""
@@ -321,9 +314,9 @@ class ScoreHistogram:
 
     def check_state(self, view: FeatureView, state: State) -> None:
         """Refuse tables of another length or beyond 1e6, and edges that do not ascend."""
-        _keys(state, "values", "edges")
-        _sized(state, "values", view.total_cells)
-        if np.any(np.diff(_sized(state, "edges", SCORE_BINS - 1)) < 0):
+        check_keys(state, "values", "edges")
+        sized(state, "values", view.total_cells)
+        if np.any(np.diff(sized(state, "edges", SCORE_BINS - 1)) < 0):
             raise StateError("state `edges` must ascend", "状态 `edges` 应为升序")
 
     def dimension(self, view: FeatureView, state: State) -> int:
@@ -345,7 +338,7 @@ class ScoreHistogram:
         self, view: FeatureView, cells: Cells, labels: Labels, state: State
     ) -> Iterator[OneHots | Dense]:
         """Yield the place of each enterprise's (label, score bin)."""
-        for places, label in _places(view, cells, labels):
+        for places, label in chunks(view, cells, labels):
             score = sum_points(state["values"], places)
             bins = np.searchsorted(state["edges"], score, side="right")
             place = np.where((label == 0) | (label == 1), bins + SCORE_BINS * label, -1)
@@ -360,32 +353,11 @@ def sum_points(values: _Floats, places: npt.NDArray[np.int64]) -> _Floats:
     return total
 
 
-def sigmoid(logit: _Floats) -> _Floats:
-    """Return 1 / (1 + exp(-logit)) without overflow."""
-    return 0.5 * (1.0 + np.tanh(0.5 * logit))
-
-
-def _places(
-    view: FeatureView, cells: Cells, labels: Labels, width: int = 0
-) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]]:
-    """Yield chunks of (places among all cells int64[m, F], labels int64[m]).
-
-    A cell number that the grid does not have counts as missing: no input may break a bound.
-    """
-    offsets = view.offsets
-    sizes = np.diff(offsets)
-    step = max(1, _CHUNK_NUMBERS // max(len(sizes), width))
-    for start in range(0, len(cells), step):
-        part = cells[start : start + step].astype(np.int64)
-        part = np.where((part >= 0) & (part < sizes), part, sizes - 1)
-        yield part + offsets[:-1], labels[start : start + step].astype(np.int64)
-
-
 def _inputs(
     view: FeatureView, cells: Cells, labels: Labels, state: State, width: int
 ) -> Iterator[tuple[_Floats, npt.NDArray[np.int64]]]:
     """Yield chunks of (x float64[m, F + 1] with norm <= 1, labels int64[m])."""
-    for places, label in _places(view, cells, labels, width):
+    for places, label in chunks(view, cells, labels, width):
         x = np.empty((len(places), places.shape[1] + 1))
         np.take(state["values"], places, out=x[:, :-1])
         x[:, -1] = state["constant"][0]
@@ -400,32 +372,9 @@ def _chosen(view: FeatureView, state: State) -> npt.NDArray[np.int64]:
     return np.arange(len(view.features))
 
 
-def _keys(state: State, *names: str) -> None:
-    if set(state) != set(names):
-        wanted = ", ".join(names) or "nothing"
-        raise StateError(
-            f"the state must hold {wanted}, it holds {', '.join(sorted(state)) or 'nothing'}",
-            f"状态应包含 {wanted}，实际为 {', '.join(sorted(state)) or '空'}",
-        )
-
-
-def _sized(state: State, name: str, length: int) -> _Floats:
-    values = state[name]
-    if values.dtype != np.float64 or values.shape != (length,):
-        raise StateError(
-            f"state `{name}` must be {length} numbers, it has shape {values.shape}",
-            f"状态 `{name}` 应为 {length} 个数，实际形状为 {values.shape}",
-        )
-    if not np.all(np.abs(values) <= _LARGEST):  # also refuses NaN
-        raise StateError(
-            f"state `{name}` must lie within +-{_LARGEST:g}", f"状态 `{name}` 应在 ±{_LARGEST:g} 内"
-        )
-    return values
-
-
 def _check_table(view: FeatureView, state: State) -> None:
-    _sized(state, "values", view.total_cells)
-    _sized(state, "constant", 1)
+    sized(state, "values", view.total_cells)
+    sized(state, "constant", 1)
 
 
 CATALOGUE: dict[tuple[str, int], Statistic] = {
@@ -437,5 +386,7 @@ CATALOGUE: dict[tuple[str, int], Statistic] = {
         Gram(),
         LogisticGradient(),
         ScoreHistogram(),
+        NetworkGradient(),
+        NetworkScoreHistogram(),
     )
 }

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models_world import VIEW, Enterprises
 
-from hejin_models import statistics
+from hejin_models import contributions
 from hejin_models.errors import StateError, UnknownStatisticError
 from hejin_models.features import FeatureView, shipped_views
+from hejin_models.perceptron import weights_of
 from hejin_models.state import State
 from hejin_models.statistics import CATALOGUE, SCORE_BINS, Statistic, sigmoid, statistic
 from hejin_privacy.contribution import Dense, OneHots, quantised_sum
@@ -39,7 +40,27 @@ def arrays(size: int) -> st.SearchStrategy[npt.NDArray[np.float64]]:
 BINS = np.concatenate([np.zeros(33), np.ones(23), np.full(5, 2.0), np.arange(16) % 2 + 3.0])
 
 
-def states(name: str) -> st.SearchStrategy[State]:
+def network(**other: npt.NDArray[np.float64]) -> State:
+    weights = np.ones(weights_of(F, [2]))
+    return {"values": np.ones(M), "hidden": np.array([2.0]), "weights": weights, **other}
+
+
+@st.composite
+def networks(draw: st.DrawFn, name: str) -> State:
+    hidden = draw(st.lists(st.integers(1, 5), min_size=1, max_size=3))
+    state = {
+        "values": np.clip(draw(arrays(M)), -1.0, 1.0),
+        "hidden": np.array(hidden, dtype=np.float64),
+        "weights": draw(arrays(weights_of(F, hidden))),
+    }
+    if name == "network_gradient":
+        return state | {"clip": np.array([draw(st.floats(1e-3, 1e3))])}
+    return state | {"edges": np.sort(draw(arrays(SCORE_BINS - 1)))}
+
+
+def states(name: str, version: int) -> st.SearchStrategy[State]:
+    if (name, version) in {("network_gradient", 1), ("score_histogram", 2)}:
+        return networks(name)
     if name == "label_histogram":
         chosen = st.sets(st.integers(0, F - 1), min_size=1).map(
             lambda places: {"features": np.array(sorted(places), dtype=np.float64)}
@@ -91,13 +112,13 @@ ROWS = st.lists(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in CATALOGUE}))
+@pytest.mark.parametrize(("name", "version"), sorted(CATALOGUE))
 @settings(max_examples=30, deadline=None)
 @given(data=st.data(), rows=ROWS)
 def test_no_input_and_no_state_breaks_a_bound(
-    name: str, data: st.DataObject, rows: list[tuple[list[int], int]]
+    name: str, version: int, data: st.DataObject, rows: list[tuple[list[int], int]]
 ) -> None:
-    entry, state = statistic(name, 1), data.draw(states(name))
+    entry, state = statistic(name, version), data.draw(states(name, version))
     entry.check_state(THE_VIEW, state)
     cells = np.array([row for row, _ in rows], dtype=np.int32).reshape(-1, F)
     labels = np.array([label for _, label in rows], dtype=np.int8)
@@ -123,9 +144,9 @@ def test_no_input_and_no_state_breaks_a_bound(
     assert summed.tolist() == exact.sum(axis=0).tolist()
 
 
-@pytest.mark.parametrize("name", sorted({name for name, _ in CATALOGUE}))
-def test_only_labels_of_0_and_1_count_where_labels_matter(name: str) -> None:
-    entry = statistic(name, 1)
+@pytest.mark.parametrize(("name", "version"), sorted(CATALOGUE))
+def test_only_labels_of_0_and_1_count_where_labels_matter(name: str, version: int) -> None:
+    entry = statistic(name, version)
     state = {
         "gram": {"values": np.ones(M), "constant": np.ones(1)},
         "logistic_gradient": {
@@ -133,7 +154,10 @@ def test_only_labels_of_0_and_1_count_where_labels_matter(name: str) -> None:
         },
         "score_histogram": {"values": np.ones(M), "edges": np.arange(63.0)},
         "bin_counts": {"bins": BINS},
+        "network_gradient": network(clip=np.ones(1)),
     }.get(name, {})  # fmt: skip
+    if (name, version) == ("score_histogram", 2):
+        state = network(edges=np.arange(63.0))
     cells = np.zeros((4, F), dtype=np.int32)
     vectors = gather(entry, THE_VIEW, cells, np.array([0, 1, 2, -1], dtype=np.int8), state)
     assert vectors[:2].any(axis=1).all()
@@ -204,7 +228,7 @@ def test_chunks_make_no_difference(
     state = {"values": np.linspace(-1, 1, M), "constant": np.array([0.3])}
     cells, labels = enterprises.cells[:100], enterprises.labels[:100]
     whole = gather(statistic("gram", 1), THE_VIEW, cells, labels, state)
-    monkeypatch.setattr(statistics, "_CHUNK_NUMBERS", 70)
+    monkeypatch.setattr(contributions, "_CHUNK_NUMBERS", 70)
     chunks = list(statistic("gram", 1).contribute(THE_VIEW, cells, labels, state))
     assert len(chunks) > 10
     assert gather(statistic("gram", 1), THE_VIEW, cells, labels, state).tolist() == whole.tolist()
