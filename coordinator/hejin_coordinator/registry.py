@@ -1,6 +1,6 @@
 """The bank's models on disk: signed JSON documents and a card a person can read.
 
-models/MODEL/model.json      DSSE envelope: scorecard, evaluation, plan, run, ledger places
+models/MODEL/model.json      DSSE envelope: scorecard or network, its card, plan, run
 models/MODEL/card.en.md      the model card; card.zh.md the same in Chinese
 """
 
@@ -16,8 +16,9 @@ from hejin_coordinator.errors import CoordinatorError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.store import StoredPlan
 from hejin_models.card import CardFacts, card_markdown, model_card
+from hejin_models.families import FamilyResult
+from hejin_models.network_model import Network
 from hejin_models.scorecard import Scorecard
-from hejin_models.training import TrainingResult
 from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import child, encode, text, time_text
 from hejin_trust.database import writing
@@ -56,8 +57,10 @@ class Model:
         return text(self.body, "state")
 
     @property
-    def scorecard(self) -> Scorecard:
+    def trained(self) -> Scorecard | Network:
         """The model itself."""
+        if "network" in self.body:
+            return Network.from_body(child(self.body, "network"))
         return Scorecard.from_body(child(self.body, "scorecard"))
 
     def summary(self) -> dict[str, str]:
@@ -74,7 +77,7 @@ class Model:
         return (self.folder / f"card.{current_language()}.md").read_text(encoding="utf-8")
 
 
-def register(home: CoordinatorHome, stored: StoredPlan, run: str, result: TrainingResult) -> Model:
+def register(home: CoordinatorHome, stored: StoredPlan, run: str, result: FamilyResult) -> Model:
     """Sign the model, write its folder, log it, and mark the plan done.
 
     The files are written first: a crash before the log entry leaves a run that is carried
@@ -82,7 +85,7 @@ def register(home: CoordinatorHome, stored: StoredPlan, run: str, result: Traini
     """
     plan = stored.plan
     trained = time_text(home.now())
-    card = model_card(_facts(home, stored, run, trained), result.scorecard, result.evaluation)
+    card = model_card(_facts(home, stored, run, trained), result.model, result.evaluation)
     body: dict[str, object] = {
         "v": 1,
         "model": f"{plan.family}-{run[:8]}",
@@ -92,7 +95,7 @@ def register(home: CoordinatorHome, stored: StoredPlan, run: str, result: Traini
         "plan": stored.digest,
         "run": run,
         "created": trained,
-        "scorecard": result.scorecard.body(),
+        plan.family: result.model.body(),
         "card": card,
     }
     name = str(body["model"])

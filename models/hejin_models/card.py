@@ -1,4 +1,4 @@
-"""The model card: what a scorecard is, where it comes from, how good it is and what it is not."""
+"""The model card: what a model is, where it comes from, how good it is and what it is not."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fractions import Fraction
 from typing import cast
 
 from hejin_models.evaluation import Estimate, Evaluation
+from hejin_models.network_model import Network
 from hejin_models.scorecard import BASE_ODDS, BASE_SCORE, PDO, Scorecard
 from hejin_trust.canonical import fraction_body
 from hejin_trust.text import Language, Text
@@ -39,12 +40,14 @@ class CardFacts:
     trained: str
 
 
-LIMITATIONS = (
+_RATE = (
     Text(
         "The probability of bad is that of the training data. Where bads were sampled at another"
         " rate than in the portfolio, recalibrate before quoting it.",
         "违约概率以训练数据为准。若样本违约率与实际组合不同，使用前须重新校准。",
     ),
+)
+_OF_SCORECARDS = (
     Text(
         "Points carry the noise that protects the enterprises: small differences between bins"
         " mean nothing.",
@@ -55,6 +58,20 @@ LIMITATIONS = (
         " must not be read alone.",
         "特征之间存在相关性。负系数用于修正其他特征，其分箱不可单独解读。",
     ),
+)
+_OF_NETWORKS = (
+    Text(
+        "A network gives no reasons for a score and cannot be read: where a refusal must be"
+        " explained, use a scorecard.",
+        "神经网络不给出评分原因，也无法逐项解读：须说明拒绝理由时，请使用评分卡。",
+    ),
+    Text(
+        "Its weights carry the noise that protects the enterprises. On tables of features such as"
+        " these a scorecard of the same privacy cost usually separates better.",
+        "权重含有用于保护企业的噪声。在此类表格数据上，同等隐私损耗的评分卡通常区分能力更好。",
+    ),
+)
+_USE = (
     Text(
         "The hold-out measure is of the same time and nodes as the training data. It does not"
         " foresee change: monitor drift.",
@@ -67,7 +84,15 @@ LIMITATIONS = (
 )
 
 
-def model_card(facts: CardFacts, scorecard: Scorecard, evaluation: Evaluation) -> dict[str, object]:
+LIMITATIONS = (*_RATE, *_OF_SCORECARDS, *_USE)
+"""What the card of a scorecard warns of."""
+NETWORK_LIMITATIONS = (*_RATE, *_OF_NETWORKS, *_USE)
+"""What the card of a network warns of."""
+
+
+def model_card(
+    facts: CardFacts, model: Scorecard | Network, evaluation: Evaluation
+) -> dict[str, object]:
     """Return the card as a JSON object without floats: measures are decimal strings."""
     # A privacy cost is never shown smaller than it is.
     epsilon = -(-round(facts.epsilon * 10**9) // 10**5)
@@ -83,8 +108,8 @@ def model_card(facts: CardFacts, scorecard: Scorecard, evaluation: Evaluation) -
         "definition": facts.definition,
         "trained": facts.trained,
         "nodes": list(facts.nodes),
-        "view": scorecard.view,
-        "view_digest": scorecard.view_digest,
+        "view": model.view,
+        "view_digest": model.view_digest,
         "privacy": {
             "unit": "enterprise",
             "mode": facts.mode,
@@ -94,6 +119,12 @@ def model_card(facts: CardFacts, scorecard: Scorecard, evaluation: Evaluation) -
         },
         "scale": {"base_score": BASE_SCORE, "base_odds": BASE_ODDS, "pdo": PDO},
         "evaluation": _evaluation(evaluation),
+        **(_network(model) if isinstance(model, Network) else _scorecard(model)),
+    }
+
+
+def _scorecard(scorecard: Scorecard) -> dict[str, object]:
+    return {
         "features": [
             {
                 "name": feature.name,
@@ -113,6 +144,17 @@ def model_card(facts: CardFacts, scorecard: Scorecard, evaluation: Evaluation) -
             for feature in scorecard.features
         ],
         "limitations": [_both(text) for text in LIMITATIONS],
+    }
+
+
+def _network(network: Network) -> dict[str, object]:
+    return {
+        "network": {
+            "inputs": [{"name": entry.name, "text": _both(entry.text)} for entry in network.inputs],
+            "hidden": list(network.hidden),
+            "weights": len(network.weights),
+        },
+        "limitations": [_both(text) for text in NETWORK_LIMITATIONS],
     }
 
 
@@ -144,20 +186,46 @@ def card_markdown(card: Mapping[str, object], language: Language) -> str:
         ),
         "",
         *_evaluation_lines(cast("dict[str, object]", card["evaluation"]), zh=zh),
-        f"## {'评分卡' if zh else 'Scorecard'}",
-        "",
-        (
-            f"{BASE_ODDS}:1 时 {BASE_SCORE} 分，每增加 {PDO} 分，正常与违约之比翻倍。"
-            if zh
-            else f"{BASE_SCORE} points mean {BASE_ODDS} goods to one bad; {PDO} more double that."
-        ),
-        "",
+        *_model_lines(card, zh=zh),
     ]
-    for feature in cast("list[dict[str, object]]", card["features"]):
-        lines += _feature_lines(feature, zh=zh)
     lines += [f"## {'局限' if zh else 'Limitations'}", ""]
     lines += [f"- {_said(text, zh=zh)}" for text in cast("list[object]", card["limitations"])]
     return "\n".join(lines) + "\n"
+
+
+def _model_lines(card: Mapping[str, object], *, zh: bool) -> list[str]:
+    scale = (
+        f"{BASE_ODDS}:1 时 {BASE_SCORE} 分，每增加 {PDO} 分，正常与违约之比翻倍。"
+        if zh
+        else f"{BASE_SCORE} points mean {BASE_ODDS} goods to one bad; {PDO} more double that."
+    )
+    if "network" in card:
+        return _network_lines(cast("dict[str, object]", card["network"]), scale, zh=zh)
+    lines = [f"## {'评分卡' if zh else 'Scorecard'}", "", scale, ""]
+    for feature in cast("list[dict[str, object]]", card["features"]):
+        lines += _feature_lines(feature, zh=zh)
+    return lines
+
+
+def _network_lines(network: Mapping[str, object], scale: str, *, zh: bool) -> list[str]:
+    inputs = cast("list[dict[str, object]]", network["inputs"])
+    hidden = " x ".join(str(width) for width in cast("list[int]", network["hidden"]))
+    return [
+        f"## {'神经网络' if zh else 'Network'}",
+        "",
+        (
+            f"{len(inputs)} 个输入，隐藏层宽度 {hidden}，激活函数 tanh，"
+            f"{network['weights']} 个权重。"
+            if zh
+            else f"{len(inputs)} inputs, hidden layers of width {hidden}, tanh,"
+            f" {network['weights']} weights."
+        ),
+        "",
+        scale,
+        "",
+        *(f"- {_said(entry['text'], zh=zh)}" for entry in inputs),
+        "",
+    ]
 
 
 def _mode(mode: str, *, zh: bool) -> str:

@@ -10,13 +10,13 @@ import numpy.typing as npt
 
 from hejin_models.errors import NoiseError, TrainingError
 from hejin_models.evaluation import exact_auc
+from hejin_models.families import FamilyResult, family
 from hejin_models.features import FeatureView
 from hejin_models.grids import Cells
 from hejin_models.plan import Plan
 from hejin_models.pricing import mechanism_for
 from hejin_models.statistics import Labels, statistic
 from hejin_models.sums import NoisySum, SumRequest
-from hejin_models.training import TrainingResult, train
 from hejin_privacy.contribution import quantised_sum
 from hejin_privacy.mechanism import SCALE, delta_squared
 
@@ -58,7 +58,8 @@ def expected_loss(view: FeatureView, plan: Plan, enterprises: int, r: int) -> Ou
 
     enterprises  sum of the nodes' declared sizes
     r            charter's most nodes an enterprise may be in
-    raises       NoiseError where the noise takes half of what the model could tell
+    raises       NoiseError where the noise takes half of what the model could tell;
+                 MissingExtraError where the plan's family cannot be trained here
     """
     if enterprises < 1:
         raise NoiseError(
@@ -105,7 +106,7 @@ def _refusal(plan: Plan, enterprises: int, en: str, zh: str) -> NoiseError:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    result: TrainingResult
+    result: FamilyResult
     auc: float
 
 
@@ -166,7 +167,7 @@ def _simulate(
     noise: float,
 ) -> _Run | None:
     """Return a training run on the population, or None where the noise leaves no model."""
-    training = train(view)
+    training = family(plan.family).train(view)
     request = next(training)
     cut = round(size * (1.0 - float(plan.holdout)))
     try:
@@ -185,8 +186,8 @@ def _simulate(
                 )
             )
     except StopIteration as done:
-        result: TrainingResult = done.value
-        scores = result.scorecard.points(population.fresh_cells)
+        result: FamilyResult = done.value
+        scores = result.model.points(population.fresh_cells)
         return _Run(result, exact_auc(scores, population.fresh_labels))
     except TrainingError:
         return None

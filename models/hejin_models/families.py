@@ -6,44 +6,21 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
-
 from hejin_models import training
 from hejin_models.errors import MissingExtraError
 from hejin_models.evaluation import Evaluation
 from hejin_models.features import FeatureView
-from hejin_models.grids import Cells
+from hejin_models.network_model import Network
 from hejin_models.plan import FAMILIES, PlanError
+from hejin_models.scorecard import Scorecard
 from hejin_models.sums import NoisySum, PlannedSum, SumRequest
-
-
-class TrainedModel(Protocol):
-    """What every family's model can do, whoever holds it."""
-
-    @property
-    def view(self) -> str:
-        """The id of the feature view whose cells it scores."""
-
-    @property
-    def view_digest(self) -> str:
-        """The hex SHA-256 of that view's file."""
-
-    def points(self, cells: Cells) -> npt.NDArray[np.float64]:
-        """Return the score of each row of cells int32[n, F]; more is safer."""
-
-    def probability(self, cells: Cells) -> npt.NDArray[np.float64]:
-        """Return the probability of bad of each row, 0..1."""
-
-    def body(self) -> dict[str, object]:
-        """Return it as a JSON object without floats."""
 
 
 class FamilyResult(Protocol):
     """A trained model and how well it separates the hold-out enterprises."""
 
     @property
-    def model(self) -> TrainedModel:
+    def model(self) -> Scorecard | Network:
         """The model."""
 
     @property
@@ -55,7 +32,7 @@ class FamilyResult(Protocol):
 class Family:
     """One family; `train` asks for the sums of `plan_sums` in order and returns the result.
 
-    Both depend on the view alone: what the nodes hold enters by the sums only.
+    Both depend on the view alone: what nodes hold enters by the sums only.
     """
 
     plan_sums: Callable[[FeatureView], tuple[PlannedSum, ...]]

@@ -36,7 +36,8 @@ PDO = 20
 
 MAX_BINS_READ = 400
 MAX_FEATURES_READ = 1000
-_DECIMAL = re.compile(r"-?[0-9]{1,9}\.[0-9]{6}")
+DECIMAL = re.compile(r"-?[0-9]{1,9}\.[0-9]{6}")
+"""How a model's document writes a number."""
 _PLACES = 6
 
 _Floats = npt.NDArray[np.float64]
@@ -156,7 +157,7 @@ class Scorecard:
             "base_score": BASE_SCORE,
             "base_odds": BASE_ODDS,
             "pdo": PDO,
-            "intercept": _decimal(self.intercept),
+            "intercept": decimal(self.intercept),
             "features": [_feature_body(feature) for feature in self.features],
         }
 
@@ -189,7 +190,8 @@ def probability_of(points: _Floats) -> _Floats:
     return chance
 
 
-def _decimal(value: float) -> str:
+def decimal(value: float) -> str:
+    """Return a number as a model's document writes it."""
     return f"{value:.{_PLACES}f}"
 
 
@@ -197,15 +199,15 @@ def _feature_body(feature: ScoredFeature) -> dict[str, object]:
     return {
         "name": feature.name,
         "text": {"en": feature.text.en, "zh": feature.text.zh},
-        "iv": _decimal(feature.iv),
-        "coefficient": _decimal(feature.coefficient),
+        "iv": decimal(feature.iv),
+        "coefficient": decimal(feature.coefficient),
         "bins": [
             {
                 "ranges": [list(pair) for pair in made.ranges],
                 "text": {"en": made.text.en, "zh": made.text.zh},
-                "share": _decimal(made.share),
-                "woe": _decimal(made.woe),
-                "points": _decimal(made.points),
+                "share": decimal(made.share),
+                "woe": decimal(made.woe),
+                "points": decimal(made.points),
             }
             for made in feature.bins
         ],
@@ -277,7 +279,7 @@ def _text(body: Mapping[str, object]) -> Text:
 
 def _number(body: Mapping[str, object], key: str) -> float:
     value = text(body, key, longest=20)
-    if not _DECIMAL.fullmatch(value):
+    if not DECIMAL.fullmatch(value):
         raise _malformed(key)
     return float(value)
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from hejin_models.errors import TrainingError
 from hejin_models.state import State
 
 Part = Literal["train", "holdout"]
@@ -50,3 +51,12 @@ class NoisySum:
 
     values: npt.NDArray[np.float64]
     noise_std: float
+
+    def checked(self, length: int) -> npt.NDArray[np.float64]:
+        """Return the values; TrainingError unless they are `length` finite numbers."""
+        if self.values.shape != (length,) or not np.all(np.isfinite(self.values)):
+            raise TrainingError(
+                f"a total must be {length} finite numbers, it has shape {self.values.shape}",
+                f"总和应为 {length} 个有限数值，实际形状为 {self.values.shape}",
+            )
+        return self.values

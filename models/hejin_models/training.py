@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from hejin_models.binning import BaseRate, Counts, RawBin, base_rate, bin_feature
-from hejin_models.errors import TrainingError
 from hejin_models.evaluation import Evaluation, evaluate
 from hejin_models.features import Feature, FeatureView
 from hejin_models.grids import Grid
@@ -89,7 +88,7 @@ def train(view: FeatureView) -> Generator[SumRequest, NoisySum, TrainingResult]:
     scorecard = _assemble(view, binned, (previous + weights) / 2.0)
     state = {"values": scorecard.values, "edges": _score_edges(scorecard, binned, curvature)}
     holdout = yield SumRequest(index + 1, "score_histogram", 1, "holdout", state)
-    _checked(holdout, 2 * SCORE_BINS)
+    holdout.checked(2 * SCORE_BINS)
     return TrainingResult(scorecard, evaluate(holdout, state["edges"]))
 
 
@@ -124,7 +123,7 @@ def _groups(view: FeatureView) -> tuple[_Group, ...]:
 
 def _counts(view: FeatureView, group: _Group, total: NoisySum) -> dict[int, Counts]:
     sizes = [view.features[place].grid.cells for place in group.features]
-    sides = _checked(total, 2 * sum(sizes)).reshape(2, -1)
+    sides = total.checked(2 * sum(sizes)).reshape(2, -1)
     goods, bads = (np.split(side, np.cumsum(sizes)[:-1]) for side in sides)
     return {
         place: Counts(bads[i], goods[i], total.noise_std) for i, place in enumerate(group.features)
@@ -188,7 +187,7 @@ class _Curvature:
     @classmethod
     def of(cls, total: NoisySum, binned: _Binned) -> _Curvature:
         size = len(binned.bins) + 1
-        triangle = _checked(total, size * (size + 1) // 2)
+        triangle = total.checked(size * (size + 1) // 2)
         matrix = np.zeros((size, size))
         matrix[np.triu_indices(size)] = triangle
         # The statistic divides the diagonal by sqrt(2); adding the transpose doubles it.
@@ -208,7 +207,7 @@ class _Curvature:
 
     def solve(self, gradient: NoisySum) -> _Floats:
         """Return the damped Newton step for a noisy gradient: shorter where noise rules."""
-        along = self.vectors.T @ _checked(gradient, len(self.values))
+        along = self.vectors.T @ gradient.checked(len(self.values))
         divisor = self.slope * (self.values + self.damping) + gradient.noise_std
         step: _Floats = self.vectors @ (along / divisor)
         return step
@@ -295,12 +294,3 @@ def _score_edges(scorecard: Scorecard, binned: _Binned, curvature: _Curvature) -
     together = float(scaled @ curvature.matrix[:-1, :-1] @ scaled) / enterprises
     reach = _SCORE_REACH * max(math.sqrt(max(together, alone)), 1e-3)
     return np.linspace(mean - reach, mean + reach, SCORE_BINS - 1)
-
-
-def _checked(total: NoisySum, length: int) -> _Floats:
-    if total.values.shape != (length,) or not np.all(np.isfinite(total.values)):
-        raise TrainingError(
-            f"a total must be {length} finite numbers, it has shape {total.values.shape}",
-            f"总和应为 {length} 个有限数值，实际形状为 {total.values.shape}",
-        )
-    return total.values

@@ -64,7 +64,7 @@ def test_a_plan_becomes_a_signed_model_and_every_release_has_its_receipt(bank: B
         stored = store.find_plan(connection, digest)
     model = registry.register(bank.home, stored, run.run, result)
     assert [found.id for found in registry.models(bank.home)] == [model.id]
-    assert registry.find(bank.home, model.id).scorecard.body() == result.scorecard.body()
+    assert registry.find(bank.home, model.id).trained.body() == result.scorecard.body()
     sums = len(stored.plan.sums)
     logged = types(bank)
     assert logged.count("accept") == 3 * sums
