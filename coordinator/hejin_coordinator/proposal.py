@@ -12,6 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hejin_coordinator.errors import PlanFileError
+from hejin_models.families import family
 from hejin_models.features import FeatureView
 from hejin_models.plan import (
     MAX_DEADLINE,
@@ -22,7 +23,6 @@ from hejin_models.plan import (
     ViewReference,
 )
 from hejin_models.sums import Part, PlannedSum
-from hejin_models.training import plan_sums
 from hejin_privacy.accounting import rho_for, round_down
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
@@ -191,7 +191,7 @@ def _budget(
 ) -> tuple[tuple[PricedSum, ...], dict[Part, Fraction]]:
     """Return the priced sums, and each part's cap: rho, and the spare rounds on top."""
     rho = rho_for(wanted.epsilon, float(charter.delta))
-    sums = tuple(_priced(planned, rho) for planned in plan_sums(view))
+    sums = tuple(_priced(planned, rho) for planned in family(wanted.family).plan_sums(view))
     spare = wanted.spare_rounds
     if spare is None:
         spare = 1 if mode == "shared" else 0
