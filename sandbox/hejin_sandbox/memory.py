@@ -29,8 +29,8 @@ from hejin_coordinator.home import open_home as open_bank
 from hejin_coordinator.registry import Model, register
 from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.service import receipt_for
+from hejin_models.families import FamilyResult
 from hejin_models.features import ColumnType, FeatureView
-from hejin_models.training import TrainingResult
 from hejin_node import config as node_config
 from hejin_node import inbox, offers
 from hejin_node.config import NodeSettings, PolicySettings
@@ -63,7 +63,7 @@ class Trained:
     """What a carried-out plan left: the registered model, and the result that it was made of."""
 
     model: Model
-    result: TrainingResult
+    result: FamilyResult
 
 
 class MemoryTransport:
@@ -97,12 +97,14 @@ class MemoryConsortium:
             name: Session(home, BANK, partial(self._receipt, name)) for name, home in nodes.items()
         }
 
-    def propose(self, epsilon: float, as_of: dt.date | None = None) -> str:
-        """Let the bank propose a scorecard and every node approve it; return the plan's hash.
+    def propose(
+        self, epsilon: float, as_of: dt.date | None = None, family: str = "scorecard"
+    ) -> str:
+        """Let the bank propose a model and every node approve it; return the plan's hash.
 
         raises   what `desk.propose` and `offers.approve` raise: too much noise, no budget left
         """
-        plan = write_plan(self._folder / "plan.toml", epsilon, as_of)
+        plan = write_plan(self._folder / "plan.toml", epsilon, as_of, family)
         proposed = desk.propose(self.bank, plan, start_when_answered=False)
         with reading(self.bank.database) as connection:
             envelope = store.find_plan(connection, proposed.digest).envelope
@@ -242,11 +244,14 @@ def fill(folder: Path, node: NodeData) -> None:
                 grant_many(connection, home.internal_log, home.pseudonym_key, some)
 
 
-def write_plan(path: Path, epsilon: float, as_of: dt.date | None = None) -> Path:
-    """Write the plan of a scorecard on the view that lies beside it; return `path`."""
+def write_plan(
+    path: Path, epsilon: float, as_of: dt.date | None = None, family: str = "scorecard"
+) -> Path:
+    """Write the plan of a model on the view that lies beside it; return `path`."""
     lines = [
         'product = "memory"',
         'view = "view.toml"',
+        f"family = {json.dumps(family)}",
         f"definition = {json.dumps(DEFINITION)}",
         f"epsilon = {epsilon!r}",
         f"holdout = {json.dumps(HOLDOUT)}",

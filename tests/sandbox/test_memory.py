@@ -43,7 +43,7 @@ def test_it_trains_a_registered_model_and_every_sum_is_charged(
     assert trained.model.plan == plan
     assert [index for index, _, _ in told] == list(range(told[0][1]))
     view = FeatureView.parse(view_file("trade-1"))
-    assert len(trained.result.scorecard.features) == len(view.features)
+    assert len(trained.result.model.features) == len(view.features)
     for home in consortium.nodes.values():
         with reading(home.database) as connection:
             home.release_log.verify(connection)
