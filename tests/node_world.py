@@ -242,6 +242,7 @@ def found_world(
     nodes: int = 1,
     rho_cap: Fraction = Fraction(1, 2),
     size_band: tuple[int, int] = (10, 1000),
+    rho_alone_cap: Fraction | None = None,
 ) -> World:
     """Found a consortium in `folder`; the nodes are admitted, and hold nothing yet."""
     clock = Clock()
@@ -252,7 +253,7 @@ def found_world(
             regulator="regulator",
             name=Text("Regulator", "监管方"),
             rho_cap=rho_cap,
-            rho_alone_cap=rho_cap,
+            rho_alone_cap=rho_alone_cap or rho_cap,
             delta=Fraction(1, 10**6),
             period_from=clock(),
             period_to=clock() + timedelta(days=365),

@@ -180,6 +180,11 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
                 "epsilon_before": found.epsilon_before,
                 "epsilon_after": found.epsilon_after,
                 "epsilon_cap": found.epsilon_cap,
+                "mode": offer.plan.mode,
+                "rho_alone": float(found.rho_alone),
+                "epsilon_alone_before": found.epsilon_alone_before,
+                "epsilon_alone_after": found.epsilon_alone_after,
+                "epsilon_alone_cap": found.epsilon_alone_cap,
                 "delta": float(found.delta),
                 "authorisations": found.entitled,
                 "labelled": found.labelled,
@@ -194,10 +199,17 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         Text("purpose", "用途"): offer.plan.purpose,
         Text("feature view", "特征视图"): f"{offer.plan.view.name} v{offer.plan.view.version}",
         Text("private sums", "隐私求和"): str(len(offer.plan.sums)),
-        Text("costs rho", "费用 rho"): f"{float(found.rho):.6f}",
+        Text("noise mode", "噪声模式"): offer.plan.mode,
+        Text("costs rho at most", "费用 rho（至多）"): f"{float(found.rho):.6f}",
         Text("epsilon spent before", "此前 epsilon"): f"{found.epsilon_before:.4f}",
         Text("epsilon spent after", "此后 epsilon"): f"{found.epsilon_after:.4f}",
         Text("epsilon promised (cap)", "承诺上限 epsilon"): f"{found.epsilon_cap:.4f}",
+        Text("if all other nodes colluded", "若其他节点全部合谋"): Text(
+            f"rho {float(found.rho_alone):.6f}; epsilon {found.epsilon_alone_before:.4f} before,"
+            f" {found.epsilon_alone_after:.4f} after, cap {found.epsilon_alone_cap:.4f}",
+            f"rho {float(found.rho_alone):.6f}；epsilon 此前 {found.epsilon_alone_before:.4f}，"
+            f"此后 {found.epsilon_alone_after:.4f}，上限 {found.epsilon_alone_cap:.4f}",
+        ),
         Text("at delta", "delta"): f"{float(found.delta):.1e}",
         Text("uses authorisations", "涉及授权"): str(found.entitled),
         Text("enterprises with an outcome", "有标签的企业"): str(found.labelled),
@@ -205,7 +217,7 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     }
     table = Table(show_header=False)
     for label, value in rows.items():
-        table.add_row(str(label), value)
+        table.add_row(str(label), str(value))
     console = Console()
     console.print(table)
     for problem in found.problems:
@@ -255,6 +267,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
         delta = float(charter.delta)
         with reading(node.database) as connection:
             spent = account.spent(connection, charter.period_from)
+            alone = account.alone_spent(connection, charter.period_from)
             sizes = [log.size(connection) for log in (node.release_log, node.internal_log)]
         facts: dict[str, object] = {
             "member": node.member_id,
@@ -263,6 +276,8 @@ def status(home: Home, as_json: AsJson = False) -> None:
             "rho_cap": float(charter.rho_cap),
             "epsilon_spent": epsilon(spent, delta) if spent else 0.0,
             "epsilon_cap": epsilon(charter.rho_cap, delta),
+            "epsilon_alone_spent": epsilon(alone, delta) if alone else 0.0,
+            "epsilon_alone_cap": epsilon(charter.rho_alone_cap, delta),
             "delta": delta,
             "release_log": sizes[0],
             "internal_log": sizes[1],

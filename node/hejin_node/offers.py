@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
-
 from sqlalchemy import Connection
 
 from hejin_models.features import FeatureView
@@ -133,12 +131,12 @@ def _open_offer(connection: Connection, digest: str) -> inbox.Offer:
 def _facts(home: NodeHome, connection: Connection, plan: Plan) -> Facts:
     view = _installed(home, plan)
     charter = home.charter
-    spent: Fraction = account.spent(connection, charter.period_from)
     return Facts(
         node=home.member_id,
         charter=charter,
         now=home.now(),
-        spent=spent,
+        spent=account.spent(connection, charter.period_from),
+        alone=account.alone_spent(connection, charter.period_from),
         entitled=0 if view is None else len(grants_for(connection, plan, view, home.now())),
         labelled=labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
         installed=view,

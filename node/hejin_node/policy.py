@@ -21,6 +21,7 @@ class Facts:
     """What the node knows when it looks at a plan; nothing here was read from enterprise rows.
 
     spent        rho charged in the charter's period so far, all banks together
+    alone        the same if all other nodes colluded with the banks
     entitled     authorisations in force that cover the plan
     labelled     enterprises with an outcome under the plan's definition
     installed    the feature view whose file has the plan's hash, if it is installed here
@@ -30,6 +31,7 @@ class Facts:
     charter: Charter
     now: datetime
     spent: Fraction
+    alone: Fraction
     entitled: int
     labelled: int
     installed: FeatureView | None
@@ -47,16 +49,23 @@ class Problem:
 class DryRun:
     """What a plan would cost and touch, before anything is read or spent.
 
-    rho             what the plan may cost each enterprise (zCDP)
+    rho             what the plan may cost each enterprise (zCDP), burned rounds included
     epsilon_before  guarantee of the account as it stands, at the charter's delta
     epsilon_after   the same after this plan
     epsilon_cap     the same at the charter's cap: the guarantee that is promised
+    rho_alone, epsilon_alone_before, _after, _cap
+                    the same four if all other nodes colluded with the banks: in mode "node" a
+                    plan costs no more then, in mode "shared" it does
     """
 
     rho: Fraction
     epsilon_before: float
     epsilon_after: float
     epsilon_cap: float
+    rho_alone: Fraction
+    epsilon_alone_before: float
+    epsilon_alone_after: float
+    epsilon_alone_cap: float
     delta: Fraction
     entitled: int
     labelled: int
@@ -68,11 +77,16 @@ def examine(plan: Plan, signer: str, facts: Facts) -> DryRun:
     """Return the dry run of `plan`; `signer` is the bank whose key signed it."""
     charter = facts.charter
     delta = float(charter.delta)
+    rho_alone = plan.rho_alone(charter.r)
     return DryRun(
         rho=plan.rho,
         epsilon_before=epsilon(facts.spent, delta),
         epsilon_after=epsilon(facts.spent + plan.rho, delta),
         epsilon_cap=epsilon(charter.rho_cap, delta),
+        rho_alone=rho_alone,
+        epsilon_alone_before=epsilon(facts.alone, delta),
+        epsilon_alone_after=epsilon(facts.alone + rho_alone, delta),
+        epsilon_alone_cap=epsilon(charter.rho_alone_cap, delta),
         delta=charter.delta,
         entitled=facts.entitled,
         labelled=facts.labelled,
@@ -158,16 +172,6 @@ def _membership(plan: Plan, signer: str, facts: Facts) -> list[Problem]:
 
 def _content(plan: Plan, facts: Facts) -> list[Problem]:
     found = []
-    if plan.mode != "node":
-        found.append(
-            Problem(
-                "mode-unknown",
-                Text(
-                    "this version adds the whole noise at each node; shared noise is not offered",
-                    "本版本由各节点各自添加全部噪声，尚不支持共享噪声",
-                ),
-            )
-        )
     view = facts.installed
     if view is None:
         found.append(
@@ -201,20 +205,35 @@ def _content(plan: Plan, facts: Facts) -> list[Problem]:
 
 
 def _budget(plan: Plan, facts: Facts) -> list[Problem]:
-    left = facts.charter.rho_cap - facts.spent
-    if plan.rho <= left:
-        return []
-    return [
-        Problem(
-            "budget-exhausted",
-            Text(
-                f"the plan costs rho={float(plan.rho):.6f}, only {float(left):.6f} is left in"
-                " this period: ask for fewer sums or more noise",
-                f"计划需 rho={float(plan.rho):.6f}，本期仅余 {float(left):.6f}："
-                "请减少求和或加大噪声",
-            ),
+    charter, found = facts.charter, []
+    left = charter.rho_cap - facts.spent
+    if plan.rho > left:
+        found.append(
+            Problem(
+                "budget-exhausted",
+                Text(
+                    f"the plan may cost rho={float(plan.rho):.6f}, only {float(left):.6f} is left"
+                    " in this period: ask for fewer sums, more noise or fewer spare rounds",
+                    f"计划至多需 rho={float(plan.rho):.6f}，本期仅余 {float(left):.6f}："
+                    "请减少求和或备用轮次，或加大噪声",
+                ),
+            )
         )
-    ]
+    cost, left = plan.rho_alone(charter.r), charter.rho_alone_cap - facts.alone
+    if cost > left:
+        found.append(
+            Problem(
+                "alone-budget-exhausted",
+                Text(
+                    f"if all other nodes colluded the plan would cost rho={float(cost):.6f}, only"
+                    f" {float(left):.6f} is left of the charter's cap on that: ask for fewer sums,"
+                    " more noise or fewer spare rounds",
+                    f"若其他节点全部合谋，计划至多需 rho={float(cost):.6f}，"
+                    f"章程为此设定的上限仅余 {float(left):.6f}：请减少求和或备用轮次，或加大噪声",
+                ),
+            )
+        )
+    return found
 
 
 def _warnings(facts: Facts) -> list[Text]:

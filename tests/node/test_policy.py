@@ -13,7 +13,8 @@ from node_world import World, found_world
 from hejin_models.features import FeatureView
 from hejin_models.plan import LabelReference, Plan, PricedSum
 from hejin_node.policy import DryRun, Facts, examine
-from hejin_privacy.accounting import epsilon
+from hejin_privacy.accounting import epsilon, round_up
+from hejin_trust.charter import Charter
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +36,7 @@ def look(
         charter=world.office.charter,
         now=world.clock(),
         spent=Fraction(0),
+        alone=Fraction(0),
         entitled=30,
         labelled=30,
         installed=world.view if view is None else view,
@@ -59,7 +61,6 @@ def test_every_reason_against_a_plan_is_named_at_once(world: World, plan: Plan) 
     wrong = replace(
         plan,
         nodes=("node-9",),
-        mode="shared",
         label=LabelReference("default", "bad-1", "bank-2"),
         sums=(PricedSum("raw_rows", 1, "train", Fraction(1, 100)),),
     )
@@ -70,7 +71,6 @@ def test_every_reason_against_a_plan_is_named_at_once(world: World, plan: Plan) 
         "wrong-bank",
         "not-invited",
         "plan-expired",
-        "mode-unknown",
         "view-not-installed",
         "unknown-statistic",
         "budget-exhausted",
@@ -112,6 +112,53 @@ def test_the_last_of_the_budget_can_be_spent_and_not_more(world: World, plan: Pl
     assert codes(look(world, plan, spent=cap - plan.rho)) == []
     over = cap - plan.rho + Fraction(1, 2**64)
     assert codes(look(world, plan, spent=over)) == ["budget-exhausted"]
+
+
+def shared(plan: Plan) -> Plan:
+    """Return the plan over 5 nodes that share its noise; 3 of them are counted on."""
+    others = ("node-1", "node-2", "node-3", "node-4", "node-5")
+    return replace(plan, mode="shared", nodes=others, minimum_nodes=4, quorum=4, colluders=1)
+
+
+def with_caps(world: World, **caps: Fraction) -> Charter:
+    return replace(world.office.charter, **caps)  # type: ignore[arg-type]
+
+
+def test_a_plan_with_shared_noise_states_what_collusion_of_all_others_would_cost(
+    world: World, plan: Plan
+) -> None:
+    charter = with_caps(world, rho_alone_cap=Fraction(5))
+    together = replace(shared(plan), charter=charter.digest)
+    found = look(world, together, charter=charter, spent=Fraction(1, 10), alone=Fraction(1, 5))
+    assert codes(found) == []
+    assert found.rho_alone == round_up(3 * plan.rho)
+    delta = float(charter.delta)
+    assert found.epsilon_after == epsilon(Fraction(1, 10) + plan.rho, delta)
+    assert found.epsilon_alone_before == epsilon(Fraction(1, 5), delta)
+    assert found.epsilon_alone_after == epsilon(Fraction(1, 5) + found.rho_alone, delta)
+    assert found.epsilon_alone_cap == epsilon(Fraction(5), delta)
+
+
+def test_the_cap_on_collusion_of_all_others_holds_in_either_mode(world: World, plan: Plan) -> None:
+    charter = with_caps(world, rho_cap=Fraction(2), rho_alone_cap=Fraction(2))
+    together = replace(shared(plan), charter=charter.digest)
+    left = Fraction(2) - together.rho_alone(1)
+    assert codes(look(world, together, charter=charter, alone=left)) == []
+    over = left + Fraction(1, 2**64)
+    assert codes(look(world, together, charter=charter, alone=over)) == ["alone-budget-exhausted"]
+    apart = replace(plan, charter=charter.digest)
+    assert codes(look(world, apart, charter=charter, alone=over)) == []
+    full = Fraction(2) - plan.rho + Fraction(1, 2**64)
+    assert codes(look(world, apart, charter=charter, alone=full)) == ["alone-budget-exhausted"]
+
+
+def test_a_plan_with_shared_noise_may_not_undercut_the_charters_nodes(
+    world: World, plan: Plan
+) -> None:
+    charter = with_caps(world, rho_alone_cap=Fraction(5))
+    strict = replace(charter, minimum_nodes=5)
+    together = replace(shared(plan), charter=strict.digest)
+    assert codes(look(world, together, charter=strict)) == ["too-few-nodes"]
 
 
 def test_a_node_with_nobody_to_contribute_is_warned(world: World, plan: Plan) -> None:

@@ -22,7 +22,7 @@ from node_world import (
     open_envelope_body,
     terms,
 )
-from sqlalchemy import event
+from sqlalchemy import event, update
 
 from hejin_models.plan import ViewReference
 from hejin_models.pricing import mechanism_for
@@ -662,6 +662,60 @@ def test_two_banks_cannot_overdraw_one_account_between_them(world: World, home: 
     refusal = open_envelope(answers[1]["refusal"], REFUSAL, home.identity.public)
     assert not any(character.isdigit() for character in str(refusal.body["reason"]))
     assert spent(home) <= Fraction(1, 2)
+
+
+def test_a_query_for_shared_noise_is_refused_without_masks(
+    tmp_path: Path,
+) -> None:
+    world = found_world(tmp_path / "five", nodes=5, rho_alone_cap=Fraction(5))
+    with open_home(world.nodes["node-1"], world.clock) as home:
+        fill(home, world)
+        plan, digest = approved(home, world, mode="shared", minimum_nodes=4, quorum=4, colluders=1)
+        answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+        assert code_of(answer, home) == "noise-mode-unavailable"
+        with reading(home.database) as connection:
+            assert account.spent(connection, home.charter.period_from) == 0
+
+
+def test_the_cap_on_collusion_of_all_others_holds_when_a_sum_is_charged(
+    world: World, home: NodeHome
+) -> None:
+    """As if shared sums of other plans had used that account up since the plan was approved."""
+    fill(home, world)
+    plan, digest = approved(home, world)
+    session = new_session(home, world.receipts(home))
+    earlier = session.answer(world.query(plan, digest, run=RUN))
+    assert earlier["kind"] == b"masked"
+    cap = home.charter.rho_alone_cap
+    with writing(home.database) as connection:
+        connection.execute(update(account.reservation).values(charge_alone=str(cap)))
+    answer = session.answer(world.query(plan, digest, run=RUN, number=2, index=1))
+    assert code_of(answer, home) == "alone-budget-exhausted"
+    told = open_envelope(answer["refusal"], REFUSAL, home.identity.public).body
+    assert "0.5" not in str(told["reason"])
+
+
+def test_both_accounts_are_charged_and_alike_where_each_node_adds_the_whole_noise(
+    world: World, home: NodeHome
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    session = new_session(home, world.receipts(home))
+    answer = session.answer(world.query(plan, digest, run=RUN))
+    entry = parse(answer["entry"])
+    assert entry.body["rho_alone"] == entry.body["rho"]
+    assert entry.body["charge_alone"] == entry.body["charge"]
+    with reading(home.database) as connection:
+        period = home.charter.period_from
+        spent = account.spent(connection, period)
+        assert account.alone_spent(connection, period) == spent > 0
+        logged = [
+            parse(raw).body
+            for raw in home.internal_log.entries(connection)
+            if parse(raw).type == "account"
+        ]
+    assert fraction_from(logged[0]["alone_before"]) == 0
+    assert fraction_from(logged[0]["alone_after"]) == spent
 
 
 def test_a_refusal_is_logged_and_names_no_content(world: World, home: NodeHome) -> None:
