@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from bank_world import Bank, open_world
+from fault_proxy import FaultProxy
 from member_process import Start, start
 from node_world import BANK
 
@@ -34,7 +35,10 @@ LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
 @dataclass
 class Members:
-    """Their folders and their processes; leaving the context kills what still runs."""
+    """Their folders and their processes; leaving the context kills what still runs.
+
+    links   the proxy between each node and the bank, where `start_all` put one there
+    """
 
     folder: Path
     nodes: tuple[str, ...]
@@ -43,6 +47,8 @@ class Members:
     address: str = "127.0.0.1:0"
     plants: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     processes: dict[str, ForkServerProcess] = field(default_factory=dict)
+    links: dict[str, FaultProxy] = field(default_factory=dict)
+    _proxies: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> Self:
         return self
@@ -56,6 +62,7 @@ class Members:
         for process in self.processes.values():
             process.kill()
             process.join()
+        self._proxies.close()
 
     def armed(self, member: str) -> Path:
         return self.folder / f"{member}.armed"
@@ -87,15 +94,23 @@ class Members:
             )
         )
 
-    def start_all(self) -> None:
-        """Start the bank, tell the nodes where it listens, start them."""
+    def start_all(self, *, proxied: bool = False) -> None:
+        """Start the bank, tell the nodes where it listens, start them.
+
+        proxied   every node dials a fault proxy of its own, `links[node]`, instead of the bank;
+                  TLS checks the bank's name, not its address
+        """
         self.start(BANK)
         found = self.wait_for(BANK, LISTENING)
         self.address = found.group(1)
         for node in self.nodes:
             file = self.folder / node / node_config.FILE
             settings = read_settings(file, node_config.NodeSettings)
-            banks = {BANK: self.address}
+            address = self.address
+            if proxied:
+                self.links[node] = self._proxies.enter_context(FaultProxy(self.address))
+                address = self.links[node].address
+            banks = {BANK: address}
             write_settings(file, settings.model_copy(update={"banks": banks}))
             self.start(node)
 

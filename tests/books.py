@@ -1,0 +1,61 @@
+"""A node's account against what left the node: nothing uncharged, repeats are the same bytes."""
+
+from __future__ import annotations
+
+import json
+from fractions import Fraction
+
+from process_world import Members
+from sqlalchemy import select
+
+from hejin_node import account
+from hejin_node.home import open_home
+from hejin_privacy.mechanism import Mechanism
+from hejin_trust.canonical import child
+from hejin_trust.database import reading
+from hejin_trust.entries import parse
+
+
+class Books:
+    """What a node's database says at any time, against what was about to leave it."""
+
+    def __init__(self, members: Members, node: str) -> None:
+        self._members, self._node = members, node
+        self._kept: dict[int, tuple[bytes, bytes]] = {}
+
+    def check(self) -> None:
+        """Nothing left that is not charged; stored bytes never change."""
+        with (
+            open_home(self._members.folder / self._node) as home,
+            reading(home.database) as connection,
+        ):
+            rows = connection.execute(select(account.reservation)).all()
+        states = {row.seq: row.state for row in rows}
+        for row in rows:
+            if row.vector is not None:
+                kept = self._kept.setdefault(row.seq, (row.header, row.vector))
+                assert kept == (row.header, row.vector)
+        left: dict[str, Fraction] = {}
+        for seq, entry in self.left().items():
+            assert states[seq] == "released", "bytes left without a release"
+            mechanism = Mechanism.from_body(child(entry, "mechanism"))
+            part = str(entry["part"])
+            left[part] = left.get(part, Fraction(0)) + mechanism.cost()
+        spent = sum((Fraction(row.charge) for row in rows), Fraction(0))
+        assert spent >= max(left.values(), default=Fraction(0))
+
+    def left(self) -> dict[int, dict[str, object]]:
+        """Return the reservations of the answers that left, each answer always the same bytes."""
+        entries: dict[int, dict[str, object]] = {}
+        hashes: dict[int, tuple[str, str]] = {}
+        for line in self.sent():
+            entry = parse(line["entry"].encode())
+            entries[entry.seq] = dict(entry.body)
+            bytes_of = (line["header"], line["vector"])
+            assert hashes.setdefault(entry.seq, bytes_of) == bytes_of, "a repeat is other bytes"
+        return entries
+
+    def sent(self) -> list[dict[str, str]]:
+        file = self._members.sent(self._node)
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [json.loads(line) for line in lines]
