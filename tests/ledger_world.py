@@ -84,6 +84,8 @@ class Party:
     documents: list[tuple[str, bytes]] = field(default_factory=list)
     spent: Fraction = Fraction(0)
     spend: PlanSpend = field(default_factory=PlanSpend)
+    alone: Fraction = Fraction(0)
+    alone_spend: PlanSpend = field(default_factory=PlanSpend)
     snapshot: int = -1
 
 
@@ -341,6 +343,10 @@ class Consortium:
         charge = charge_for(party.spend.train, party.spend.holdout, part, cost)
         party.spend = party.spend.plus(part, cost)
         before, party.spent = party.spent, party.spent + charge
+        cost_alone, alone = mechanism.cost_alone(), party.alone_spend
+        charge_alone = charge_for(alone.train, alone.holdout, part, cost_alone)
+        party.alone_spend = alone.plus(part, cost_alone)
+        alone_before, party.alone = party.alone, party.alone + charge_alone
         seq = self.log(
             connection,
             party.release,
@@ -361,6 +367,8 @@ class Consortium:
                 "mechanism": mechanism.body(),
                 "rho": fraction_body(cost),
                 "charge": fraction_body(charge),
+                "rho_alone": fraction_body(cost_alone),
+                "charge_alone": fraction_body(charge_alone),
             },
         )
         self.log(
@@ -373,6 +381,8 @@ class Consortium:
                 "spent_after": fraction_body(party.spent),
                 "plan_spent_after": fraction_body(max(party.spend.train, party.spend.holdout)),
                 "bank_spent_after": fraction_body(party.spent),
+                "alone_before": fraction_body(alone_before),
+                "alone_after": fraction_body(party.alone),
                 "period": self.charter.period_from,
             },
         )
@@ -389,8 +399,12 @@ class Consortium:
             counts=counts,
             # A little room, so that a repeated round stays within the plan's cap.
             rho=planned.rho * Fraction(9, 10),
-            n=3,
+            n=len(self.plan.nodes),
             r=1,
+            mode=self.plan.mode,
+            tau=self.plan.quorum,
+            m=self.plan.minimum_nodes if self.plan.mode == "shared" else 0,
+            t=self.plan.colluders,
         )
 
     def _accept(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,10 +14,16 @@ from hejin_regulator.check_plans import PlanBook
 from hejin_regulator.evidence import Evidence
 from hejin_regulator.findings import Spending, epsilon_of, shown
 from hejin_regulator.records import NodeLog, Reservation
-from hejin_regulator.second_accountant import GRID_SLACK, composed_epsilon
+from hejin_regulator.second_accountant import (
+    GRID_SLACK,
+    composed_epsilon,
+    node_multiplier,
+    shared_multiplier,
+)
 from hejin_trust import canonical
 from hejin_trust.charter import Charter
 from hejin_trust.entries import Entry
+from hejin_trust.text import Text
 
 #: C^2 of the real-valued statistics, whatever the view: all their coordinates may differ from 0.
 #: Of a count it is the number of ones, that is of non-zeros (PRIVATE_SUM section 4).
@@ -31,13 +36,69 @@ _REAL_BOUNDS = {
 
 @dataclass(frozen=True, slots=True)
 class _Balance:
-    """The account around one reservation, as the replay has it."""
+    """The accounts around one reservation, as the replay has them."""
 
     period: str
     before: Fraction
     after: Fraction
     plan_after: Fraction
     bank_after: Fraction
+    alone_before: Fraction
+    alone_after: Fraction
+
+
+class _Account:
+    """What a node spent, by period and plan, from one point of view.
+
+    told  whose point of view it is, for findings; empty for the account that is promised
+
+    A node has two: as its sums are charged, and as they would count if all other nodes colluded.
+    """
+
+    def __init__(self, told: Text) -> None:
+        self.told = told
+        self.spent: defaultdict[str, Fraction] = defaultdict(Fraction)
+        self._plans: defaultdict[str, PlanSpend] = defaultdict(PlanSpend)
+        self._noise: defaultdict[tuple[str, str, str], Counter[float]] = defaultdict(Counter)
+        self._costs: defaultdict[tuple[str, str, str], Fraction] = defaultdict(Fraction)
+
+    def plan(self, digest: str) -> PlanSpend:
+        """Return what a plan's sums cost so far."""
+        return self._plans[digest]
+
+    def least_charge(self, reservation: Reservation, cost: Fraction) -> Fraction:
+        """Return what a sum of `cost` > 0 adds to the account."""
+        spend = self._plans[reservation.plan]
+        return charge_for(spend.train, spend.holdout, reservation.part, cost)
+
+    def add(
+        self,
+        period: str,
+        reservation: Reservation,
+        cost: Fraction,
+        charge: Fraction,
+        noise: float | None,
+    ) -> None:
+        """Replay one reservation; `noise` is the second accountant's noise multiplier."""
+        self.spent[period] += charge
+        if cost > 0:
+            spend = self._plans[reservation.plan]
+            self._plans[reservation.plan] = spend.plus(reservation.part, cost)
+        key = (period, reservation.plan, reservation.part)
+        self._costs[key] += cost
+        if noise is not None:
+            self._noise[key][noise] += 1
+
+    def worst(self) -> dict[str, Counter[float]]:
+        """Return the releases of each period that the worst-off enterprise was in.
+
+        They are those over the dearer part of every plan.
+        """
+        found: defaultdict[str, Counter[float]] = defaultdict(Counter)
+        for period, plan in {(period, plan) for period, plan, _ in self._noise}:
+            dearer = max(("train", "holdout"), key=lambda p: self._costs[period, plan, p])
+            found[period].update(self._noise[period, plan, dearer])
+        return found
 
 
 class AccountReplay:
@@ -46,16 +107,15 @@ class AccountReplay:
     def __init__(self, evidence: Evidence, plans: PlanBook, node: NodeLog) -> None:
         self._evidence, self._plans, self._node = evidence, plans, node
         self._name = node.member.id
-        self._spent: defaultdict[str, Fraction] = defaultdict(Fraction)
+        self._charged = _Account(Text("", ""))
+        self._alone = _Account(Text("if all other nodes colluded, ", "若其他节点全部合谋，"))
         self._by_bank: defaultdict[tuple[str, str], Fraction] = defaultdict(Fraction)
-        self._by_plan: dict[str, PlanSpend] = {}
-        self._noise: defaultdict[tuple[str, str, str], Counter[float]] = defaultdict(Counter)
-        self._costs: defaultdict[tuple[str, str, str], Fraction] = defaultdict(Fraction)
         self._balances: dict[int, _Balance] = {}
         self._accounted: set[int] = set()
         for reservation in node.reservations.values():
             self._replay(reservation)
-        self._check_second_accountant()
+        for account in (self._charged, self._alone):
+            self._check_second_accountant(account)
 
     def _note(self, seq: int | None, en: str, zh: str) -> None:
         self._evidence.notes.add("V8", self._name, seq, en, zh)
@@ -63,36 +123,44 @@ class AccountReplay:
     # -- V8 ------------------------------------------------------------------------------
 
     def _replay(self, reservation: Reservation) -> None:
-        charter = self._charter_at(reservation)
+        charter, mechanism = self._charter_at(reservation), reservation.mechanism
         period = charter.period_from
-        cost = self._cost(reservation)
-        self._check_charge(reservation, cost)
-        before = self._spent[period]
-        self._spent[period] += reservation.charge
+        before, alone_before = self._charged.spent[period], self._alone.spent[period]
+        if mechanism is not None:
+            self._check_bound(reservation.seq, mechanism)
+        views = (
+            (self._charged, reservation.rho, reservation.charge, charter.rho_cap),
+            (self._alone, reservation.rho_alone, reservation.charge_alone, charter.rho_alone_cap),
+        )
+        for account, told, charge, cap in views:
+            alone = account is self._alone
+            cost = self._cost(reservation, told, account.told, alone)
+            self._check_charge(reservation, account, cost, charge)
+            noise = None if mechanism is None else _noise_multiplier(mechanism, alone)
+            account.add(period, reservation, cost, charge, noise)
+            self._check_cap(reservation.seq, account, period, cap)
         self._by_bank[period, reservation.bank] += reservation.charge
-        spend = self._by_plan.get(reservation.plan, PlanSpend())
-        if cost > 0:
-            spend = spend.plus(reservation.part, cost)
-        self._by_plan[reservation.plan] = spend
-        if self._spent[period] > charter.rho_cap:
-            self._note(
-                reservation.seq,
-                f"the account stands at rho={shown(self._spent[period])}, above the "
-                f"charter's cap of {shown(charter.rho_cap)}",
-                f"账户累计 rho={shown(self._spent[period])}，超过章程上限 {shown(charter.rho_cap)}",
-            )
+        spend = self._charged.plan(reservation.plan)
         self._check_plan_cap(reservation, spend)
         self._balances[reservation.seq] = _Balance(
             period=period,
             before=before,
-            after=self._spent[period],
+            after=self._charged.spent[period],
             plan_after=max(spend.train, spend.holdout),
             bank_after=self._by_bank[period, reservation.bank],
+            alone_before=alone_before,
+            alone_after=self._alone.spent[period],
         )
-        key = (period, reservation.plan, reservation.part)
-        self._costs[key] += cost
-        if reservation.mechanism is not None:
-            self._noise[key][_noise_multiplier(reservation.mechanism)] += 1
+
+    def _check_cap(self, seq: int, account: _Account, period: str, cap: Fraction) -> None:
+        spent = account.spent[period]
+        if spent > cap:
+            self._note(
+                seq,
+                f"{account.told.en}the account stands at rho={shown(spent)}, above the "
+                f"charter's cap of {shown(cap)}",
+                f"{account.told.zh}账户累计 rho={shown(spent)}，超过章程上限 {shown(cap)}",
+            )
 
     def _charter_at(self, reservation: Reservation) -> Charter:
         """Return the charter in whose budget period the reservation falls."""
@@ -106,20 +174,19 @@ class AccountReplay:
         )
         return self._evidence.charter
 
-    def _cost(self, reservation: Reservation) -> Fraction:
+    def _cost(self, reservation: Reservation, told: Fraction, view: Text, alone: bool) -> Fraction:
         """Return what the sum cost: as the noise says, or as logged where that is more."""
         mechanism = reservation.mechanism
         if mechanism is None:
-            return reservation.rho
-        self._check_bound(reservation.seq, mechanism)
-        cost = mechanism.cost()
-        if reservation.rho < cost:
+            return told
+        cost = mechanism.cost_alone() if alone else mechanism.cost()
+        if told < cost:
             self._note(
                 reservation.seq,
-                f"the noise costs rho={shown(cost)}, the entry says {shown(reservation.rho)}",
-                f"按噪声计算 rho={shown(cost)}，条目所记为 {shown(reservation.rho)}",
+                f"{view.en}the noise costs rho={shown(cost)}, the entry says {shown(told)}",
+                f"{view.zh}按噪声计算 rho={shown(cost)}，条目所记为 {shown(told)}",
             )
-        return max(cost, reservation.rho)
+        return max(cost, told)
 
     def _check_bound(self, seq: int, mechanism: Mechanism) -> None:
         try:
@@ -147,18 +214,24 @@ class AccountReplay:
                 "敏感度低于该统计量应有的值",
             )
 
-    def _check_charge(self, reservation: Reservation, cost: Fraction) -> None:
-        spend = self._by_plan.get(reservation.plan, PlanSpend())
+    def _check_charge(
+        self, reservation: Reservation, account: _Account, cost: Fraction, charge: Fraction
+    ) -> None:
+        told = account.told
         if cost <= 0:
-            self._note(reservation.seq, "the sum was logged as free", "该求和被记为零费用")
-            return
-        least = charge_for(spend.train, spend.holdout, reservation.part, cost)
-        if reservation.charge < least:
             self._note(
                 reservation.seq,
-                f"the account was charged rho={shown(reservation.charge)}, "
+                f"{told.en}the sum was logged as free",
+                f"{told.zh}该求和被记为零费用",
+            )
+            return
+        least = account.least_charge(reservation, cost)
+        if charge < least:
+            self._note(
+                reservation.seq,
+                f"{told.en}the account was charged rho={shown(charge)}, "
                 f"the sum adds {shown(least)}",
-                f"账户扣减 rho={shown(reservation.charge)}，该求和应扣 {shown(least)}",
+                f"{told.zh}账户扣减 rho={shown(charge)}，该求和应扣 {shown(least)}",
             )
 
     def _check_plan_cap(self, reservation: Reservation, spend: PlanSpend) -> None:
@@ -172,34 +245,30 @@ class AccountReplay:
                 "超出计划自身的上限",
             )
 
-    def _check_second_accountant(self) -> None:
-        """The dearer part of every plan is what the worst-off enterprise paid in a period."""
-        worst: defaultdict[str, Counter[float]] = defaultdict(Counter)
-        for period, plan in {(period, plan) for period, plan, _ in self._noise}:
-            dearer = max(("train", "holdout"), key=lambda p: self._costs[period, plan, p])
-            worst[period].update(self._noise[period, plan, dearer])
-        delta = float(self._evidence.charter.delta)
-        for period, releases in worst.items():
+    def _check_second_accountant(self, account: _Account) -> None:
+        delta, told = float(self._evidence.charter.delta), account.told
+        for period, releases in account.worst().items():
             second = composed_epsilon(releases, delta)
-            charged = epsilon_of(self._spent[period], delta)
+            charged = epsilon_of(account.spent[period], delta)
             if second > charged * (1 + GRID_SLACK):
                 self._note(
                     None,
-                    f"dp-accounting finds epsilon={second:.6g} in the noise of the period from "
-                    f"{period}, the charges amount to {charged:.6g}",
-                    f"dp-accounting 对 {period} 起的预算期算得 epsilon={second:.6g}，"
+                    f"{told.en}dp-accounting finds epsilon={second:.6g} in the noise of the period"
+                    f" from {period}, the charges amount to {charged:.6g}",
+                    f"{told.zh}dp-accounting 对 {period} 起的预算期算得 epsilon={second:.6g}，"
                     f"而扣减仅合 {charged:.6g}",
                 )
 
     def spending(self) -> list[Spending]:
         """Return what was charged by period, over all banks and by each of them."""
         charters = (self._evidence.charter, *self._evidence.charters.values())
-        caps = {charter.period_from: charter.rho_cap for charter in reversed(charters)}
-        delta = self._evidence.charter.delta
+        of_period = {charter.period_from: charter for charter in reversed(charters)}
+        spent, delta = self._charged.spent, self._evidence.charter.delta
         rows: list[Spending] = []
-        for period in sorted(self._spent) or [self._evidence.charter.period_from]:
+        for period in sorted(spent) or [self._evidence.charter.period_from]:
+            charter, alone = of_period[period], self._alone.spent[period]
             banks = sorted(bank for of, bank in self._by_bank if of == period)
-            amounts: list[tuple[str | None, Fraction]] = [(None, self._spent[period])]
+            amounts: list[tuple[str | None, Fraction]] = [(None, spent[period])]
             amounts += [(bank, self._by_bank[period, bank]) for bank in banks]
             rows += [
                 Spending(
@@ -207,10 +276,14 @@ class AccountReplay:
                     bank=bank,
                     period=period,
                     rho=rho,
-                    rho_cap=caps[period],
+                    rho_cap=charter.rho_cap,
                     epsilon=epsilon_of(rho, float(delta)),
-                    epsilon_cap=epsilon_of(caps[period], float(delta)),
+                    epsilon_cap=epsilon_of(charter.rho_cap, float(delta)),
                     delta=delta,
+                    rho_alone=alone if bank is None else None,
+                    rho_alone_cap=charter.rho_alone_cap,
+                    epsilon_alone=epsilon_of(alone, float(delta)) if bank is None else None,
+                    epsilon_alone_cap=epsilon_of(charter.rho_alone_cap, float(delta)),
                 )
                 for bank, rho in amounts
             ]
@@ -241,6 +314,8 @@ class AccountReplay:
             after=canonical.fraction(body, "spent_after"),
             plan_after=canonical.fraction(body, "plan_spent_after"),
             bank_after=canonical.fraction(body, "bank_spent_after"),
+            alone_before=canonical.fraction(body, "alone_before"),
+            alone_after=canonical.fraction(body, "alone_after"),
         )
         if told != balance:
             notes.add(
@@ -284,7 +359,9 @@ def check_same_question(evidence: Evidence) -> None:
                 )
 
 
-def _noise_multiplier(mechanism: Mechanism) -> float:
-    """Return sigma / (sqrt(r) Delta): the r releases an enterprise may be in, as one."""
-    squared = mechanism.sigma**2 / (mechanism.r * mechanism.delta_squared)
-    return math.sqrt(squared)
+def _noise_multiplier(mechanism: Mechanism, alone: bool) -> float:
+    """Return what the second accountant makes of a sum's noise."""
+    sigma, squared, r = mechanism.sigma, mechanism.delta_squared, mechanism.r
+    if alone or mechanism.mode == "node":
+        return node_multiplier(sigma, squared, r)
+    return shared_multiplier(sigma, squared, mechanism.dimension, mechanism.m - mechanism.t, r)

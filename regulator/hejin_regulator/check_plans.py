@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hejin_models.plan import Plan
 from hejin_privacy.holdout import split_key
+from hejin_privacy.mechanism import Mechanism
 from hejin_regulator.evidence import Evidence
 from hejin_regulator.records import Approval, BankLog, NodeLog, Reservation
 from hejin_trust.canonical import time_text
@@ -114,6 +115,13 @@ def _plan_faults(
         faults.append(
             Text(f"plan {short} costs more than the charter's cap", f"计划 {short} 超过章程上限")
         )
+    if plan.rho_alone(charter.r) > charter.rho_alone_cap:
+        faults.append(
+            Text(
+                f"plan {short} costs more than the charter's cap if all other nodes colluded",
+                f"若其他节点全部合谋，计划 {short} 超过章程为此设定的上限",
+            )
+        )
     return faults
 
 
@@ -172,15 +180,24 @@ def _reservation_faults(
                 "the plan has no such sum, or not at that cost", "计划中没有该求和，或费用超出计划"
             )
         )
-    if mechanism is not None and (mechanism.mode, mechanism.n, mechanism.r) != (
+    if mechanism is not None and _sizes(mechanism) != (
         plan.mode,
         len(plan.nodes),
+        plan.quorum,
+        plan.minimum_nodes if plan.mode == "shared" else 0,
+        plan.colluders,
         known.charter.r,
     ):
         faults.append(
             Text(
-                "noise mode, number of nodes or r is not that of plan and charter",
-                "噪声模式、节点数或 r 与计划及章程不符",
+                "noise mode, number of nodes, thresholds or r are not those of plan and charter",
+                "噪声模式、节点数、门限或 r 与计划及章程不符",
             )
         )
     return faults
+
+
+def _sizes(mechanism: Mechanism) -> tuple[str, int, int, int, int, int]:
+    return (
+        mechanism.mode, mechanism.n, mechanism.tau, mechanism.m, mechanism.t, mechanism.r
+    )  # fmt: skip

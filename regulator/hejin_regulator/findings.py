@@ -61,6 +61,7 @@ class Spending:
     bank     None: over all banks, which is what colluding banks could learn
     rho      exact zCDP cost; cap is the charter's
     epsilon  at the charter's delta; an odometer reading. The guarantee is `epsilon_cap`
+    ..alone  the same if all other nodes colluded with the banks; None in the row of one bank
     """
 
     node: str
@@ -71,6 +72,10 @@ class Spending:
     epsilon: float
     epsilon_cap: float
     delta: Fraction
+    rho_alone: Fraction | None
+    rho_alone_cap: Fraction
+    epsilon_alone: float | None
+    epsilon_alone_cap: float
 
 
 @dataclass(frozen=True, slots=True)

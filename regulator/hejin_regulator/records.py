@@ -37,6 +37,8 @@ class Reservation:
     mechanism: Mechanism | None
     rho: Fraction
     charge: Fraction
+    rho_alone: Fraction
+    charge_alone: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,6 +209,8 @@ def _reservation(member: str, entry: Entry, notes: Notebook) -> Reservation:
         mechanism=mechanism,
         rho=canonical.fraction(body, "rho"),
         charge=canonical.fraction(body, "charge"),
+        rho_alone=canonical.fraction(body, "rho_alone"),
+        charge_alone=canonical.fraction(body, "charge_alone"),
     )
 
 

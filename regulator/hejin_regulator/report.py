@@ -77,6 +77,10 @@ def _spending_json(row: Spending) -> dict[str, object]:
         "epsilon": _finite(row.epsilon),
         "epsilon_cap": _finite(row.epsilon_cap),
         "delta": float(row.delta),
+        "rho_alone": None if row.rho_alone is None else fraction_body(row.rho_alone),
+        "rho_alone_cap": fraction_body(row.rho_alone_cap),
+        "epsilon_alone": None if row.epsilon_alone is None else _finite(row.epsilon_alone),
+        "epsilon_alone_cap": _finite(row.epsilon_alone_cap),
     }
 
 
@@ -105,6 +109,8 @@ def _spending(verification: Verification) -> Table:
         Text("rho", "rho"),
         Text("epsilon", "epsilon"),
         Text("epsilon cap", "epsilon 上限"),
+        Text("if all others colluded: epsilon", "若其余节点全部合谋：epsilon"),
+        Text("its cap", "其上限"),
         Text("delta", "delta"),
     ):
         table.add_column(str(heading))
@@ -116,6 +122,8 @@ def _spending(verification: Verification) -> Table:
             shown(row.rho),
             _rounded_up(row.epsilon),
             _rounded_up(row.epsilon_cap),
+            "" if row.epsilon_alone is None else _rounded_up(row.epsilon_alone),
+            "" if row.epsilon_alone is None else _rounded_up(row.epsilon_alone_cap),
             f"{float(row.delta):.3g}",
         )
     return table

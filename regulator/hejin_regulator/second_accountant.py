@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from fractions import Fraction
 
 import numpy as np
 from dp_accounting import ComposedDpEvent, GaussianDpEvent, SelfComposedDpEvent
@@ -14,6 +16,31 @@ _ORDERS = tuple(1.0 + np.geomspace(1e-3, 1e5, 1000))
 
 #: How much larger than the exact epsilon this accountant may read, because its orders are a grid.
 GRID_SLACK = 1e-4
+
+
+def node_multiplier(sigma: Fraction, delta_squared: int, r: int) -> float:
+    """Return sigma / (sqrt(r) Delta): r releases with independent noise, as one Gaussian's."""
+    return math.sqrt(float(sigma) ** 2 / (r * float(delta_squared)))
+
+
+def shared_multiplier(
+    sigma: Fraction, delta_squared: int, dimension: int, honest: int, r: int
+) -> float:
+    """Return the multiplier of the Gaussian that costs what `honest` nodes' shared noise does.
+
+    sigma      of each node's discrete Gaussian, in the integer steps of delta_squared
+    dimension  coordinates of the sum
+    r          most nodes of one enterprise: it moves the sum by up to r Delta
+    returns    1/e for the e of Kairouz, Liu and Steinke 2021 (arXiv:2102.06387), theorem 1, whose
+               noise is e^2/2-concentrated as that of a Gaussian with multiplier 1/e. In floats,
+               where tau is 0 for every sigma that Hejin allows
+    """
+    spread = float(sigma) ** 2
+    exponents = -2.0 * np.pi**2 * spread * np.arange(1, honest) / np.arange(2, honest + 1)
+    tau = 10.0 * float(np.exp(exponents).sum())
+    ratio = math.sqrt(float(delta_squared) / (honest * spread))
+    e = min(math.hypot(ratio, math.sqrt(tau * dimension / 2)), ratio + tau * math.sqrt(dimension))
+    return 1.0 / (r * e)
 
 
 def composed_epsilon(releases: Mapping[float, int], delta: float) -> float:
