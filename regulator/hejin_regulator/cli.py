@@ -55,6 +55,11 @@ def _rational(value: str) -> Fraction:
     except (ValueError, ZeroDivisionError) as reason:
         raise typer.BadParameter("write a number such as 0.05, 1e-6 or 1/20") from reason
 
+ALONE_TIMES = 20
+"""Default of the cap on rho_alone, in rho caps. A plan with shared noise costs m - t times its rho
+if all other nodes collude: 14 times with 20 nodes by default, 20 times with 29. The other nodes
+would all have to collude, so this cap bounds the damage; the promise is the rho cap."""
+
 
 def _cap(epsilon_cap: float | None, rho_cap: Fraction | None, delta: Fraction) -> Fraction:
     if (epsilon_cap is None) == (rho_cap is None):
@@ -82,7 +87,8 @@ def init(
         Fraction | None,
         typer.Option(
             parser=_rational,
-            help="Cap if all other nodes colluded. Default: rho cap times --minimum-nodes.",
+            help=f"Cap if all other nodes colluded. Default: {ALONE_TIMES} times the rho cap, as"
+            " shared noise among 20 nodes needs.",
         ),
     ] = None,
     delta: Annotated[
@@ -110,7 +116,7 @@ def init(
         regulator=member,
         name=Text(name_en, name_zh),
         rho_cap=cap,
-        rho_alone_cap=cap * minimum_nodes if rho_alone_cap is None else rho_alone_cap,
+        rho_alone_cap=cap * ALONE_TIMES if rho_alone_cap is None else rho_alone_cap,
         delta=delta,
         period_from=start,
         period_to=start + timedelta(days=period_days),
@@ -186,6 +192,7 @@ def show(home: Home, as_json: AsJson = False) -> None:
 
 def _limits(charter: Charter) -> Table:
     most = epsilon(charter.rho_cap, float(charter.delta))
+    alone = epsilon(charter.rho_alone_cap, float(charter.delta))
     table = Table(title=f"{charter.consortium} #{charter.serial}", show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
@@ -196,6 +203,9 @@ def _limits(charter: Charter) -> Table:
         # Rounded up: a limit must not look smaller than it is.
         Text("epsilon at most", "epsilon 上限"): f"{math.ceil(most * 1e4) / 1e4:.4f}",
         Text("rho at most", "rho 上限"): f"{float(charter.rho_cap):.6g}",
+        Text("epsilon at most if all other nodes colluded", "其他节点全部合谋时 epsilon 上限"): (
+            f"{math.ceil(alone * 1e4) / 1e4:.4f}"
+        ),
         Text("delta", "delta"): f"{float(charter.delta):.3g}",
         Text("nodes at least", "最少节点数"): str(charter.minimum_nodes),
         Text("enterprises at least", "最少企业数"): str(charter.minimum_enterprises),

@@ -8,8 +8,10 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from pathlib import Path
 
+from hejin_privacy.accounting import epsilon, rho_for
 from hejin_sandbox.errors import RunError
 from hejin_sandbox.inputs import InputFiles, NodeData, write_inputs
 from hejin_sandbox.specs import Spec
@@ -39,6 +41,8 @@ class Consortium:
 
     def __init__(self, spec: Spec, supervisor: Supervisor, folder: Path) -> None:
         self._spec, self._supervisor, self._folder = spec, supervisor, folder
+        asked = spec.request
+        self._cap = plans_cap(asked.epsilon, asked.delta, spare=asked.mode == "shared")
         self._regulator_key = ""
         self._fewest = min(size_band(len(node.codes))[0] for node in spec.nodes)
         self._addresses: dict[str, str] = {}
@@ -56,12 +60,13 @@ class Consortium:
 
     def found(self) -> None:
         """Make the regulator's charter and every member's keys; admit all of them."""
-        spec = self._spec
+        spec, cap = self._spec, self._cap
         said = self._ask(
             REGULATOR,
             "init",
             *("regulator", "init", "--consortium", CONSORTIUM),
-            *("--epsilon-cap", repr(spec.request.epsilon), "--delta", repr(spec.request.delta)),
+            *("--rho-cap", str(cap), "--rho-alone-cap", str(cap * len(spec.nodes))),
+            *("--delta", repr(spec.request.delta)),
             *("--minimum-nodes", str(min(3, len(spec.nodes)))),
             *(
                 "--minimum-enterprises",
@@ -236,7 +241,7 @@ class Consortium:
             *("node", "init", "--member", node.id),
             *("--name-en", node.name.en, "--name-zh", node.name.zh),
             *("--regulator-key", self._regulator_key, "--size-band", f"{low}:{high}"),
-            *("--approve-up-to", repr(self._spec.request.epsilon)),
+            *("--approve-up-to", repr(epsilon(self._cap, self._spec.request.delta))),
         )
 
     def _load_node(self, member: str, view: Path, files: InputFiles) -> list[Command]:
@@ -301,6 +306,15 @@ def seconds_of_run(said: str) -> float:
 def approved(said: str, plan: str) -> set[str]:
     """Return the nodes whose approval of `plan` the bank's log tells of."""
     return set(re.findall(rf"event=answered\b.*?\bnode=(\S+) plan={plan[:16]} approved(?!=)", said))
+
+
+def plans_cap(target: float, delta: float, *, spare: bool = True) -> Fraction:
+    """Return the rho_cap for plans of `target` epsilon in all.
+
+    spare   leave room for a spare round: it may cost as much as the hold-out sum, which is the
+            dearest and costs as much as a plan without it
+    """
+    return (2 if spare else 1) * rho_for(target, delta)
 
 
 def size_band(enterprises: int) -> tuple[int, int]:

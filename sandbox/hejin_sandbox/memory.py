@@ -40,10 +40,10 @@ from hejin_node.home import open_home as open_node
 from hejin_node.labels import label_spec, load_labels
 from hejin_node.session import Session
 from hejin_node.terms import ANY, Terms
-from hejin_privacy.accounting import rho_for
+from hejin_privacy.accounting import epsilon
 from hejin_regulator import authority
 from hejin_regulator.authority import Office
-from hejin_sandbox.consortium import CONSORTIUM, DEFINITION, HOLDOUT, size_band
+from hejin_sandbox.consortium import CONSORTIUM, DEFINITION, HOLDOUT, plans_cap, size_band
 from hejin_sandbox.inputs import NodeData, only_dataset
 from hejin_sandbox.tables import BANK, REGULATOR
 from hejin_trust import membership
@@ -98,13 +98,18 @@ class MemoryConsortium:
         }
 
     def propose(
-        self, epsilon: float, as_of: dt.date | None = None, family: str = "scorecard"
+        self,
+        epsilon: float,
+        as_of: dt.date | None = None,
+        family: str = "scorecard",
+        mode: str = "node",
     ) -> str:
         """Let the bank propose a model and every node approve it; return the plan's hash.
 
+        mode     noise mode, node or shared
         raises   what `desk.propose` and `offers.approve` raise: too much noise, no budget left
         """
-        plan = write_plan(self._folder / "plan.toml", epsilon, as_of, family)
+        plan = write_plan(self._folder / "plan.toml", epsilon, as_of, family, mode)
         proposed = desk.propose(self.bank, plan, start_when_answered=False)
         with reading(self.bank.database) as connection:
             envelope = store.find_plan(connection, proposed.digest).envelope
@@ -145,7 +150,8 @@ def memory_consortium(
     """Found a consortium in the empty `folder`, give each node its data, and open it.
 
     view_file    bytes of the feature view that every node installs
-    epsilon_cap  budget of every enterprise for the year, at the charter's `delta`
+    epsilon_cap  what plans may cost every enterprise in the year, at the charter's `delta`, if
+                 every sum is asked once; the charter's own cap has room for their spare rounds
     """
     sizes = {node.id: len(node.codes) for node in nodes}
     found_homes(folder, sizes, view_file, epsilon_cap=epsilon_cap, delta=delta)
@@ -177,14 +183,14 @@ def found_homes(
     sizes    node -> number of its enterprises; the nodes have the view installed, and no data
     returns  the regulator's office
     """
-    cap = rho_for(epsilon_cap, float(delta))
+    cap = plans_cap(epsilon_cap, float(delta))
     at = now()
     terms = authority.Terms(
         consortium=CONSORTIUM,
         regulator=REGULATOR,
         name=Text("Sandbox regulator", "沙箱监管端"),
         rho_cap=cap,
-        rho_alone_cap=cap,
+        rho_alone_cap=cap * len(sizes),
         delta=delta,
         period_from=at,
         period_to=at + _PERIOD,
@@ -207,7 +213,8 @@ def found_homes(
     (folder / "view.toml").write_bytes(view_file)
     for node in sizes:
         # As a node's policy it approves whatever the charter's cap allows.
-        policy = PolicySettings(automatic=True, epsilon_at_most=epsilon_cap)
+        at_most = epsilon(cap, float(delta))
+        policy = PolicySettings(automatic=True, epsilon_at_most=at_most)
         settings = NodeSettings(member=node, regulator_key=key.hex(), policy=policy)
         write_settings(folder / node / node_config.FILE, settings)
         views = folder / node / "views"
@@ -245,13 +252,18 @@ def fill(folder: Path, node: NodeData) -> None:
 
 
 def write_plan(
-    path: Path, epsilon: float, as_of: dt.date | None = None, family: str = "scorecard"
+    path: Path,
+    epsilon: float,
+    as_of: dt.date | None = None,
+    family: str = "scorecard",
+    mode: str = "node",
 ) -> Path:
     """Write the plan of a model on the view that lies beside it; return `path`."""
     lines = [
         'product = "memory"',
         'view = "view.toml"',
         f"family = {json.dumps(family)}",
+        f"mode = {json.dumps(mode)}",
         f"definition = {json.dumps(DEFINITION)}",
         f"epsilon = {epsilon!r}",
         f"holdout = {json.dumps(HOLDOUT)}",

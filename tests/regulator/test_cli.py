@@ -39,7 +39,7 @@ def test_a_cap_in_epsilon_becomes_the_largest_rho_within_it(tmp_path: Path) -> N
     charter = Office(tmp_path).charter
     assert said["regulator_key"] == charter.regulator.identity_key.hex()
     assert 1.999 < epsilon(charter.rho_cap, 1e-6) <= 2
-    assert charter.rho_alone_cap == 3 * charter.rho_cap
+    assert charter.rho_alone_cap == 20 * charter.rho_cap
 
 
 def test_a_cap_in_rho_is_taken_exactly(tmp_path: Path) -> None:
