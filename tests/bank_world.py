@@ -34,7 +34,12 @@ class Wire:
     asked: list[tuple[str, Payload]] = field(default_factory=list)
 
     def ask(
-        self, requests: Mapping[str, Payload], *, timeout: float, reissue_after: float
+        self,
+        requests: Mapping[str, Payload],
+        *,
+        timeout: float,
+        reissue_after: float,
+        enough: int | None = None,
     ) -> Iterator[tuple[str, Payload]]:
         for node, payload in requests.items():
             self.asked.append((node, payload))

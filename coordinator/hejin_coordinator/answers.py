@@ -10,13 +10,16 @@ import numpy as np
 import numpy.typing as npt
 
 from hejin_coordinator.errors import AnswerRefusedError
+from hejin_privacy.mechanism import MAX_NODES
 from hejin_privacy.messages import MaskedHeader, Query
+from hejin_privacy.secure_sum.bank import check_masked
+from hejin_privacy.secure_sum.keys import Roster
 from hejin_trust.canonical import child, integer, text
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import Checkpoint, open_checkpoint, parse_proof
 from hejin_trust.entries import parse
 from hejin_trust.envelope import REFUSAL, SUM_MASKED, open_envelope
-from hejin_trust.fleet import Payload
+from hejin_trust.fleet import Payload, unpack
 from hejin_trust.log import release_origin
 from hejin_trust.members import Member
 from hejin_trust.merkle import check_inclusion
@@ -27,37 +30,64 @@ from hejin_trust.text import Text
 class Accepted:
     """A node's release that holds: the noisy sum, and the proof of its reservation.
 
-    vector  int64[d], mod 2^64; proven is the node's log as it proved the reservation in
+    signed       the header's bytes as they were signed; header_digest: their SHA-256, hex
+    vector       int64[d], mod 2^64
+    ciphertexts  its encrypted shares in the roster's order; empty in mode "node"
+    proven       the node's log as it proved the reservation in
     """
 
     node: str
     envelope: bytes
     header: MaskedHeader
+    signed: bytes
     header_digest: str
     vector: npt.NDArray[np.int64]
+    ciphertexts: tuple[bytes, ...]
     proven: Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A node's signed refusal."""
+    """A node's signed refusal; `giver` names whose share it was about, if about one."""
 
     node: str
     code: str
     text: Text
+    giver: str
+
+
+def read_refusal(payload: Payload, node: str, charter: Charter) -> Refused | None:
+    """Return a node's signed refusal, or None if it answered something else."""
+    if payload.get("kind") != b"refusal":
+        return None
+    member = charter.admitted(node, "node")
+    opened = open_envelope(payload.get("refusal", b""), REFUSAL, member.identity_key, member.id)
+    integer(opened.body, "v", 1, 1)
+    reason = child(opened.body, "reason")
+    return Refused(
+        node=member.id,
+        code=text(opened.body, "code", longest=64),
+        text=Text(text(reason, "en", longest=1000), text(reason, "zh", longest=1000)),
+        giver=text(opened.body, "giver", longest=63) if "giver" in opened.body else "",
+    )
 
 
 def read_answer(
-    payload: Payload, node: str, query: Query, digest: str, round_ctx: str, charter: Charter
-) -> Accepted | Refused:
+    payload: Payload,
+    node: str,
+    query: Query,
+    digest: str,
+    round_ctx: str,
+    charter: Charter,
+    roster: Roster | None,
+) -> Accepted:
     """Return a node's checked answer to `query`; raises HejinError if it holds for nothing.
 
     digest     SHA-256 of the signed query
     round_ctx  what binds this round's messages, hex
+    roster     of the run; None in mode "node"
     """
     member = charter.admitted(node, "node")
-    if payload.get("kind") == b"refusal":
-        return _refusal(payload, member)
     opened = open_envelope(payload.get("header", b""), SUM_MASKED, member.identity_key, node)
     header = MaskedHeader.parse(opened.body)
     if (header.run, header.round, header.round_ctx, header.node) != (
@@ -76,13 +106,20 @@ def read_answer(
         )
     if hashlib.sha256(vector).hexdigest() != header.vector:
         raise _wrong("its bytes are not those that the node signed", "内容与节点签名不符")
+    ciphertexts = unpack(payload.get("shares", b""), MAX_NODES)
+    if roster is not None:
+        check_masked(roster, node, header.masking, ciphertexts)
+    elif header.masking is not None or ciphertexts:
+        raise _wrong("it is masked, which was not asked for", "答复带有未要求的掩码")
     proven = _check_reservation(payload, header, query, digest, member, charter)
     return Accepted(
         node=node,
         envelope=payload["header"],
         header=header,
+        signed=opened.payload,
         header_digest=opened.digest,
         vector=np.frombuffer(vector, dtype="<i8"),
+        ciphertexts=ciphertexts,
         proven=proven,
     )
 
@@ -116,17 +153,6 @@ def _check_reservation(
     if any(body[key] != value for key, value in expected.items()):
         raise _wrong("its reservation is for another query", "其预留对应另一查询")
     return checkpoint
-
-
-def _refusal(payload: Payload, member: Member) -> Refused:
-    opened = open_envelope(payload.get("refusal", b""), REFUSAL, member.identity_key, member.id)
-    integer(opened.body, "v", 1, 1)
-    reason = child(opened.body, "reason")
-    return Refused(
-        node=member.id,
-        code=text(opened.body, "code", longest=64),
-        text=Text(text(reason, "en", longest=1000), text(reason, "zh", longest=1000)),
-    )
 
 
 def _wrong(en: str, zh: str) -> AnswerRefusedError:

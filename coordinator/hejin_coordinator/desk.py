@@ -131,7 +131,7 @@ def start(home: CoordinatorHome, digest: str) -> tuple[str, ...]:
     with writing(home.database) as connection:
         stored = store.find_plan(connection, digest)
         found = _overview(connection, stored)
-        if stored.state not in ("offered", "failed"):
+        if stored.state not in ("offered", "paused", "failed"):
             raise NotStartableError(
                 f"the plan is already {stored.state}", f"该计划当前状态为 {stored.state}"
             )
@@ -153,7 +153,7 @@ def drop(home: CoordinatorHome, digest: str) -> None:
     """
     with writing(home.database) as connection:
         stored = store.find_plan(connection, digest)
-        if stored.state not in ("offered", "failed"):
+        if stored.state not in ("offered", "paused", "failed"):
             raise NotDroppableError(
                 f"the plan is {stored.state}: only one that is offered or has failed is dropped",
                 f"该计划当前状态为 {stored.state}：只能放弃待答复或已失败的计划",

@@ -238,7 +238,12 @@ class EngineRun:
         self._on_close()
 
     def ask(
-        self, requests: Mapping[str, Payload], *, timeout: float, reissue_after: float
+        self,
+        requests: Mapping[str, Payload],
+        *,
+        timeout: float,
+        reissue_after: float,
+        enough: int | None = None,
     ) -> Iterator[tuple[str, Payload]]:
         """Send each member its payload; yield (member, answer) in order of arrival.
 
@@ -246,6 +251,8 @@ class EngineRun:
         reissue_after   seconds after which a member that took its request and stayed silent,
                         or whose node is another by now, gets it again; Flower itself
                         delivers a message at most once
+        enough          answers after which members that are not online are not waited for;
+                        None: everybody is waited for until the timeout
         raises          PayloadError at once; RunOpenError if another question is being
                         asked; RunLostError if the run ended
 
@@ -258,11 +265,16 @@ class EngineRun:
             member: _Request(member, payload, secrets.token_hex(16))
             for member, payload in requests.items()
         }
-        return self._answers(waiting, timeout, reissue_after)
+        return self._answers(waiting, timeout, reissue_after, enough)
 
     def _answers(
-        self, waiting: dict[str, _Request], timeout: float, reissue_after: float
+        self,
+        waiting: dict[str, _Request],
+        timeout: float,
+        reissue_after: float,
+        enough: int | None,
     ) -> Iterator[tuple[str, Payload]]:
+        asked = len(waiting)
         if not self._asking.acquire(blocking=False):
             raise RunOpenError(
                 "The run is asking another question; finish that one first.",
@@ -276,6 +288,12 @@ class EngineRun:
                 for member, payload in self._collect(waiting):
                     del waiting[member]
                     yield member, payload
+                if (
+                    enough is not None
+                    and asked - len(waiting) >= enough
+                    and not self.online() & waiting.keys()
+                ):
+                    return
                 if waiting:
                     self._arrived.wait(seen, min(left, TICK))
         finally:

@@ -36,8 +36,30 @@ class RoundFailedError(CoordinatorError):
     code = "round-failed"
 
 
+class RunPausedError(RoundFailedError):
+    """Too few nodes are there; what was done so far is stored and goes on when they are back."""
+
+    code = "run-paused"
+
+
+class RoundBurnedError(CoordinatorError):
+    """A round can never be opened: it stays charged, and its sum needs another round.
+
+    giver, taker   nodes whose share does not fit its commitment; "" where that is not why
+    final          False where the nodes that are silent could still open it
+    """
+
+    code = "round-burned"
+
+    def __init__(
+        self, en: str, zh: str, *, giver: str = "", taker: str = "", final: bool = True
+    ) -> None:
+        super().__init__(en, zh)
+        self.giver, self.taker, self.final = giver, taker, final
+
+
 class PlanLostError(RoundFailedError):
-    """Too few nodes can still answer a round: the plan cannot be carried out any more."""
+    """A round was lost that the plan's budget cannot pay again: the plan is over."""
 
     code = "plan-lost"
 

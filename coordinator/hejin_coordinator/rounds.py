@@ -5,58 +5,47 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
-from hejin_coordinator import store
-from hejin_coordinator.answers import Accepted, Refused, read_answer
-from hejin_coordinator.errors import PlanLostError, RoundFailedError
+from hejin_coordinator import disputes, store
+from hejin_coordinator.asking import Transport
+from hejin_coordinator.collecting import AskedQuery, Collecting
+from hejin_coordinator.errors import PlanLostError, RoundBurnedError, RunPausedError
 from hejin_coordinator.home import CoordinatorHome
-from hejin_coordinator.store import Round, StoredPlan
+from hejin_coordinator.roster import RunRoster, agree_roster
+from hejin_coordinator.store import Accept, Round, StoredPlan
+from hejin_coordinator.unmasking import Unmasked, Unmasking
 from hejin_models.families import FamilyResult, family
 from hejin_models.features import FeatureView
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import encode_state, state_digest
 from hejin_models.sums import NoisySum, SumRequest
 from hejin_privacy.mechanism import SCALE
-from hejin_privacy.messages import Query, Receipt, Result
+from hejin_privacy.messages import MaskedHeader, Query, Result
 from hejin_privacy.round_context import round_context, run_context
+from hejin_privacy.secure_sum.bank import BankRound
+from hejin_privacy.secure_sum.documents import SurvivorSet, documents_hash
+from hejin_privacy.secure_sum.keys import Roster
 from hejin_trust.canonical import time_text
 from hejin_trust.database import reading, writing
-from hejin_trust.envelope import RECEIPT, SUM_QUERY, SUM_RESULT, Opened, open_envelope, seal
-from hejin_trust.errors import HejinError
-from hejin_trust.fleet import Payload
-
-ROUND_VOID = "round-void"
-"""Code of a node's refusal that stays: it was charged for the round, and nothing will leave."""
+from hejin_trust.envelope import (
+    SUM_MASKED,
+    SUM_QUERY,
+    SUM_RESULT,
+    SUM_SURVIVORS,
+    Opened,
+    open_envelope,
+    seal,
+)
+from hejin_trust.fleet import Payload, pack
 
 Progress = Callable[[int, int, str], None]
 
 _log = structlog.get_logger(__name__)
-
-
-class Transport(Protocol):
-    """What carries questions to nodes: the Flower engine, or memory in simulations."""
-
-    def ask(
-        self, requests: Mapping[str, Payload], *, timeout: float, reissue_after: float
-    ) -> Iterator[tuple[str, Payload]]:
-        """Yield (node, answer) as answers come, until all are in or `timeout` seconds passed."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A query that is stored and may be sent."""
-
-    round: Round
-    opened: Opened
-    query: Query
-    round_ctx: str
 
 
 class PlanRun:
@@ -75,6 +64,8 @@ class PlanRun:
         self._view = FeatureView.parse(stored.view)
         self._transport, self._progress = transport, progress
         self._run = self._open_run()
+        self._roster: RunRoster | None = None
+        self._joined: set[str] = set()
 
     @property
     def run(self) -> str:
@@ -86,7 +77,8 @@ class PlanRun:
 
         Totals that an earlier process stored are taken from there: training is a
         deterministic function of them, so a restart goes on where it stopped.
-        raises   RoundFailedError if too few nodes answer, PlanLostError if too few ever can;
+        raises   RunPausedError while too few nodes are there, RoundFailedError if too few serve
+                 the plan, PlanLostError if a round was lost that its budget cannot pay again;
                  TrainingError
         """
         training = family(self._plan.family).train(self._view)
@@ -109,29 +101,39 @@ class PlanRun:
         return run
 
     def _sum(self, request: SumRequest) -> NoisySum:
-        with reading(self._home.database) as connection:
-            earlier = store.rounds(connection, self._run)
-        known = next((r for r in earlier if r.sum == request.index and r.total), None)
-        if known is None:
-            asked = self._prepare(request, earlier)
+        while True:
+            with reading(self._home.database) as connection:
+                earlier = store.rounds(connection, self._run)
+            known = next((r for r in earlier if r.sum == request.index and r.total), None)
+            if known is not None:
+                return self._noisy(known)
+            if self._plan.mode == "shared" and self._roster is None:
+                self._roster = agree_roster(
+                    self._home, self._stored, self._run, self._nodes, self._transport
+                )
+            opened = self._prepare(request, earlier)
             self._progress(request.index, len(self._plan.sums), request.statistic)
-            known = self._round(asked, earlier)
+            try:
+                self._round(opened, earlier)
+            except RoundBurnedError as reason:
+                self._burn(opened, earlier, reason)
+
+    def _noisy(self, known: Round) -> NoisySum:
         assert known.total is not None
         assert known.survivors is not None
-        mechanism = self._asked(known).query.mechanism
         values = np.frombuffer(known.total, dtype="<i8").astype(np.float64) / SCALE
         # Every survivor added noise of this sigma, independently; mode `shared` counts on less.
-        noise_std = math.sqrt(known.survivors) * float(mechanism.sigma) / SCALE
-        return NoisySum(values, noise_std)
+        sigma = self._query(known).mechanism.sigma
+        return NoisySum(values, math.sqrt(known.survivors) * float(sigma) / SCALE)
 
-    def _prepare(self, request: SumRequest, earlier: list[Round]) -> _Asked:
-        """Return the round's query: the stored one if it was asked before, else a new one."""
-        open_round = next((r for r in earlier if r.sum == request.index and not r.total), None)
-        if open_round is not None:
-            return self._asked(open_round)
-        home, plan = self._home, self._plan
+    def _prepare(self, request: SumRequest, earlier: list[Round]) -> Round:
+        """Return the sum's open round, or a new one whose query is stored before it is sent."""
+        for known in earlier:
+            if known.sum == request.index and not known.burned:
+                return known
+        home = self._home
         state = encode_state(request.state)
-        previous = [r for r in earlier if r.result is not None]
+        results = [r.result for r in earlier if r.result is not None]
         query = Query(
             run=self._run,
             plan=self._stored.digest,
@@ -139,174 +141,166 @@ class PlanRun:
             sum=request.index,
             part=request.part,
             state=state_digest(state),
-            previous=self._result_digest(previous[-1]) if previous else "",
+            previous=self._own(results[-1], SUM_RESULT).digest if results else "",
             mechanism=mechanism_for(
-                plan, plan.sums[request.index], self._view, request.state, home.charter.r
+                self._plan,
+                self._plan.sums[request.index],
+                self._view,
+                request.state,
+                home.charter.r,
             ),
         )
         envelope = seal(SUM_QUERY, query.body(), home.identity, home.member_id)
         with writing(home.database) as connection:
             store.open_round(connection, self._run, query.round, query.sum, envelope, state)
-        return self._asked(
-            Round(self._run, query.round, query.sum, envelope, state, None, None, None)
-        )
+        return Round(self._run, query.round, query.sum, envelope, state)
 
-    def _asked(self, stored: Round) -> _Asked:
-        home = self._home
-        opened = open_envelope(stored.query, SUM_QUERY, home.identity.public, home.member_id)
-        query = Query.parse(opened.body)
-        context = round_context(
-            run_context(query.run, query.plan), query.round, bytes.fromhex(opened.digest)
-        )
-        return _Asked(stored, opened, query, context.hex())
-
-    def _result_digest(self, closed: Round) -> str:
-        home = self._home
-        assert closed.result is not None
-        return open_envelope(closed.result, SUM_RESULT, home.identity.public, home.member_id).digest
-
-    def _round(self, asked: _Asked, earlier: list[Round]) -> Round:
-        """Ask the nodes, check and add up their answers, close the round durably."""
-        settings = self._home.settings
-        previous = [r.result for r in earlier if r.result is not None]
-        payload = {
-            "kind": b"query",
-            "query": asked.round.query,
-            "state": asked.round.state,
-            "result": previous[-1] if previous else b"",
-        }
-        accepted: dict[str, Accepted] = {}
-        refusals: list[str] = []
-        voided = 0
-        for node, answer in self._transport.ask(
-            dict.fromkeys(self._nodes, payload),
-            timeout=self._plan.deadlines.masked,
-            reissue_after=settings.reissue_seconds,
-        ):
-            try:
-                read = read_answer(
-                    answer,
-                    node,
-                    asked.query,
-                    asked.opened.digest,
-                    asked.round_ctx,
-                    self._home.charter,
-                )
-            except HejinError as reason:
-                _log.warning("answer-refused", node=node, round=asked.query.round, code=reason.code)
-                refusals.append(f"{node}: {reason.text.en}")
-                continue
-            if isinstance(read, Refused):
-                _log.warning("node-refuses", node=node, code=read.code)
-                refusals.append(f"{node}: {read.text.en}")
-                voided += read.code == ROUND_VOID
-            else:
-                accepted[node] = read
-        if len(self._nodes) - voided < self._plan.minimum_nodes:
-            raise PlanLostError(
-                f"round {asked.query.round}: {voided} of {len(self._nodes)} nodes were interrupted"
-                f" after they were charged, so fewer than {self._plan.minimum_nodes} can answer it;"
-                " propose a new plan",
-                f"第 {asked.query.round} 轮：{len(self._nodes)} 个节点中 {voided} 个在计费后中断，"
-                f"可应答的节点不足 {self._plan.minimum_nodes} 个；请提出新计划",
+    def _round(self, opened: Round, earlier: list[Round]) -> None:
+        """Take one round to its result: collect and fix, unmask, close; each step durable."""
+        asked = self._asked(opened)
+        if opened.asked is None:
+            nodes = self._nodes if self._roster is None else self._roster.roster.nodes
+            collecting = Collecting(
+                self._home, self._transport, self._plan, nodes, self._roster, self._joined
             )
-        if len(accepted) < self._plan.minimum_nodes:
-            silent = len(self._nodes) - len(accepted) - len(refusals)
-            said = "".join(f"; {refusal}" for refusal in refusals)
-            raise RoundFailedError(
-                f"round {asked.query.round}: {len(accepted)} of {len(self._nodes)} nodes answered,"
-                f" {self._plan.minimum_nodes} are needed, {silent} are silent{said};"
-                " start the plan again when they are back",
-                f"第 {asked.query.round} 轮：{len(self._nodes)} 个节点中 {len(accepted)} 个应答，"
-                f"至少需要 {self._plan.minimum_nodes} 个，{silent} 个无应答{said}；"
-                "待其恢复后请重新启动该计划",
-            )
-        return self._close_round(asked, [accepted[node] for node in sorted(accepted)])
+            accepted = collecting.collect(asked, self._last_result(earlier))
+            collecting.fix(asked, accepted)
+        with reading(self._home.database) as connection:
+            fixed = store.find_round(connection, self._run, opened.round)
+            accepts = store.accepts(connection, self._run, opened.round)
+        assert fixed is not None
+        assert fixed.masked is not None
+        masked = np.frombuffer(fixed.masked, dtype="<i8")
+        if self._roster is None:
+            self._close_round(asked, accepts, Unmasked(masked, ()))
+            return
+        assert fixed.asked is not None
+        state = self._bank_round(self._roster.roster, fixed.asked, accepts, masked)
+        unmasking = Unmasking(
+            self._home,
+            self._transport,
+            self._plan.deadlines,
+            state,
+            fixed.asked,
+            {accept.node: accept for accept in accepts},
+        )
+        self._close_round(asked, accepts, unmasking.open())
 
-    def _close_round(self, asked: _Asked, accepted: list[Accepted]) -> Round:
-        """Log the accepts and the result, sign the receipts, store the total: one transaction."""
+    def _bank_round(
+        self, roster: Roster, asked: bytes, accepts: list[Accept], masked: npt.NDArray[np.int64]
+    ) -> BankRound:
+        made = {}
+        for accept in accepts:
+            key = roster.seats[roster.index(accept.node) - 1].identity_key
+            header = MaskedHeader.parse(open_envelope(accept.header, SUM_MASKED, key).body)
+            assert header.masking is not None, "checked when it was accepted"
+            made[accept.node] = header.masking
+        opened = self._own(asked, SUM_SURVIVORS)
+        return BankRound(roster, SurvivorSet.parse(opened.body), made, masked.view("<u8"))
+
+    def _close_round(self, asked: AskedQuery, accepts: list[Accept], found: Unmasked) -> None:
+        """Log and store the result and the total: one transaction."""
         home, query = self._home, asked.query
-        total: npt.NDArray[np.int64] = np.zeros(query.mechanism.dimension, dtype=np.int64)
-        for answer in accepted:
-            total += answer.vector  # int64 wraps around mod 2^64, as the protocol says
-        data = np.ascontiguousarray(total, dtype="<i8").tobytes()
+        data = np.ascontiguousarray(found.total, dtype="<i8").tobytes()
         result = Result(
             run=query.run,
             round=query.round,
             round_ctx=asked.round_ctx,
-            survivors=tuple(answer.node for answer in accepted),
+            survivors=tuple(accept.node for accept in accepts),
             total=hashlib.sha256(data).hexdigest(),
+            votes=documents_hash(found.votes) if found.votes else "",
         )
         envelope = seal(SUM_RESULT, result.body(), home.identity, home.member_id)
         logged = result.body()
         del logged["v"]
         with writing(home.database) as connection:
-            home.release_log.append_many(
-                connection,
-                [*(("accept", _accept_body(query, answer)) for answer in accepted),
-                 ("result", logged)],
-            )  # fmt: skip
-            checkpoint = home.release_log.checkpoint(connection)
-            for answer in accepted:
-                store.insert_accept(
-                    connection,
-                    query.run,
-                    query.round,
-                    answer.node,
-                    answer.envelope,
-                    self._receipt(answer, checkpoint),
-                )
-            store.close_round(connection, query.run, query.round, envelope, data, len(accepted))
-        return Round(
-            query.run,
-            query.round,
-            query.sum,
-            asked.round.query,
-            asked.round.state,
-            envelope,
-            data,
-            len(accepted),
-        )
+            home.release_log.append(connection, "result", logged)
+            home.release_log.checkpoint(connection)
+            store.close_round(connection, query.run, query.round, pack(found.votes), envelope, data)
 
-    def _receipt(self, answer: Accepted, checkpoint: str) -> bytes:
-        home, header = self._home, answer.header
-        receipt = Receipt(
-            run=header.run,
-            round=header.round,
-            node=answer.node,
-            header=answer.header_digest,
-            vector=header.vector,
-            checkpoint=checkpoint,
-            time=time_text(home.now()),
+    def _burn(self, opened: Round, earlier: list[Round], reason: RoundBurnedError) -> None:
+        """Give a round up if its sum can be paid again; else wait for it, or end the plan."""
+        home, query = self._home, self._query(opened)
+        affordable = self._can_ask_again(query, [*earlier, opened])
+        if not affordable and not reason.final:
+            raise RunPausedError(reason.text.en, reason.text.zh) from reason
+        at = time_text(home.now())
+        with writing(home.database) as connection:
+            store.burn_round(connection, self._run, opened.round, reason.text.en)
+            if reason.giver:
+                disputes.add(connection, self._run, opened.round, reason.giver, reason.taker, at)
+            home.release_log.append(
+                connection,
+                "burn",
+                {
+                    "run": self._run,
+                    "round": opened.round,
+                    "giver": reason.giver,
+                    "taker": reason.taker,
+                },
+            )
+            home.release_log.checkpoint(connection)
+        _log.warning("round-burned", round=opened.round, reason=reason.text.en)
+        if not affordable:
+            raise PlanLostError(
+                f"{reason.text.en}; the plan has no budget to ask for this sum again:"
+                " propose a new plan (spare_rounds pays for such rounds)",
+                f"{reason.text.zh}；计划预算不足以再次求和：请提出新计划"
+                "（spare_rounds 可支付此类轮次）",
+            ) from reason
+
+    def _can_ask_again(self, lost: Query, asked: list[Round]) -> bool:
+        """Return whether the part's cap pays for one more round and the sums still to come."""
+        plan = self._plan
+        rounds = {r.round: self._query(r) for r in asked}
+        spent = sum(q.mechanism.cost() for q in rounds.values() if q.part == lost.part)
+        to_come = sum(p.rho for p in plan.sums[lost.sum + 1 :] if p.part == lost.part)
+        cap = plan.rho_train if lost.part == "train" else plan.rho_holdout
+        return spent + lost.mechanism.cost() + to_come <= cap
+
+    def _asked(self, stored: Round) -> AskedQuery:
+        opened = self._own(stored.query, SUM_QUERY)
+        query = Query.parse(opened.body)
+        run_ctx = (
+            run_context(query.run, query.plan)
+            if self._roster is None
+            else self._roster.roster.context
         )
-        return seal(RECEIPT, receipt.body(), home.identity, home.member_id)
+        context = round_context(run_ctx, query.round, bytes.fromhex(opened.digest))
+        return AskedQuery(stored.query, stored.state, opened, query, context.hex())
+
+    def _query(self, stored: Round) -> Query:
+        return Query.parse(self._own(stored.query, SUM_QUERY).body)
+
+    def _own(self, envelope: bytes, payload_type: str) -> Opened:
+        home = self._home
+        return open_envelope(envelope, payload_type, home.identity.public, home.member_id)
+
+    @staticmethod
+    def _last_result(earlier: list[Round]) -> Payload:
+        """Return the last result of the run, and what proves it."""
+        closed = [r for r in earlier if r.result is not None]
+        if not closed:
+            return {}
+        last = closed[-1]
+        return {
+            "result": last.result or b"",
+            "survivors": last.asked or b"",
+            "votes": last.votes or b"",
+        }
 
     def _close(self) -> None:
         """Give every node the last result, so that it fetches its receipt and closes the run."""
         with reading(self._home.database) as connection:
-            last = store.rounds(connection, self._run)[-1]
-        assert last.result is not None
-        payload = {"kind": b"result", "result": last.result}
+            last = self._last_result(store.rounds(connection, self._run))
+        nodes = self._nodes if self._roster is None else self._roster.roster.nodes
+        question = {**last, "kind": b"result"}
         noted = self._transport.ask(
-            dict.fromkeys(self._nodes, payload),
+            dict.fromkeys(nodes, question),
             timeout=self._plan.deadlines.masked,
             reissue_after=self._home.settings.reissue_seconds,
+            enough=0,
         )
-        silent = set(self._nodes) - {node for node, _ in noted}
+        silent = set(nodes) - {node for node, _ in noted}
         if silent:
             _log.warning("last-result-not-noted", nodes=len(silent))
-
-
-def _accept_body(query: Query, answer: Accepted) -> dict[str, object]:
-    return {
-        "run": query.run,
-        "round": query.round,
-        "node": answer.node,
-        "plan": query.plan,
-        "round_ctx": answer.header.round_ctx,
-        "reservation": answer.header.reservation,
-        "header": answer.header_digest,
-        "vector": answer.header.vector,
-        "proof_size": answer.proven.size,
-        "proof_root": answer.proven.root.hex(),
-    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_coordinator import store
 from hejin_coordinator.desk import start_answered
 from hejin_coordinator.engine import Engine
-from hejin_coordinator.errors import PlanLostError, RoundOpenError, UnknownPlanError
+from hejin_coordinator.errors import PlanLostError, RoundOpenError, RunPausedError, UnknownPlanError
 from hejin_coordinator.home import CoordinatorHome, open_home
 from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
@@ -54,6 +55,8 @@ ROLES: dict[str, frozenset[Role]] = {
 THREADS = 64
 GRACE_SECONDS = 2.0
 LOOK_SECONDS = 0.2
+PAUSED_SECONDS = 5.0
+"""Between looks whether the nodes of a paused plan are back."""
 
 _log = structlog.get_logger(__name__)
 
@@ -133,7 +136,8 @@ def receipt_for(home: CoordinatorHome, run: str, number: int, node: str) -> byte
         dropped = store.is_dropped(connection, run)
     if receipt is not None:
         return receipt
-    if found is None or (found.result is None and not dropped):
+    # Once the survivors are fixed, or the round is lost, nothing more is accepted.
+    if found is None or (found.asked is None and not found.burned and not dropped):
         raise RoundOpenError(
             f"round {number} is not closed: ask again later", f"第 {number} 轮尚未结束：请稍后再试"
         )
@@ -149,19 +153,37 @@ class Worker:
 
     def work(self, stop: threading.Event) -> None:
         """Look for a plan to carry out until `stop`."""
+        looked = time.monotonic()
         while not stop.wait(LOOK_SECONDS):
             start_answered(self._home)
-            with reading(self._home.database) as connection:
-                stored = next(
-                    (s for s in store.plans(connection) if s.state in ("started", "running")), None
-                )
-                if stored is None:
-                    continue
-                answered = store.answers(connection, stored.digest)
-            self._carry_out(stored, tuple(sorted(n for n, yes in answered.items() if yes)))
+            states = ["started", "running"]
+            if time.monotonic() - looked > PAUSED_SECONDS:
+                states.append("paused")
+                looked = time.monotonic()
+            self._look(states)
+
+    def _look(self, states: list[str]) -> None:
+        """Carry out the first plan in one of `states`; a paused one when its nodes are back."""
+        with reading(self._home.database) as connection:
+            found = [stored for stored in store.plans(connection) if stored.state in states]
+            answered = {s.digest: store.answers(connection, s.digest) for s in found}
+        for stored in sorted(found, key=lambda stored: stored.state == "paused"):
+            nodes = tuple(sorted(n for n, yes in answered[stored.digest].items() if yes))
+            if stored.state == "paused" and not self._are_back(stored, nodes):
+                continue
+            self._carry_out(stored, nodes)
+            return
+
+    def _are_back(self, stored: store.StoredPlan, nodes: tuple[str, ...]) -> bool:
+        with self._engine.open_run() as transport:
+            return len(transport.online() & set(nodes)) >= stored.plan.minimum_nodes
 
     def _carry_out(self, stored: store.StoredPlan, nodes: tuple[str, ...]) -> None:
         home = self._home
+        with writing(home.database) as connection:
+            if store.find_plan(connection, stored.digest).state == "dropped":
+                return
+            store.set_state(connection, stored.digest, "running")
         try:
             with self._engine.open_run() as transport:
                 run = PlanRun(home, stored, nodes, transport, self._progress)
@@ -170,15 +192,20 @@ class Worker:
         except HejinError as reason:
             _log.error("run-failed", plan=stored.digest[:16], reason=reason.text.en)
             with writing(home.database) as connection:
-                state: store.PlanState = (
-                    "dropped" if isinstance(reason, PlanLostError) else "failed"
-                )
+                state = _stopped(reason)
                 store.set_state(connection, stored.digest, state, str(reason.text))
             return
         _log.info("run-done", plan=stored.digest[:16], run=run.run)
 
     def _progress(self, index: int, sums: int, statistic: str) -> None:
         _log.info("round", sum=index + 1, of=sums, statistic=statistic)
+
+
+def _stopped(reason: HejinError) -> store.PlanState:
+    """Return the state in which `reason` leaves a plan."""
+    if isinstance(reason, PlanLostError):
+        return "dropped"
+    return "paused" if isinstance(reason, RunPausedError) else "failed"
 
 
 def serve(

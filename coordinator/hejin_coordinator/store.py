@@ -26,7 +26,8 @@ from hejin_models.plan import Plan
 from hejin_trust import canonical
 
 # A failed plan may be started again; a dropped one is over, with whatever round was open.
-PlanState = Literal["offered", "started", "running", "done", "failed", "dropped"]
+# A paused one goes on by itself when enough nodes are back.
+PlanState = Literal["offered", "started", "running", "paused", "done", "failed", "dropped"]
 
 metadata = MetaData()
 
@@ -61,9 +62,15 @@ round_table = Table(
     Column("sum", Integer, nullable=False),
     Column("query", LargeBinary, nullable=False),
     Column("state", LargeBinary, nullable=False),
+    # Once the survivors are fixed: the bank's signed set, and the sum of their vectors.
+    Column("asked", LargeBinary),
+    Column("masked", LargeBinary),
+    Column("survivors", Integer),
+    # Once it is opened; or why it never will be.
+    Column("votes", LargeBinary),
     Column("result", LargeBinary),
     Column("total", LargeBinary),
-    Column("survivors", Integer),
+    Column("burned", String, nullable=False),
 )
 
 accept_table = Table(
@@ -73,6 +80,7 @@ accept_table = Table(
     Column("round", Integer, primary_key=True),
     Column("node", String(63), primary_key=True),
     Column("header", LargeBinary, nullable=False),
+    Column("ciphertexts", LargeBinary, nullable=False),  # its encrypted shares, packed
     Column("receipt", LargeBinary, nullable=False),
     UniqueConstraint("run", "round", "node"),
 )
@@ -94,16 +102,35 @@ class StoredPlan:
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round; `total` (int64, little-endian) and `survivors` once it is closed."""
+    """One round, as far as it has come.
+
+    asked      signed survivor set, masked: their vectors' sum (int64, little-endian) and
+               survivors: their number, once they are fixed
+    votes      packed votes, result: signed, total: int64, little-endian, once it is opened
+    burned     why it will never be opened, "" if it was or may be
+    """
 
     run: str
     round: int
     sum: int
     query: bytes
     state: bytes
-    result: bytes | None
-    total: bytes | None
-    survivors: int | None
+    asked: bytes | None = None
+    masked: bytes | None = None
+    survivors: int | None = None
+    votes: bytes | None = None
+    result: bytes | None = None
+    total: bytes | None = None
+    burned: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Accept:
+    """What was accepted of one node in one round: its signed header and encrypted shares."""
+
+    node: str
+    header: bytes
+    ciphertexts: bytes
 
 
 def insert_plan(
@@ -217,30 +244,69 @@ def open_round(
 ) -> None:
     """Store a query before it is sent: a repeat sends the same bytes."""
     connection.execute(
-        insert(round_table).values(run=run, round=number, sum=sum_index, query=query, state=state)
+        insert(round_table).values(
+            run=run, round=number, sum=sum_index, query=query, state=state, burned=""
+        )
     )
 
 
-def close_round(
-    connection: Connection, run: str, number: int, result: bytes, total: bytes, survivors: int
+def fix_survivors(
+    connection: Connection, run: str, number: int, asked: bytes, masked: bytes, survivors: int
 ) -> None:
-    """Store an opened total; the round accepts nothing more."""
+    """Store whose sum is to be opened; the round accepts nothing more."""
+    _update_round(connection, run, number, asked=asked, masked=masked, survivors=survivors)
+
+
+def close_round(
+    connection: Connection, run: str, number: int, votes: bytes, result: bytes, total: bytes
+) -> None:
+    """Store an opened total."""
+    _update_round(connection, run, number, votes=votes, result=result, total=total, masked=None)
+
+
+def burn_round(connection: Connection, run: str, number: int, reason: str) -> None:
+    """Give a round up for good."""
+    _update_round(connection, run, number, burned=reason, masked=None)
+
+
+def _update_round(connection: Connection, run: str, number: int, **values: object) -> None:
     connection.execute(
         update(round_table)
         .where(round_table.c.run == run, round_table.c.round == number)
-        .values(result=result, total=total, survivors=survivors)
+        .values(**values)
     )
 
 
 def insert_accept(
-    connection: Connection, run: str, number: int, node: str, header: bytes, receipt: bytes
+    connection: Connection,
+    run: str,
+    number: int,
+    node: str,
+    header: bytes,
+    ciphertexts: bytes,
+    receipt: bytes,
 ) -> None:
     """Keep what was accepted of a node, and the receipt that says so."""
     connection.execute(
         insert(accept_table).values(
-            run=run, round=number, node=node, header=header, receipt=receipt
+            run=run,
+            round=number,
+            node=node,
+            header=header,
+            ciphertexts=ciphertexts,
+            receipt=receipt,
         )
     )
+
+
+def accepts(connection: Connection, run: str, number: int) -> list[Accept]:
+    """Return what was accepted in a round, sorted by node."""
+    rows = connection.execute(
+        select(accept_table.c.node, accept_table.c.header, accept_table.c.ciphertexts)
+        .where(accept_table.c.run == run, accept_table.c.round == number)
+        .order_by(accept_table.c.node)
+    )
+    return [Accept(row.node, row.header, row.ciphertexts) for row in rows]
 
 
 def find_receipt(connection: Connection, run: str, number: int, node: str) -> bytes | None:

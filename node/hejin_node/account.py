@@ -63,6 +63,7 @@ reservation = Table(
     Column("state", String(8), nullable=False),
     Column("header", LargeBinary),
     Column("vector", LargeBinary),
+    Column("ciphertexts", LargeBinary),  # its encrypted shares, packed; empty in mode "node"
     Column("receipt", LargeBinary),
     UniqueConstraint("run", "round"),
 )
@@ -87,6 +88,7 @@ class Reservation:
     state: State
     header: bytes | None
     vector: bytes | None
+    ciphertexts: bytes | None
     receipt: bytes | None
 
 
@@ -217,12 +219,14 @@ def insert_reservation(
     )
 
 
-def mark_released(connection: Connection, seq: int, header: bytes, vector: bytes) -> None:
+def mark_released(
+    connection: Connection, seq: int, header: bytes, vector: bytes, ciphertexts: bytes
+) -> None:
     """Store the exact outgoing bytes beside the reservation they were charged to.
 
     raises   ReservationEndedError if it was released or voided before: then nothing may leave
     """
-    _end(connection, seq, state="released", header=header, vector=vector)
+    _end(connection, seq, state="released", header=header, vector=vector, ciphertexts=ciphertexts)
 
 
 def mark_void(connection: Connection, seq: int) -> None:
@@ -236,7 +240,9 @@ def mark_void(connection: Connection, seq: int) -> None:
 def store_receipt(connection: Connection, seq: int, receipt: bytes) -> None:
     """Keep the bank's signed receipt (or not-received) and let go of the vector's bytes."""
     connection.execute(
-        update(reservation).where(reservation.c.seq == seq).values(receipt=receipt, vector=None)
+        update(reservation)
+        .where(reservation.c.seq == seq)
+        .values(receipt=receipt, vector=None, ciphertexts=None)
     )
 
 
@@ -303,6 +309,7 @@ def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Reservati
             state=row.state,
             header=row.header,
             vector=row.vector,
+            ciphertexts=row.ciphertexts,
             receipt=row.receipt,
         )
         for row in rows

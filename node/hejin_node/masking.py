@@ -48,7 +48,7 @@ from hejin_privacy.secure_sum.keys import (
     agree,
     open_roster,
 )
-from hejin_privacy.secure_sum.node import Masked, NodeRound, Party, check_votes, reveal, vote
+from hejin_privacy.secure_sum.node import NodeRound, Party, check_votes, reveal, vote
 from hejin_trust import canonical
 from hejin_trust.charter import Charter
 from hejin_trust.database import reading, writing
@@ -239,17 +239,21 @@ class Masking:
 
     # -- a round -------------------------------------------------------------------------
 
+    def joined(self, run: str) -> bool:
+        """Return whether this node has a roster for a run, so that the run is masked."""
+        with reading(self._home.database) as connection:
+            known = _find(connection, run)
+        return known is not None and known.agreed != ""
+
     def party(self, run: str) -> Party:
         """Return this node's keys and place in a run that it has joined."""
         return self._parties[run]
 
     def opened(
-        self, run: str, number: int, round_ctx: bytes, masked: Masked, header: bytes
+        self, run: str, number: int, round_ctx: bytes, header: bytes, own_share: bytes
     ) -> None:
         """Remember a round whose answer is stored: votes and shares may follow."""
-        self._rounds[run] = NodeRound(
-            self._parties[run], number, round_ctx, masked.own_share, header
-        )
+        self._rounds[run] = NodeRound(self._parties[run], number, round_ctx, own_share, header)
 
     def vote(self, asked: SurvivorSet, payload: Payload, charter: Charter) -> Payload:
         """Return the vote for a survivor set, with the shares if it is the whole roster.

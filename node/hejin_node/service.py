@@ -17,7 +17,8 @@ from hejin_node import inbox, offers
 from hejin_node.engine import FleetLoop
 from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
-from hejin_node.session import Session, void_interrupted
+from hejin_node.results import void_interrupted
+from hejin_node.session import Session
 from hejin_trust.channels import asking
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError, RefusedError

@@ -27,23 +27,35 @@ from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
 from hejin_node import account, inbox, receipts
 from hejin_node.home import NodeHome
+from hejin_node.masking import Masking
 from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
+from hejin_node.results import check_result, log_result, open_result, void
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
-from hejin_privacy.errors import AccountExhaustedError, ModeUnavailableError
+from hejin_privacy.errors import AccountExhaustedError
 from hejin_privacy.holdout import split_key
 from hejin_privacy.mechanism import check_overflow
 from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
 from hejin_privacy.noise import discrete_gaussian
 from hejin_privacy.round_context import round_context, run_context
-from hejin_trust.canonical import encode, fraction_body, time_from, time_text
+from hejin_privacy.secure_sum.documents import SurvivorSet
+from hejin_privacy.secure_sum.errors import ShareWrongError
+from hejin_privacy.secure_sum.node import RoundSecret, mask
+from hejin_trust.canonical import fraction_body, hexbytes, time_from, time_text
 from hejin_trust.charter import Charter, Member
 from hejin_trust.checkpoint import format_proof
 from hejin_trust.database import StorageError, reading, writing
-from hejin_trust.envelope import REFUSAL, SUM_MASKED, SUM_QUERY, SUM_RESULT, open_envelope, seal
+from hejin_trust.envelope import (
+    REFUSAL,
+    SUM_MASKED,
+    SUM_QUERY,
+    SUM_SURVIVORS,
+    open_envelope,
+    seal,
+)
 from hejin_trust.errors import HejinError
-from hejin_trust.fleet import Payload
+from hejin_trust.fleet import Payload, pack
 from hejin_trust.text import Text
 
 FetchReceipt = Callable[[str, int], bytes]
@@ -72,12 +84,22 @@ class _Context:
     plan: Plan
     view: FeatureView
     checked: CheckedQuery
-    round_ctx: str
+    round_ctx: bytes
     split_key: bytes
 
     @property
     def query(self) -> Query:
         return self.checked.query
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What leaves (signed header, vector, packed ciphertexts), and the node's own share."""
+
+    header: bytes
+    vector: bytes
+    ciphertexts: bytes
+    own_share: bytes
 
 
 class Session:
@@ -91,6 +113,14 @@ class Session:
         self._bank = bank
         self._fetch = fetch_receipt
         self._snapshots = SnapshotStore(home)
+        self._masking = Masking(home)
+        self._steps: dict[bytes, Callable[[Payload], Payload]] = {
+            b"keys": self._give_key,
+            b"query": self._answer_query,
+            b"survivors": self._vote,
+            b"votes": self._reveal,
+            b"result": self._take_last_result,
+        }
         # One query at a time a bank: the reservation and its release belong together.
         self._lock = threading.Lock()
 
@@ -98,14 +128,13 @@ class Session:
         """Return the answer to one message of the bank, or a signed refusal; never raises one."""
         with self._lock:
             try:
-                kind = payload.get("kind")
-                if kind == b"query":
-                    return self._answer_query(payload)
-                if kind == b"result":
-                    return self._take_last_result(payload)
-                raise MessageError(
-                    "a message is a query or a result", "消息须为查询（query）或结果（result）"
-                )
+                step = self._steps.get(payload.get("kind", b""))
+                if step is None:
+                    raise MessageError(
+                        "a message is none of the protocol's: use the node's version",
+                        "消息不属于本协议：请使用与节点一致的版本",
+                    )
+                return step(payload)
             except HejinError as refusal:
                 return self._refuse(payload, refusal)
 
@@ -137,15 +166,75 @@ class Session:
         try:
             seq, checkpoint = self._reserve(context, previous, collected, pinned)
             try:
-                header, vector = self._compute(context, pinned.snapshot, seq, checkpoint)
-                self._release(context, seq, header, vector)
+                answer = self._compute(context, pinned.snapshot, seq, checkpoint)
+                self._release(context, seq, answer)
             except Exception:
                 self._give_up(seq)
                 raise
         except BaseException:
             self._snapshots.forget(query.run)
             raise
-        return self._outgoing(seq, header, vector)
+        if answer.own_share:
+            self._masking.opened(
+                query.run, query.round, context.round_ctx, answer.header, answer.own_share
+            )
+        return self._outgoing(seq, answer.header, answer.vector, answer.ciphertexts)
+
+    # -- the masking protocol's own trips ------------------------------------------------
+
+    def _give_key(self, payload: Payload) -> Payload:
+        """Return this node's fresh key for a run of a plan that it approved."""
+        run = payload.get("run", b"").decode(errors="replace")
+        digest = payload.get("plan", b"").decode(errors="replace")
+        hexbytes({"run": run}, "run", 16)
+        hexbytes({"plan": digest}, "plan", 32)
+        bank = self._home.charter.admitted(self._bank, "bank")
+        plan = self._approved(digest, bank)
+        if plan.mode != "shared" or self._home.now() >= plan.expires:
+            raise QueryRefusedError(
+                "the plan asks for no masks, or has expired", "该计划不使用掩码或已过期"
+            )
+        with reading(self._home.database) as connection:
+            self._check_one_run(connection, run, digest)
+        return self._masking.advertise(run, digest, plan)
+
+    def _vote(self, payload: Payload) -> Payload:
+        asked, charter = self._asked_set(payload)
+        return self._masking.vote(asked, payload, charter)
+
+    def _reveal(self, payload: Payload) -> Payload:
+        asked, _ = self._asked_set(payload)
+        return self._masking.reveal(asked, payload)
+
+    def _asked_set(self, payload: Payload) -> tuple[SurvivorSet, Charter]:
+        """Return the bank's signed survivor set of a run of its own that goes on here."""
+        charter = self._home.charter
+        bank = charter.admitted(self._bank, "bank")
+        envelope = payload.get("survivors", b"")
+        opened = open_envelope(envelope, SUM_SURVIVORS, bank.identity_key, bank.id)
+        asked = SurvivorSet.parse(opened.body)
+        with reading(self._home.database) as connection:
+            running = inbox.find_run(connection, asked.run)
+        if running is None or running.bank != bank.id or running.closed:
+            raise QueryRefusedError("that run is not open here", "本节点没有该次进行中的运行")
+        return asked, charter
+
+    def _approved(self, digest: str, bank: Member) -> Plan:
+        with reading(self._home.database) as connection:
+            offered = inbox.find_offer(connection, digest)
+        if offered.answer != "approved" or offered.signer != bank.id or offered.digest != digest:
+            raise QueryRefusedError("the plan is not approved at this node", "该计划未获本节点批准")
+        return offered.plan
+
+    @staticmethod
+    def _check_one_run(connection: Connection, run: str, digest: str) -> None:
+        """Raise unless `run` and plan `digest` belong together, or neither has begun."""
+        running = inbox.find_run(connection, run)
+        plan_run = inbox.run_of_plan(connection, digest)
+        if (plan_run is not None and plan_run.run != run) or (
+            running is not None and running.plan != digest
+        ):
+            raise QueryOutOfOrderError("a plan is carried out by one run", "一个计划只能执行一次")
 
     # -- step 1 --------------------------------------------------------------------------
 
@@ -154,25 +243,12 @@ class Session:
         bank = charter.admitted(self._bank, "bank")
         opened = open_envelope(payload.get("query", b""), SUM_QUERY, bank.identity_key, bank.id)
         query = Query.parse(opened.body)
+        plan = self._approved(query.plan, bank)
         with reading(home.database) as connection:
-            offered = inbox.find_offer(connection, query.plan)
+            self._check_one_run(connection, query.run, query.plan)
             running = inbox.find_run(connection, query.run)
-            plan_run = inbox.run_of_plan(connection, query.plan)
             last = account.last_round(connection, query.run)
             known = account.find(connection, query.run, query.round)
-        plan = offered.plan
-        if offered.answer != "approved" or offered.signer != bank.id:
-            raise QueryRefusedError("the plan is not approved at this node", "该计划未获本节点批准")
-        if (plan_run is not None and plan_run.run != query.run) or (
-            running is not None and running.plan != query.plan
-        ):
-            raise QueryOutOfOrderError("a plan is carried out by one run", "一个计划只能执行一次")
-        if plan.mode == "shared":
-            raise ModeUnavailableError(
-                "this node cannot mask its answers yet, and shared noise is safe under masks"
-                ' alone: propose the plan with mode "node"',
-                "本节点尚不能对应答加掩码，而共享噪声仅在掩码下才安全：请以 node 模式提出计划",
-            )
         view = home.view(plan.view.sha256)
         checked = check_query(query, opened.digest, payload.get("state", b""), plan, view, charter)
         context = _Context(
@@ -182,16 +258,22 @@ class Session:
             view=view,
             checked=checked,
             round_ctx=round_context(
-                run_context(query.run, query.plan),
+                self._run_context(query, plan, charter, payload),
                 query.round,
                 bytes.fromhex(opened.digest),
-            ).hex(),
+            ),
             split_key=split_key(query.plan, charter.nonce),
         )
         if known is not None:
             return context, None
         self._check_new(context, running, last)
         return context, self._previous_result(payload, query, running, bank)
+
+    def _run_context(self, query: Query, plan: Plan, charter: Charter, payload: Payload) -> bytes:
+        """Return run_ctx; a masked run's follows from its roster, which is joined first."""
+        if plan.mode != "shared":
+            return run_context(query.run, query.plan)
+        return self._masking.join(query.run, query.plan, plan, charter, payload).context
 
     def _check_new(self, context: _Context, running: inbox.Run | None, last: int) -> None:
         query, plan = context.query, context.plan
@@ -231,8 +313,7 @@ class Session:
         envelope = payload.get("result", b"")
         if query.previous == "" and not envelope:
             return None
-        opened = open_envelope(envelope, SUM_RESULT, bank.identity_key, bank.id)
-        result = Result.parse(opened.body)
+        opened, result = open_result(payload, bank)
         if opened.digest != query.previous or result.run != query.run:
             raise QueryRefusedError(
                 "the query does not name the previous result that came with it",
@@ -240,8 +321,7 @@ class Session:
             )
         if running is None or running.result == opened.digest:
             return None
-        with reading(self._home.database) as connection:
-            _check_result(self._home, connection, result)
+        check_result(self._home, self._masking, payload, result, bank)
         return result
 
     def _price(self, connection: Connection, context: _Context) -> account.Spending:
@@ -274,7 +354,7 @@ class Session:
             for receipt in collected:
                 receipts.log_receipt(home, connection, receipt)
             if previous is not None:
-                _log_result(home, connection, previous)
+                log_result(home, connection, previous)
             running = inbox.find_run(connection, query.run)
             if running is None:
                 running = self._snapshots.log_snapshot(
@@ -292,7 +372,7 @@ class Session:
                     "query": context.checked.digest,
                     "part": query.part,
                     "split_key_hash": hashlib.sha256(context.split_key).hexdigest(),
-                    "round_ctx": context.round_ctx,
+                    "round_ctx": context.round_ctx.hex(),
                     "snapshot": running.snapshot_root,
                     "snapshot_seq": running.snapshot_seq,
                     "mechanism": query.mechanism.body(),
@@ -311,7 +391,7 @@ class Session:
                 plan=query.plan,
                 part=query.part,
                 query=context.checked.digest,
-                round_ctx=context.round_ctx,
+                round_ctx=context.round_ctx.hex(),
                 cost=context.checked.cost,
                 cost_alone=context.checked.cost_alone,
                 spending=spending,
@@ -336,10 +416,8 @@ class Session:
 
     # -- step 4 --------------------------------------------------------------------------
 
-    def _compute(
-        self, context: _Context, snapshot: Snapshot, seq: int, checkpoint: str
-    ) -> tuple[bytes, bytes]:
-        """Return (signed header, vector bytes) of this node's noisy sum."""
+    def _compute(self, context: _Context, snapshot: Snapshot, seq: int, checkpoint: str) -> _Answer:
+        """Return this node's noisy sum, masked if the plan's noise is shared."""
         home, query, mechanism = self._home, context.query, context.query.mechanism
         chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
         held_out = self._snapshots.held_out(
@@ -356,24 +434,34 @@ class Session:
         )
         # int64 wraps around mod 2^64, as the protocol's sums do.
         noisy = total + discrete_gaussian(mechanism.sigma, mechanism.dimension)
-        vector = np.ascontiguousarray(noisy, dtype="<i8").tobytes()
+        commitments, ciphertexts, own_share = None, b"", b""
+        if mechanism.mode == "shared":
+            party = self._masking.party(query.run)
+            secret = RoundSecret.draw(party.roster.tau)
+            masked = mask(party, context.round_ctx, noisy, secret)
+            vector, commitments = masked.vector, masked.commitments
+            ciphertexts, own_share = pack(masked.ciphertexts), masked.own_share
+        else:
+            vector = np.ascontiguousarray(noisy, dtype="<i8").tobytes()
         header = MaskedHeader(
             run=query.run,
             round=query.round,
-            round_ctx=context.round_ctx,
+            round_ctx=context.round_ctx.hex(),
             node=home.member_id,
             vector=hashlib.sha256(vector).hexdigest(),
             dimension=mechanism.dimension,
             reservation=seq,
             checkpoint=checkpoint,
+            masking=commitments,
         )
-        return seal(SUM_MASKED, header.body(), home.identity, home.member_id), vector
+        signed = seal(SUM_MASKED, header.body(), home.identity, home.member_id)
+        return _Answer(signed, vector, ciphertexts, own_share)
 
     # -- steps 5 and 6 -------------------------------------------------------------------
 
-    def _release(self, context: _Context, seq: int, header: bytes, vector: bytes) -> None:
+    def _release(self, context: _Context, seq: int, answer: _Answer) -> None:
         home, query = self._home, context.query
-        opened = open_envelope(header, SUM_MASKED, home.identity.public, home.member_id)
+        opened = open_envelope(answer.header, SUM_MASKED, home.identity.public, home.member_id)
         with writing(home.database) as connection:
             home.release_log.append(
                 connection,
@@ -382,19 +470,19 @@ class Session:
                     "reservation": seq,
                     "run": query.run,
                     "round": query.round,
-                    "round_ctx": context.round_ctx,
-                    "vector": hashlib.sha256(vector).hexdigest(),
+                    "round_ctx": context.round_ctx.hex(),
+                    "vector": hashlib.sha256(answer.vector).hexdigest(),
                     "header": opened.digest,
                 },
             )
-            account.mark_released(connection, seq, header, vector)
+            account.mark_released(connection, seq, answer.header, answer.vector, answer.ciphertexts)
             home.release_log.checkpoint(connection)
 
     def _give_up(self, seq: int) -> None:
         """Void a reservation that came to nothing; where even that fails, the next start does."""
         try:
             with writing(self._home.database) as connection:
-                _void(self._home, connection, seq, "failed")
+                void(self._home, connection, seq, "failed")
                 self._home.release_log.checkpoint(connection)
         except HejinError as reason:
             _log.error("not-voided", reservation=seq, code=reason.code)
@@ -406,15 +494,17 @@ class Session:
                 f"round {known.round} was asked before with another query",
                 f"第 {known.round} 轮此前已以另一查询提问",
             )
-        if known.state != "released" or known.header is None or known.vector is None:
+        stored = (known.header, known.vector, known.ciphertexts)
+        if known.state != "released" or None in stored:
             raise RoundVoidError(
                 f"round {known.round} was interrupted at this node; it stays charged: go on with"
                 " the next round",
                 f"第 {known.round} 轮在本节点中断，费用照计：请进入下一轮",
             )
-        return self._outgoing(known.seq, known.header, known.vector)
+        header, vector, ciphertexts = (part or b"" for part in stored)
+        return self._outgoing(known.seq, header, vector, ciphertexts)
 
-    def _outgoing(self, seq: int, header: bytes, vector: bytes) -> Payload:
+    def _outgoing(self, seq: int, header: bytes, vector: bytes, ciphertexts: bytes) -> Payload:
         log = self._home.release_log
         with writing(self._home.database) as connection:
             note = log.checkpoint(connection)
@@ -424,6 +514,7 @@ class Session:
             "kind": b"masked",
             "header": header,
             "vector": vector,
+            "shares": ciphertexts,
             "entry": entry.raw,
             "proof": format_proof(seq, path, note).encode(),
         }
@@ -459,21 +550,24 @@ class Session:
     def _take_last_result(self, payload: Payload) -> Payload:
         home = self._home
         bank = home.charter.admitted(self._bank, "bank")
-        opened = open_envelope(payload.get("result", b""), SUM_RESULT, bank.identity_key, bank.id)
-        result = Result.parse(opened.body)
+        opened, result = open_result(payload, bank)
+        with reading(home.database) as connection:
+            running = inbox.find_run(connection, result.run)
+        if running is None or running.bank != bank.id:
+            raise QueryRefusedError("that run is not known here", "本节点没有该次运行")
+        new = running.result != opened.digest
+        if new and running.closed:
+            raise QueryOutOfOrderError("the run is over", "该次运行已结束")
+        if new:
+            check_result(home, self._masking, payload, result, bank)
         collected = self._collect_receipts()
         with writing(home.database) as connection:
-            running = inbox.find_run(connection, result.run)
-            if running is None or running.bank != bank.id:
-                raise QueryRefusedError("that run is not known here", "本节点没有该次运行")
             for receipt in collected:
                 receipts.log_receipt(home, connection, receipt)
-            if running.result != opened.digest:
-                if running.closed:
-                    raise QueryOutOfOrderError("the run is over", "该次运行已结束")
-                _check_result(home, connection, result)
-                _log_result(home, connection, result)
+            if new:
+                log_result(home, connection, result)
             inbox.close_run(connection, result.run)
+            self._masking.forget(connection, result.run)
             home.release_log.checkpoint(connection)
         self._snapshots.forget(result.run, erase=True)
         return {"kind": b"noted"}
@@ -481,7 +575,8 @@ class Session:
     def _refuse(self, payload: Payload, refusal: HejinError) -> Payload:
         """Return the signed refusal, after logging it; a full disk refuses without the log."""
         home = self._home
-        request = hashlib.sha256(payload.get("query") or payload.get("result") or b"").hexdigest()
+        asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
+        request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
         _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
         told = _FOR_THE_BANK if isinstance(refusal, AccountExhaustedError) else refusal.text
         body: dict[str, object] = {
@@ -491,6 +586,8 @@ class Session:
             "reason": {"en": told.en, "zh": told.zh},
             "time": time_text(home.now()),
         }
+        if isinstance(refusal, ShareWrongError):
+            body["giver"] = refusal.giver
         try:
             with writing(home.database) as connection:
                 home.internal_log.append(
@@ -504,43 +601,3 @@ class Session:
             "kind": b"refusal",
             "refusal": seal(REFUSAL, body, home.identity, home.member_id),
         }
-
-
-def void_interrupted(home: NodeHome) -> int:
-    """At start: void the reservations whose computing a crash interrupted; return how many."""
-    with writing(home.database) as connection:
-        interrupted = account.unfinished(connection)
-        for reservation in interrupted:
-            _void(home, connection, reservation.seq, "interrupted")
-        if interrupted:
-            home.release_log.checkpoint(connection)
-    return len(interrupted)
-
-
-def _void(home: NodeHome, connection: Connection, seq: int, reason: str) -> None:
-    home.release_log.append(connection, "void", {"reservation": seq, "reason": reason})
-    account.mark_void(connection, seq)
-
-
-def _check_result(home: NodeHome, connection: Connection, result: Result) -> None:
-    """Raise unless the result fits what this node itself knows of its round.
-
-    It may be of a round that this node missed; then it may not count this node in.
-    """
-    own, counted = account.find(connection, result.run, result.round), home.member_id
-    if own is None or own.state != "released":
-        fits = counted not in result.survivors
-    else:
-        fits = own.round_ctx == result.round_ctx
-    if not fits:
-        raise QueryRefusedError(
-            "the result is not of the round that this node answered",
-            "该结果与本节点所应答的轮次不符",
-        )
-
-
-def _log_result(home: NodeHome, connection: Connection, result: Result) -> None:
-    body = result.body()
-    del body["v"]
-    home.release_log.append(connection, "result", body)
-    inbox.note_result(connection, result.run, hashlib.sha256(encode(result.body())).hexdigest())

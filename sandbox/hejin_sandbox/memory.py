@@ -67,19 +67,24 @@ class Trained:
 
 
 class MemoryTransport:
-    """Carries questions to sessions of this process, one after the other (rounds.Transport)."""
+    """Carries questions to sessions of this process, one after the other (asking.Transport)."""
 
     def __init__(self, sessions: Mapping[str, Session]) -> None:
         self._sessions = sessions
 
     def ask(
-        self, requests: Mapping[str, Payload], *, timeout: float, reissue_after: float
+        self,
+        requests: Mapping[str, Payload],
+        *,
+        timeout: float,
+        reissue_after: float,
+        enough: int | None = None,
     ) -> Iterator[tuple[str, Payload]]:
         """Yield (node, answer); nodes whose turn comes after `timeout` seconds are not asked.
 
-        reissue_after  not needed: a call does not get lost
+        reissue_after, enough   not needed: a call does not get lost, and nobody is away
         """
-        del reissue_after
+        del reissue_after, enough
         end = time.monotonic() + timeout
         for node, payload in requests.items():
             if time.monotonic() >= end:

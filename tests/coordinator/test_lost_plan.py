@@ -15,7 +15,8 @@ from hejin_coordinator import desk, store
 from hejin_coordinator.desk import NotDroppableError, NotStartableError
 from hejin_coordinator.errors import RoundOpenError
 from hejin_coordinator.service import Worker, receipt_for
-from hejin_node.session import Session, void_interrupted
+from hejin_node.results import void_interrupted
+from hejin_node.session import Session
 from hejin_regulator.verify import verify_export
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import NOT_RECEIVED, open_envelope

@@ -33,7 +33,8 @@ from hejin_node.consent import grant_many, revoke
 from hejin_node.home import NodeHome, open_home
 from hejin_node.offers import PlanNotApprovableError
 from hejin_node.pinned import Pinned, SnapshotStore
-from hejin_node.session import Session, void_interrupted
+from hejin_node.results import void_interrupted
+from hejin_node.session import Session
 from hejin_node.uscc import make_code
 from hejin_node.views import install_view
 from hejin_privacy.mechanism import SCALE
@@ -664,7 +665,7 @@ def test_two_banks_cannot_overdraw_one_account_between_them(world: World, home: 
     assert spent(home) <= Fraction(1, 2)
 
 
-def test_a_query_for_shared_noise_is_refused_without_masks(
+def test_a_query_for_shared_noise_is_refused_before_its_roster_is_known(
     tmp_path: Path,
 ) -> None:
     world = found_world(tmp_path / "five", nodes=5, rho_alone_cap=Fraction(5))
@@ -672,7 +673,7 @@ def test_a_query_for_shared_noise_is_refused_without_masks(
         fill(home, world)
         plan, digest = approved(home, world, mode="shared", minimum_nodes=4, quorum=4, colluders=1)
         answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
-        assert code_of(answer, home) == "noise-mode-unavailable"
+        assert code_of(answer, home) == "roster-refused"
         with reading(home.database) as connection:
             assert account.spent(connection, home.charter.period_from) == 0
 

@@ -168,6 +168,8 @@ def _prepare(connection: sqlite3.Connection, _record: ConnectionPoolEntry) -> No
             time.sleep(0.05)
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("PRAGMA foreign_keys=ON")
+    # Keys of a run that is over must not linger in free pages.
+    connection.execute("PRAGMA secure_delete=ON")
 
 
 def _begin(connection: Connection) -> None:

@@ -257,6 +257,7 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "proof_size": _count,
         "proof_root": _hash,
     },
+    "burn": {**_ROUND, "giver": _label, "taker": _label},
     "model": {"run": _half, "plan": _hash, "model": _hash, "card": _hash},
 }
 

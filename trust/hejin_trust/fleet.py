@@ -30,7 +30,7 @@ MAX_PAYLOAD: Final = 32 << 20
 MAX_KEYS: Final = 16
 """Most entries in one payload; the longest message of the protocol has five."""
 
-HEARTBEAT: Final = 30.0
+HEARTBEAT: Final = 10.0
 """Seconds a node promises between heartbeats; Flower calls it offline after two are missed."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import MetaData
 
-from hejin_coordinator.store import metadata
+from hejin_coordinator import disputes, parts, roster, store
 from hejin_trust.log import log_tables
 
 revision = "0001"
@@ -17,4 +17,7 @@ depends_on = None
 def upgrade() -> None:
     log_tables(logs := MetaData())
     logs.create_all(op.get_bind())
-    metadata.create_all(op.get_bind())
+    # Each module defines its own tables in the one metadata; importing it is what adds them.
+    tables = (disputes.dispute_table, parts.part_table, roster.roster_table)
+    assert all(table.metadata is store.metadata for table in tables)
+    store.metadata.create_all(op.get_bind())
