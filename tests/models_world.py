@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
 
+from hejin_models.card import CardFacts
+from hejin_models.families import FamilyResult, family
 from hejin_models.features import FeatureView
+from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewReference
 from hejin_models.statistics import statistic
 from hejin_models.sums import NoisySum
-from hejin_models.training import TrainingResult, plan_sums, train
+from hejin_models.training import TrainingResult
+from hejin_privacy.accounting import rho_for, round_down
 from hejin_privacy.contribution import quantised_sum
 from hejin_privacy.mechanism import SCALE, delta_squared
 
@@ -50,6 +57,23 @@ unit = { en = "CNY", zh = "元" }
 grid = { kind = "signed_log", smallest = 1, largest = 1000, cells = 6 }
 """
 
+FACTS = CardFacts(
+    run="ab" * 16,
+    plan="cd" * 32,
+    consortium="hebei",
+    bank="bank-a",
+    product="Wire | mesh\nloan",
+    purpose="model-training",
+    label="default",
+    definition="90 days overdue within 12 months",
+    nodes=("anping", "yongnian"),
+    mode="node",
+    rho=Fraction(1, 11),
+    epsilon=1.99999999,
+    delta=Fraction(1, 10**6),
+    trained="2026-11-22T20:00:00Z",
+)
+
 
 class Enterprises:
     """Synthetic enterprises whose bad rate depends on their features in a known way."""
@@ -77,13 +101,28 @@ def run_training(
     nodes: int,
     seed: int,
 ) -> TrainingResult:
+    """Train a scorecard with the sums of a federation; see `run_family`."""
+    found = run_family("scorecard", view, cells, labels, holdout, rho, nodes, seed)
+    return cast("TrainingResult", found)
+
+
+def run_family(
+    name: str,
+    view: FeatureView,
+    cells: npt.NDArray[np.int32],
+    labels: npt.NDArray[np.int8],
+    holdout: npt.NDArray[np.bool_],
+    rho: float | None,
+    nodes: int,
+    seed: int,
+) -> FamilyResult:
     """Drive `train` with the sums of a federation in mode `node`; rho None is without noise."""
     random = np.random.default_rng(seed)
-    plan = plan_sums(view)
-    training = train(view)
+    planned_sums = family(name).plan_sums(view)
+    training = family(name).train(view)
     request = next(training)
     while True:
-        planned = plan[request.index]
+        planned = planned_sums[request.index]
         asked = (request.statistic, request.version, request.part)
         assert asked == (planned.statistic, planned.version, planned.part)
         entry = statistic(request.statistic, request.version)
@@ -102,5 +141,38 @@ def run_training(
         try:
             request = training.send(NoisySum(values, noise))
         except StopIteration as done:
-            result: TrainingResult = done.value
+            result: FamilyResult = done.value
             return result
+
+
+def plan(view: FeatureView, epsilon: float, nodes: int, name: str = "scorecard") -> Plan:
+    """Return a plan of the family `name` in mode `node`."""
+    rho = rho_for(epsilon, 1e-6)
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    return Plan(
+        bank="bank",
+        consortium="consortium",
+        charter="00" * 32,
+        purpose="model-training",
+        product="loans",
+        view=ViewReference(view.name, view.version, view.digest),
+        as_of=None,
+        label=LabelReference("default", "90 days overdue", "bank"),
+        family=name,
+        mode="node",
+        nodes=tuple(f"node-{place:03d}" for place in range(nodes)),
+        minimum_nodes=nodes,
+        quorum=0,
+        colluders=0,
+        deadlines=Deadlines(),
+        holdout=Fraction(1, 5),
+        rho_train=rho,
+        rho_holdout=rho,
+        sums=tuple(
+            PricedSum(one.statistic, one.version, one.part, round_down(rho * one.share))
+            for one in family(name).plan_sums(view)
+        ),
+        created=made,
+        expires=made + timedelta(days=30),
+        nonce="00" * 16,
+    )

@@ -36,8 +36,10 @@ HIDDEN = (16,)
 STEPS = 30
 _HISTOGRAM_SHARE = Fraction(1, 5)
 _STEP_SHARE = (1 - _HISTOGRAM_SHARE) / STEPS
-_CLIP = 1.0
-_RATE = 3.0
+# A clip of 1 costs less noise and gives the same AUC, but cuts bads, whose gradients are long,
+# more than goods: probabilities came out at half the truth. At 3 they are within a few percent.
+_CLIP = 3.0
+_RATE = 1.0
 _MOMENTUM = 0.9
 # The model is the mean of the last half of the iterates: their noise averages out.
 _AVERAGED = STEPS // 2
@@ -146,7 +148,8 @@ def opacus_gradients(model: nn.Module, x: _Floats, shares: _Floats, labels: _Flo
     from opacus import GradSampleModule
 
     sampled = GradSampleModule(copy.deepcopy(model), batch_first=True, loss_reduction="sum")
-    logits = sampled(torch.from_numpy(x))[..., 0]
+    # Opacus' hooks want inputs of which a gradient is asked.
+    logits = sampled(torch.from_numpy(x).requires_grad_())[..., 0]
     targets = torch.from_numpy(labels)[:, None].expand_as(logits)
     losses = nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     (losses * torch.from_numpy(shares)).sum().backward()

@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from fractions import Fraction
 
 import pytest
+from models_world import FACTS
 
-from hejin_models.card import CardFacts, card_markdown, model_card
+from hejin_models.card import card_markdown, model_card
 from hejin_models.training import TrainingResult
 from hejin_trust.canonical import decode, encode
-
-FACTS = CardFacts(
-    run="ab" * 16,
-    plan="cd" * 32,
-    consortium="hebei",
-    bank="bank-a",
-    product="Wire | mesh\nloan",
-    purpose="model-training",
-    label="default",
-    definition="90 days overdue within 12 months",
-    nodes=("anping", "yongnian"),
-    mode="node",
-    rho=Fraction(1, 11),
-    epsilon=1.99999999,
-    delta=Fraction(1, 10**6),
-    trained="2026-11-22T20:00:00Z",
-)
 
 
 def test_a_card_is_a_canonical_document(trained: TrainingResult) -> None:

@@ -3,52 +3,15 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 
 import pytest
-from models_world import VIEW
+from models_world import VIEW, plan
 
 from hejin_models.errors import NoiseError
 from hejin_models.expected import expected_loss
 from hejin_models.features import FeatureView, shipped_views
-from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewReference
-from hejin_models.training import plan_sums
-from hejin_privacy.accounting import rho_for, round_down
 
 THE_VIEW = FeatureView.parse(VIEW.encode())
-
-
-def plan(view: FeatureView, epsilon: float, nodes: int) -> Plan:
-    rho = rho_for(epsilon, 1e-6)
-    made = datetime(2026, 1, 1, tzinfo=UTC)
-    return Plan(
-        bank="bank",
-        consortium="consortium",
-        charter="00" * 32,
-        purpose="model-training",
-        product="loans",
-        view=ViewReference(view.name, view.version, view.digest),
-        as_of=None,
-        label=LabelReference("default", "90 days overdue", "bank"),
-        family="scorecard",
-        mode="node",
-        nodes=tuple(f"node-{place:03d}" for place in range(nodes)),
-        minimum_nodes=nodes,
-        quorum=0,
-        colluders=0,
-        deadlines=Deadlines(),
-        holdout=Fraction(1, 5),
-        rho_train=rho,
-        rho_holdout=rho,
-        sums=tuple(
-            PricedSum(one.statistic, one.version, one.part, round_down(rho * one.share))
-            for one in plan_sums(view)
-        ),
-        created=made,
-        expires=made + timedelta(days=30),
-        nonce="00" * 16,
-    )
 
 
 def test_the_loss_grows_with_the_noise() -> None:

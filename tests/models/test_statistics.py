@@ -262,6 +262,79 @@ def table(**changed: npt.NDArray[np.float64]) -> State:
     return {"values": np.zeros(M), "constant": np.zeros(1), "weights": np.zeros(F + 1)} | changed
 
 
+_WRONG_NETWORKS = [
+    (network(), "must hold values, hidden, weights"),
+    (network(extra=np.zeros(1)), "must hold values, hidden, weights"),
+    ({**network(), "values": np.full(M, 1.5)}, "`values` must lie within \\+-1$"),
+    ({**network(), "values": np.full(M, math.nan)}, "`values` must lie within"),
+    ({**network(), "values": np.zeros(M - 1)}, "`values` must be 77"),
+    ({**network(), "hidden": np.zeros(0)}, "1 to 3 layers"),
+    ({**network(), "hidden": np.ones(4)}, "1 to 3 layers"),
+    ({**network(), "hidden": np.ones((1, 1))}, "1 to 3 layers"),
+    ({**network(), "hidden": np.array([2.5])}, "whole numbers"),
+    ({**network(), "hidden": np.array([0.0])}, "whole numbers"),
+    ({**network(), "hidden": np.array([math.nan])}, "whole numbers"),
+    ({**network(), "hidden": np.array([1e300])}, "whole numbers"),
+    ({**network(), "hidden": np.array([300.0, 300.0])}, "92101 weights, at most 65536"),
+    ({**network(), "hidden": np.array([3.0])}, "`weights` must be 19 numbers"),
+    ({**network(), "weights": np.full(13, math.nan)}, "`weights` must lie within"),
+    ({**network(), "weights": np.full(13, 2e6)}, "`weights` must lie within"),
+]
+
+
+@pytest.mark.parametrize(("state", "complaint"), _WRONG_NETWORKS)
+def test_a_malformed_network_is_refused_by_both_of_its_statistics(
+    state: State, complaint: str
+) -> None:
+    own = {
+        ("network_gradient", 1): {"clip": np.ones(1)},
+        ("score_histogram", 2): {"edges": np.arange(63.0)},
+    }
+    for (name, version), other in own.items():
+        # The first case lacks what only one of the two needs.
+        given = state if complaint.startswith("must hold") else {**state, **other}
+        with pytest.raises(StateError, match=complaint):
+            statistic(name, version).check_state(THE_VIEW, given)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, 1e-4, 1e4, math.nan, math.inf])
+def test_a_clip_out_of_range_is_refused(clip: float) -> None:
+    with pytest.raises(StateError, match="`clip` must"):
+        statistic("network_gradient", 1).check_state(THE_VIEW, network(clip=np.array([clip])))
+
+
+def test_scores_of_a_network_fall_into_their_bins(enterprises: Enterprises) -> None:
+    random = np.random.default_rng(8)
+    weights, edges = random.normal(0, 1, weights_of(F, [3])), np.linspace(-1, 1, 63)
+    values = random.uniform(-1, 1, M)
+    state = {"values": values, "hidden": np.array([3.0]), "weights": weights, "edges": edges}
+    cells, labels = enterprises.cells[:200], enterprises.labels[:200]
+    found = gather(statistic("score_histogram", 2), THE_VIEW, cells, labels, state)
+    for row, cell, label in zip(found, cells, labels, strict=True):
+        x = values[cell + THE_VIEW.offsets[:-1]]
+        hidden = np.tanh(weights[: 3 * F].reshape(3, F) @ x + weights[3 * F : 3 * F + 3])
+        good = -(weights[-4:-1] @ hidden + weights[-1])
+        assert np.flatnonzero(row).tolist() == [64 * label + sum(edge <= good for edge in edges)]
+
+
+def test_a_gradient_of_many_enterprises_stays_within_fifty_megabytes() -> None:
+    view = shipped_views()["sba-loans-1"]
+    cells = np.zeros((60_000, len(view.features)), dtype=np.int32)
+    size = weights_of(len(view.features), [16])
+    state = {
+        "values": np.full(view.total_cells, 0.1), "hidden": np.array([16.0]),
+        "weights": np.full(size, 0.1), "clip": np.ones(1),
+    }  # fmt: skip
+    tracemalloc.start()
+    for _ in statistic("network_gradient", 1).contribute(
+        view, cells, np.zeros(60_000, dtype=np.int8), state
+    ):
+        pass
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
 @pytest.mark.parametrize(
     ("name", "state", "complaint"),
     [
