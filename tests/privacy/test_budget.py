@@ -8,8 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hejin_privacy.budget import Account, Part, charge_for, check_account, check_plan
-from hejin_privacy.errors import BudgetExhaustedError, PlanBudgetExhaustedError
+from hejin_privacy.budget import (
+    Account,
+    Part,
+    charge_for,
+    check_account,
+    check_alone,
+    check_plan,
+)
+from hejin_privacy.errors import (
+    AloneBudgetExhaustedError,
+    BudgetExhaustedError,
+    PlanBudgetExhaustedError,
+)
 
 parts = st.sampled_from(["train", "holdout"])
 grained = st.integers(1, 2**62).map(lambda k: Fraction(k, 2**64))
@@ -110,3 +121,11 @@ def test_a_year_of_sums_keeps_a_short_denominator() -> None:
         account = account.reserve(f"p{k % 3}", "train", Fraction(1, k * k), Fraction(1000))
     for rho in (account.spent, *(spend.rho for spend in account.plans.values())):
         assert 2**64 % rho.denominator == 0
+
+
+def test_the_cap_on_collusion_can_be_spent_to_the_last_and_not_more() -> None:
+    check_alone(Fraction(2, 5), Fraction(1, 10), Fraction(1, 2))
+    with pytest.raises(AloneBudgetExhaustedError, match=r"only 0\.05") as refused:
+        check_alone(Fraction(9, 20), Fraction(1, 10), Fraction(1, 2))
+    assert refused.value.code == "alone-budget-exhausted"
+    assert (refused.value.asked, refused.value.left) == (Fraction(1, 10), Fraction(1, 20))
