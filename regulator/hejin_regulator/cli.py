@@ -57,7 +57,7 @@ def _rational(value: str) -> Fraction:
 
 ALONE_TIMES = 20
 """Default of the cap on rho_alone, in rho caps. A plan with shared noise costs m - t times its rho
-if all other nodes collude: 14 times with 20 nodes by default, 20 times with 29. The other nodes
+if all other nodes collude: 14 times with 20 nodes by default, 20 times with 27. The other nodes
 would all have to collude, so this cap bounds the damage; the promise is the rho cap."""
 
 
