@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from hejin_coordinator.errors import RoundFailedError
+from hejin_coordinator.registry import find
 from hejin_models.features import FeatureView, view_file
+from hejin_models.network_model import Network
 from hejin_node import account
 from hejin_sandbox.generator import AS_OF, CLUSTERS, generate
 from hejin_sandbox.inputs import from_cluster
@@ -53,6 +55,24 @@ def test_it_trains_a_registered_model_and_every_sum_is_charged(
             receipts = list(home.release_log.of_type(connection, "receipt"))
         assert 0 < spent <= home.charter.rho_cap
         assert len(released) == len(receipts) == len(told)
+
+
+def test_it_trains_a_network_that_verifies_and_can_be_found_again(
+    tmp_path: Path, consortium: MemoryConsortium
+) -> None:
+    plan = consortium.propose(19.0, AS_OF.astype(object), family="network")
+    trained = consortium.train(plan)
+    found = find(consortium.bank, trained.model.id)
+    assert found.id.startswith("network-")
+    assert isinstance(found.trained, Network)
+    assert found.trained == trained.result.model
+    assert "## Network" in found.card()
+    for home in consortium.nodes.values():
+        with reading(home.database) as connection:
+            released = list(home.release_log.of_type(connection, "release"))
+            spent = account.spent(connection, home.charter.period_from)
+        assert len(released) == 32
+        assert 0 < spent <= home.charter.rho_cap
 
 
 def test_a_node_without_any_view_of_the_plan_refuses_and_the_round_fails(
