@@ -17,7 +17,7 @@ from mpmath import erfc, exp, mpf, sqrt, workdps  # type: ignore[import-untyped]
 from hejin_privacy.accounting import epsilon, rho_for, round_down, round_up
 from hejin_privacy.errors import ParameterError
 
-# 50 digits by mpmath 1.4; generator: vectors/make_privacy_vectors.py.
+# 50 digits by mpmath 1.3; generator: vectors/make_privacy_vectors.py.
 VECTORS = json.loads(Path(__file__).with_name("vectors").joinpath("privacy.json").read_text())
 
 rhos = st.fractions(Fraction(1, 2**60), Fraction(2**20))

@@ -1,4 +1,4 @@
-"""Writes privacy.json: zCDP -> epsilon, Delta_sq and shared noise at 50 digits with mpmath 1.4.
+"""Writes privacy.json: zCDP -> epsilon, Delta_sq and shared noise at 50 digits with mpmath 1.3.
 
 Run by hand: .venv/bin/python tests/privacy/vectors/make_privacy_vectors.py
 Shares no code with hejin_privacy: epsilon is minimised over alpha by golden section on the formula
