@@ -149,7 +149,12 @@ def make_plan(
 
 def chosen_mode(wanted: PlanFile, nodes: int) -> str:
     """Return the noise mode that the plan file asks for, or else the one for so many nodes."""
-    return wanted.mode or ("shared" if nodes >= SHARED_FROM else "node")
+    return wanted.mode or default_mode(nodes)
+
+
+def default_mode(nodes: int) -> str:
+    """Return the noise mode of a plan for so many nodes that names none."""
+    return "shared" if nodes >= SHARED_FROM else "node"
 
 
 def mode_reason(wanted: PlanFile, nodes: int) -> Text:

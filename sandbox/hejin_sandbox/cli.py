@@ -47,7 +47,10 @@ _Epsilon = Annotated[
 ]
 _Delta = Annotated[float, typer.Option(min=1e-15, max=1e-6, help="Delta of the guarantee.")]
 _Seed = Annotated[int, typer.Option(min=0, help="Fixes data and partition; noise is never seeded.")]
-_Mode = Annotated[Mode, typer.Option(help="Noise: each node all of it, or shared by masking.")]
+_Mode = Annotated[
+    Mode | None,
+    typer.Option(help="Noise: each node all of it, or shared under masks (from 5 nodes on)."),
+]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object; the story to stderr.")]
 _Keep = Annotated[
     Path | None,
@@ -71,7 +74,7 @@ def run(
     seed: _Seed = 1,
     nodes: Annotated[int | None, typer.Option(help="Split into so many nodes instead.")] = None,
     split: Annotated[Split | None, typer.Option(help="How --nodes splits.")] = None,
-    mode: _Mode = Mode.node,
+    mode: _Mode = None,
     as_json: _Json = False,
     keep: _Keep = None,
 ) -> None:
@@ -81,7 +84,8 @@ def run(
     if (nodes is None) != (split is None):
         raise typer.BadParameter("--nodes N and --split dirichlet go together")
     story = _story(as_json)
-    request = Request(epsilon=epsilon, delta=delta, mode=mode.value, seed=seed)
+    noise = None if mode is None else mode.value
+    request = Request(epsilon=epsilon, delta=delta, mode=noise, seed=seed)
     asked = TableRequest(table, label, node_by, nodes, tuple(exclude or ()), view)
     spec = table_spec(request, asked, story)
     _run(spec, story, keep, as_json)
@@ -92,7 +96,7 @@ def demo(
     epsilon: _Epsilon = 2.0,
     delta: _Delta = 1e-6,
     seed: _Seed = 1,
-    mode: _Mode = Mode.node,
+    mode: _Mode = None,
     as_json: _Json = False,
     keep: Annotated[
         Path | None,
@@ -104,7 +108,8 @@ def demo(
     if no_keep and keep is not None:
         raise typer.BadParameter("--keep DIR and --no-keep contradict each other")
     story = _story(as_json)
-    spec = demo_spec(Request(epsilon=epsilon, delta=delta, mode=mode.value, seed=seed), story)
+    noise = None if mode is None else mode.value
+    spec = demo_spec(Request(epsilon=epsilon, delta=delta, mode=noise, seed=seed), story)
     if keep is None and not no_keep:
         keep = new_folder("demo", dt.datetime.now().astimezone())
     _run(spec, story, keep, as_json)

@@ -42,7 +42,7 @@ class Consortium:
     def __init__(self, spec: Spec, supervisor: Supervisor, folder: Path) -> None:
         self._spec, self._supervisor, self._folder = spec, supervisor, folder
         asked = spec.request
-        self._cap = plans_cap(asked.epsilon, asked.delta, spare=asked.mode == "shared")
+        self._cap = plans_cap(asked.epsilon, asked.delta, spare=spec.mode == "shared")
         self._regulator_key = ""
         self._fewest = min(size_band(len(node.codes))[0] for node in spec.nodes)
         self._addresses: dict[str, str] = {}
@@ -142,7 +142,7 @@ class Consortium:
                     'view = "view.toml"',
                     f'definition = "{DEFINITION}"',
                     f"epsilon = {self._spec.request.epsilon!r}",
-                    f'mode = "{self._spec.request.mode}"',
+                    f'mode = "{self._spec.mode}"',
                     f'holdout = "{HOLDOUT}"',
                     *([] if self._spec.as_of is None else [f"as_of = {self._spec.as_of}"]),
                 ]

@@ -127,7 +127,7 @@ def _carry_out(spec: Spec, story: Story, consortium: Consortium) -> Findings:
         epsilon=_number(proposed, "epsilon"),
         delta=_number(proposed, "delta"),
         rho=_number(proposed, "rho"),
-        mode=spec.request.mode,
+        mode=spec.mode,
         nodes=nodes,
         enterprises=spec.enterprises,
         sums=sums,

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
+from hejin_coordinator.proposal import default_mode
 from hejin_models.features import FeatureView, view_file
 from hejin_privacy.accounting import rho_for
 from hejin_sandbox.errors import TableError
@@ -32,21 +33,13 @@ _PROGRAMME_ENTERPRISES = 20
 class Request:
     """The guarantee asked for, per enterprise and plan; `seed` never seeds noise.
 
-    raises   TableError for mode `shared`, which needs masking
+    mode   noise mode, None: the bank's default for so many nodes
     """
 
     epsilon: float
     delta: float
-    mode: str
+    mode: str | None
     seed: int
-
-    def __post_init__(self) -> None:
-        if self.mode != "node":
-            raise TableError(
-                "shared noise is only safe under a secure sum, which this version does not have;"
-                " use --mode node.",
-                "共享噪声须配合安全求和，本版本尚不支持；请使用 --mode node。",
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +57,11 @@ class Spec:
     view_file: bytes
     nodes: tuple[NodeData, ...]
     as_of: dt.date | None
+
+    @property
+    def mode(self) -> str:
+        """The plan's noise mode."""
+        return self.request.mode or default_mode(len(self.nodes))
 
     @property
     def enterprises(self) -> int:

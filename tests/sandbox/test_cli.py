@@ -63,18 +63,6 @@ def test_a_table_that_makes_no_consortium_is_refused(table: str) -> None:
     assert done.exception.code == "table-refused"
 
 
-def test_shared_noise_is_refused_until_there_is_masking(table: str) -> None:
-    done = CliRunner().invoke(
-        hejin,
-        [
-            *("sandbox", "run", "--table", table, "--label", "y", "--node-by", "home"),
-            *("--epsilon", "2", "--mode", "shared"),
-        ],
-    )
-    assert isinstance(done.exception, TableError)
-    assert "secure sum" in str(done.exception)
-
-
 def test_the_demo_keeps_or_does_not(tmp_path: Path) -> None:
     done = CliRunner().invoke(hejin, ["demo", "--keep", str(tmp_path / "kept"), "--no-keep"])
     assert done.exit_code == 2
