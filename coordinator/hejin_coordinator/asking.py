@@ -9,7 +9,7 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from hejin_coordinator.answers import Refused, read_refusal
-from hejin_coordinator.parts import ANSWERED, SILENT
+from hejin_coordinator.parts import ANSWERED, NOT_NEEDED, SILENT
 from hejin_privacy.secure_sum.errors import ShareWrongError
 from hejin_trust.charter import Charter
 from hejin_trust.errors import HejinError
@@ -39,11 +39,15 @@ class Transport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Gathered(Generic[T]):
-    """What came of one phase; `refused` also holds the answers that this bank refused."""
+    """What came of one phase; `refused` also holds the answers that this bank refused.
+
+    complete   whether the phase ended because enough was known: then nobody was late
+    """
 
     answers: dict[str, T]
     refused: dict[str, Refused]
     silent: frozenset[str]
+    complete: bool
 
     @property
     def outcomes(self) -> dict[str, str]:
@@ -51,7 +55,7 @@ class Gathered(Generic[T]):
         return {
             **dict.fromkeys(self.answers, ANSWERED),
             **{node: refusal.code for node, refusal in self.refused.items()},
-            **dict.fromkeys(self.silent, SILENT),
+            **dict.fromkeys(self.silent, NOT_NEEDED if self.complete else SILENT),
         }
 
     @property
@@ -100,4 +104,5 @@ def gather(
             _log.warning("not-taken", node=node, code=refused[node].code)
         if len(answers) == suffices:
             break
-    return Gathered(answers, refused, frozenset(requests) - answers.keys() - refused.keys())
+    silent = frozenset(requests) - answers.keys() - refused.keys()
+    return Gathered(answers, refused, silent, len(answers) == suffices)

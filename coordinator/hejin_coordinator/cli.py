@@ -1,4 +1,4 @@
-"""The coordinator's commands: join, propose, start, serve, models, export."""
+"""The coordinator's commands: join, propose, start, report, disputes, serve, models, export."""
 
 from __future__ import annotations
 
@@ -196,8 +196,76 @@ def plans(home: Home, as_json: AsJson = False) -> None:
 
 
 @app.command()
+def report(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
+    """Show what happened to each node in each round of a plan's run."""
+    from hejin_coordinator import run_report
+
+    with open_home(home) as bank:
+        found = run_report.report(bank, plan)
+    if as_json:
+        _print_json(found.body())
+        return
+    headings = (
+        Text("round", "轮次"),
+        Text("sum", "求和"),
+        Text("state", "状态"),
+        Text("nodes counted", "计入节点数"),
+        Text("what went wrong", "异常"),
+    )
+    table = Table(*(str(heading) for heading in headings))
+    for item in found.rounds:
+        table.add_row(*item.cells)
+    console = Console()
+    console.print(table)
+    console.print(str(found.summary), markup=False)
+
+
+@app.command()
+def disputes(home: Home, as_json: AsJson = False) -> None:
+    """List shares that did not fit: both nodes stay out of new runs until `settle`."""
+    from hejin_coordinator import disputes
+    from hejin_trust.database import reading
+
+    with open_home(home) as bank, reading(bank.database) as connection:
+        listed = disputes.disputes(connection)
+    if as_json:
+        _print_json({"disputes": [item.body() for item in listed]})
+        return
+    headings = (
+        Text("dispute", "争议"),
+        Text("run", "运行"),
+        Text("round", "轮次"),
+        Text("share of", "份额来自"),
+        Text("for", "份额给予"),
+        Text("time", "时间"),
+        Text("settled", "已了结"),
+    )
+    table = Table(*(str(heading) for heading in headings))
+    for item in listed:
+        yes = Text("yes", "是") if item.settled else Text("no", "否")
+        table.add_row(
+            str(item.id), item.run[:16], str(item.round), item.giver, item.taker, item.time,
+            str(yes),
+        )  # fmt: skip
+    Console().print(table)
+
+
+@app.command()
+def settle(
+    home: Home, dispute: Annotated[int, typer.Argument(help="Its number in `disputes`.")]
+) -> None:
+    """Let both nodes of a dispute take part again, once the regulator has looked."""
+    from hejin_coordinator import disputes
+    from hejin_trust.database import writing
+
+    with open_home(home) as bank, writing(bank.database) as connection:
+        disputes.settle(connection, dispute)
+    typer.echo(Text("settled", "已了结"))
+
+
+@app.command()
 def start(home: Home, plan: PlanHash) -> None:
-    """Start a plan, or a failed one again, with the nodes that approved it."""
+    """Start a plan, or one that is paused or has failed again, with the nodes that approved it."""
     from hejin_coordinator import desk
 
     with open_home(home) as bank:
@@ -212,7 +280,7 @@ def start(home: Home, plan: PlanHash) -> None:
 
 @app.command()
 def drop(home: Home, plan: PlanHash) -> None:
-    """Give up a plan that is offered or has failed. What its sums cost stays spent."""
+    """Give up a plan that is offered, paused or has failed. What its sums cost stays spent."""
     from hejin_coordinator import desk
 
     with open_home(home) as bank:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Boolean, Column, Connection, Integer, String, Table, insert, select, update
 
+from hejin_coordinator.errors import CoordinatorError
 from hejin_coordinator.store import metadata
 
 dispute_table = Table(
@@ -19,6 +20,12 @@ dispute_table = Table(
     Column("time", String(20), nullable=False),
     Column("settled", Boolean, nullable=False),
 )
+
+
+class UnknownDisputeError(CoordinatorError):
+    """There is no such dispute here, or it is settled."""
+
+    code = "dispute-unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +74,18 @@ def left_out(connection: Connection) -> frozenset[str]:
     )
 
 
-def settle(connection: Connection, identity: int) -> bool:
-    """Let both nodes take part again, after the regulator has looked; False if there is none."""
+def settle(connection: Connection, identity: int) -> None:
+    """Let both nodes take part again, after the regulator has looked.
+
+    raises   UnknownDisputeError if no open dispute has that number
+    """
     done = connection.execute(
         update(dispute_table)
         .where(dispute_table.c.id == identity, dispute_table.c.settled.is_(False))
         .values(settled=True)
     )
-    return done.rowcount == 1
+    if done.rowcount != 1:
+        raise UnknownDisputeError(
+            f"no open dispute has the number {identity}: `hejin coordinator disputes` lists them",
+            f"没有编号为 {identity} 的未了结争议：可用 `hejin coordinator disputes` 查看",
+        )

@@ -12,7 +12,7 @@ from hejin_coordinator.store import metadata
 PHASES = ("keys", "masked", "survivors", "shares")
 """Set-up (round 0), answers to the query, votes, and shares after drop-outs."""
 
-ANSWERED, SILENT = "answered", "silent"
+ANSWERED, SILENT, NOT_NEEDED = "answered", "silent", "not-needed"
 
 part_table = Table(
     "part",
@@ -21,7 +21,7 @@ part_table = Table(
     Column("round", Integer, primary_key=True),
     Column("phase", String(9), primary_key=True),
     Column("node", String(63), primary_key=True),
-    # answered, silent, or the code of what was refused, by the node or of the node
+    # answered, silent, not-needed, or the code of what was refused, by the node or of the node
     Column("outcome", String(64), nullable=False),
     Column("time", String(20), nullable=False),
 )
