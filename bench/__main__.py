@@ -19,9 +19,18 @@ from rich.table import Table
 from bench import floor, growth, network, start, sums
 from bench.figures import Figure, machine
 
+
+def _gradients(folder: Path, quick: bool) -> list[Figure]:
+    # Torch and Opacus take five seconds to import, and only this part needs them.
+    from bench import gradients
+
+    return gradients.measure(folder, quick)
+
+
 PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "floor": floor.measure,
     "statistics": sums.measure,
+    "network-gradient": _gradients,
     "start-up": start.measure,
     "network": network.measure,
     "growth": growth.measure,

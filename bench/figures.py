@@ -15,7 +15,18 @@ from pathlib import Path
 
 import psutil
 
-LIBRARIES = ("hejin", "flwr", "grpcio", "numpy", "opendp", "pyarrow", "duckdb", "sqlalchemy")
+LIBRARIES = (
+    "hejin",
+    "flwr",
+    "grpcio",
+    "numpy",
+    "opendp",
+    "pyarrow",
+    "duckdb",
+    "sqlalchemy",
+    "torch",
+    "opacus",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,15 @@ def test_every_statistic_and_the_floor_are_measured_and_help_is_quick(tmp_path: 
 
 
 @pytest.mark.system
+def test_the_gradient_of_a_network_is_measured_beside_opacus(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "network-gradient")
+    batch = found.pop("non-private full batch, torch")["value"]
+    assert "stock Opacus loop, one epoch" in found
+    for figure in found.values():
+        assert figure["ratio"] == pytest.approx(figure["value"] / batch)
+
+
+@pytest.mark.system
 def test_a_node_that_trained_a_scorecard_stays_under_300_mb(tmp_path: Path) -> None:
     found = run(tmp_path / "results.json", "network")
     name = "2 nodes of 1,500"
