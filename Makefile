@@ -27,7 +27,7 @@ $(VENV)/.sandbox: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	@echo "installing Hejin and its test tools into $(VENV) (about a minute and a half)"
+	@echo "installing Hejin and its test tools into $(VENV) (about two minutes; torch is 190 MB)"
 	$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@ $(VENV)/.sandbox
 
