@@ -226,7 +226,7 @@ class PlanRun:
             raise RunPausedError(reason.text.en, reason.text.zh) from reason
         at = time_text(home.now())
         with writing(home.database) as connection:
-            store.burn_round(connection, self._run, opened.round, reason.text.en)
+            store.burn_round(connection, self._run, opened.round, str(reason.text))
             if reason.giver:
                 disputes.add(connection, self._run, opened.round, reason.giver, reason.taker, at)
             home.release_log.append(

@@ -21,50 +21,35 @@ from dataclasses import dataclass
 
 import numpy as np
 import structlog
-from sqlalchemy import Connection
 
-from hejin_models.features import FeatureView
-from hejin_models.plan import Plan
 from hejin_node import account, inbox, receipts
+from hejin_node.checking import Checker, Context
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
 from hejin_node.pinned import Pinned, SnapshotStore
-from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
+from hejin_node.query import QueryOutOfOrderError, QueryRefusedError
+from hejin_node.refusals import refuse
 from hejin_node.results import check_result, log_result, open_result, void
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
-from hejin_privacy.errors import AccountExhaustedError
-from hejin_privacy.holdout import split_key
-from hejin_privacy.mechanism import check_overflow
-from hejin_privacy.messages import MaskedHeader, MessageError, Query, Result
+from hejin_privacy.messages import MaskedHeader, MessageError, Result
 from hejin_privacy.noise import discrete_gaussian
-from hejin_privacy.round_context import round_context, run_context
 from hejin_privacy.secure_sum.documents import SurvivorSet
-from hejin_privacy.secure_sum.errors import ShareWrongError
 from hejin_privacy.secure_sum.node import RoundSecret, mask
-from hejin_trust.canonical import fraction_body, hexbytes, time_from, time_text
-from hejin_trust.charter import Charter, Member
+from hejin_trust.canonical import fraction_body, hexbytes
+from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import format_proof
-from hejin_trust.database import StorageError, reading, writing
+from hejin_trust.database import reading, writing
 from hejin_trust.envelope import (
-    REFUSAL,
     SUM_MASKED,
-    SUM_QUERY,
     SUM_SURVIVORS,
     open_envelope,
     seal,
 )
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload, pack
-from hejin_trust.text import Text
 
 FetchReceipt = Callable[[str, int], bytes]
-
-# What is left over all banks is for the node, the enterprise and the regulator to know.
-_FOR_THE_BANK = Text(
-    "the node's budget for this period does not cover the sum: ask for fewer sums or more noise",
-    "该节点本期预算不足以支付该求和：请减少求和次数或增大噪声",
-)
 
 _log = structlog.get_logger(__name__)
 
@@ -73,23 +58,6 @@ class RoundVoidError(QueryOutOfOrderError):
     """The round was charged, then interrupted; nothing left and nothing will."""
 
     code = "round-void"
-
-
-@dataclass(frozen=True, slots=True)
-class _Context:
-    """Everything the steps of one query share."""
-
-    bank: Member
-    charter: Charter
-    plan: Plan
-    view: FeatureView
-    checked: CheckedQuery
-    round_ctx: bytes
-    split_key: bytes
-
-    @property
-    def query(self) -> Query:
-        return self.checked.query
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +82,7 @@ class Session:
         self._fetch = fetch_receipt
         self._snapshots = SnapshotStore(home)
         self._masking = Masking(home)
+        self._checker = Checker(home, bank, self._masking)
         self._steps: dict[bytes, Callable[[Payload], Payload]] = {
             b"keys": self._give_key,
             b"query": self._answer_query,
@@ -136,7 +105,7 @@ class Session:
                     )
                 return step(payload)
             except HejinError as refusal:
-                return self._refuse(payload, refusal)
+                return refuse(self._home, self._bank, payload, refusal)
 
     def fetch_receipts(self) -> None:
         """Log the bank's word on what it was sent, as far as it gives it.
@@ -155,7 +124,7 @@ class Session:
                 home.release_log.checkpoint(connection)
 
     def _answer_query(self, payload: Payload) -> Payload:
-        context, previous = self._check(payload)
+        context, previous = self._checker.check(payload)
         query = context.query
         with reading(self._home.database) as connection:
             known = account.find(connection, query.run, query.round)
@@ -189,13 +158,13 @@ class Session:
         hexbytes({"run": run}, "run", 16)
         hexbytes({"plan": digest}, "plan", 32)
         bank = self._home.charter.admitted(self._bank, "bank")
-        plan = self._approved(digest, bank)
+        plan = self._checker.approved(digest, bank)
         if plan.mode != "shared" or self._home.now() >= plan.expires:
             raise QueryRefusedError(
                 "the plan asks for no masks, or has expired", "该计划不使用掩码或已过期"
             )
         with reading(self._home.database) as connection:
-            self._check_one_run(connection, run, digest)
+            self._checker.check_one_run(connection, run, digest)
         return self._masking.advertise(run, digest, plan)
 
     def _vote(self, payload: Payload) -> Payload:
@@ -219,129 +188,11 @@ class Session:
             raise QueryRefusedError("that run is not open here", "本节点没有该次进行中的运行")
         return asked, charter
 
-    def _approved(self, digest: str, bank: Member) -> Plan:
-        with reading(self._home.database) as connection:
-            offered = inbox.find_offer(connection, digest)
-        if offered.answer != "approved" or offered.signer != bank.id or offered.digest != digest:
-            raise QueryRefusedError("the plan is not approved at this node", "该计划未获本节点批准")
-        return offered.plan
-
-    @staticmethod
-    def _check_one_run(connection: Connection, run: str, digest: str) -> None:
-        """Raise unless `run` and plan `digest` belong together, or neither has begun."""
-        running = inbox.find_run(connection, run)
-        plan_run = inbox.run_of_plan(connection, digest)
-        if (plan_run is not None and plan_run.run != run) or (
-            running is not None and running.plan != digest
-        ):
-            raise QueryOutOfOrderError("a plan is carried out by one run", "一个计划只能执行一次")
-
-    # -- step 1 --------------------------------------------------------------------------
-
-    def _check(self, payload: Payload) -> tuple[_Context, Result | None]:
-        home, charter = self._home, self._home.charter
-        bank = charter.admitted(self._bank, "bank")
-        opened = open_envelope(payload.get("query", b""), SUM_QUERY, bank.identity_key, bank.id)
-        query = Query.parse(opened.body)
-        plan = self._approved(query.plan, bank)
-        with reading(home.database) as connection:
-            self._check_one_run(connection, query.run, query.plan)
-            running = inbox.find_run(connection, query.run)
-            last = account.last_round(connection, query.run)
-            known = account.find(connection, query.run, query.round)
-        view = home.view(plan.view.sha256)
-        checked = check_query(query, opened.digest, payload.get("state", b""), plan, view, charter)
-        context = _Context(
-            bank=bank,
-            charter=charter,
-            plan=plan,
-            view=view,
-            checked=checked,
-            round_ctx=round_context(
-                self._run_context(query, plan, charter, payload),
-                query.round,
-                bytes.fromhex(opened.digest),
-            ),
-            split_key=split_key(query.plan, charter.nonce),
-        )
-        if known is not None:
-            return context, None
-        self._check_new(context, running, last)
-        return context, self._previous_result(payload, query, running, bank)
-
-    def _run_context(self, query: Query, plan: Plan, charter: Charter, payload: Payload) -> bytes:
-        """Return run_ctx; a masked run's follows from its roster, which is joined first."""
-        if plan.mode != "shared":
-            return run_context(query.run, query.plan)
-        return self._masking.join(query.run, query.plan, plan, charter, payload).context
-
-    def _check_new(self, context: _Context, running: inbox.Run | None, last: int) -> None:
-        query, plan = context.query, context.plan
-        if running is not None and running.closed:
-            raise QueryOutOfOrderError("the run is over", "该次运行已结束")
-        if query.round <= last:
-            raise QueryOutOfOrderError(
-                f"round {query.round} is not after round {last}",
-                f"第 {query.round} 轮不在第 {last} 轮之后",
-            )
-        self._check_time(context)
-        bands = [context.charter.member(node, "node").size_band for node in plan.nodes]
-        check_overflow(
-            sum(band[1] for band in bands if band is not None),
-            query.mechanism.delta_squared,
-            query.mechanism.sigma,
-            len(plan.nodes),
-        )
-        with reading(self._home.database) as connection:
-            self._price(connection, context)
-
-    def _check_time(self, context: _Context) -> None:
-        """Raise unless plan and budget period hold now; the charge is written by the same rule."""
-        now, period_from = self._home.now(), time_from(context.charter.period_from)
-        if now >= context.plan.expires:
-            raise QueryRefusedError("the plan has expired", "计划已过期")
-        if now < period_from:
-            raise QueryRefusedError(
-                "the charter's budget period has not begun: ask again when it has",
-                "章程的预算期尚未开始：请届时再提问",
-            )
-
-    def _previous_result(
-        self, payload: Payload, query: Query, running: inbox.Run | None, bank: Member
-    ) -> Result | None:
-        """Return the previous round's result if this node has not logged it yet."""
-        envelope = payload.get("result", b"")
-        if query.previous == "" and not envelope:
-            return None
-        opened, result = open_result(payload, bank)
-        if opened.digest != query.previous or result.run != query.run:
-            raise QueryRefusedError(
-                "the query does not name the previous result that came with it",
-                "查询所引用的上一轮结果与所附结果不一致",
-            )
-        if running is None or running.result == opened.digest:
-            return None
-        check_result(self._home, self._masking, payload, result, bank)
-        return result
-
-    def _price(self, connection: Connection, context: _Context) -> account.Spending:
-        plan, part = context.plan, context.query.part
-        return account.price(
-            connection,
-            context.charter,
-            plan=context.query.plan,
-            bank=context.bank.id,
-            part=part,
-            cost=context.checked.cost,
-            cost_alone=context.checked.cost_alone,
-            part_cap=plan.rho_train if part == "train" else plan.rho_holdout,
-        )
-
     # -- steps 2 and 3 -------------------------------------------------------------------
 
     def _reserve(
         self,
-        context: _Context,
+        context: Context,
         previous: Result | None,
         collected: list[receipts.Collected],
         pinned: Pinned,
@@ -350,7 +201,7 @@ class Session:
         home, query = self._home, context.query
         with writing(home.database) as connection:
             # Receipts and the snapshot took their time since the first check.
-            self._check_time(context)
+            self._checker.check_time(context)
             for receipt in collected:
                 receipts.log_receipt(home, connection, receipt)
             if previous is not None:
@@ -360,7 +211,7 @@ class Session:
                 running = self._snapshots.log_snapshot(
                     connection, pinned, query.run, query.plan, context.bank.id
                 )
-            spending = self._price(connection, context)
+            spending = self._checker.price(connection, context)
             entry = home.release_log.append(
                 connection,
                 "reserve",
@@ -416,7 +267,7 @@ class Session:
 
     # -- step 4 --------------------------------------------------------------------------
 
-    def _compute(self, context: _Context, snapshot: Snapshot, seq: int, checkpoint: str) -> _Answer:
+    def _compute(self, context: Context, snapshot: Snapshot, seq: int, checkpoint: str) -> _Answer:
         """Return this node's noisy sum, masked if the plan's noise is shared."""
         home, query, mechanism = self._home, context.query, context.query.mechanism
         chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
@@ -459,7 +310,7 @@ class Session:
 
     # -- steps 5 and 6 -------------------------------------------------------------------
 
-    def _release(self, context: _Context, seq: int, answer: _Answer) -> None:
+    def _release(self, context: Context, seq: int, answer: _Answer) -> None:
         home, query = self._home, context.query
         opened = open_envelope(answer.header, SUM_MASKED, home.identity.public, home.member_id)
         with writing(home.database) as connection:
@@ -487,7 +338,7 @@ class Session:
         except HejinError as reason:
             _log.error("not-voided", reservation=seq, code=reason.code)
 
-    def _repeat(self, known: account.Reservation, context: _Context) -> Payload:
+    def _repeat(self, known: account.Reservation, context: Context) -> Payload:
         """Send the stored bytes of a round again; only the proof beside them is new."""
         if known.query != context.checked.digest:
             raise QueryOutOfOrderError(
@@ -571,33 +422,3 @@ class Session:
             home.release_log.checkpoint(connection)
         self._snapshots.forget(result.run, erase=True)
         return {"kind": b"noted"}
-
-    def _refuse(self, payload: Payload, refusal: HejinError) -> Payload:
-        """Return the signed refusal, after logging it; a full disk refuses without the log."""
-        home = self._home
-        asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
-        request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
-        _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
-        told = _FOR_THE_BANK if isinstance(refusal, AccountExhaustedError) else refusal.text
-        body: dict[str, object] = {
-            "v": 1,
-            "request": request,
-            "code": refusal.code,
-            "reason": {"en": told.en, "zh": told.zh},
-            "time": time_text(home.now()),
-        }
-        if isinstance(refusal, ShareWrongError):
-            body["giver"] = refusal.giver
-        try:
-            with writing(home.database) as connection:
-                home.internal_log.append(
-                    connection,
-                    "refusal",
-                    {"request": request, "code": refusal.code, "peer": self._bank},
-                )
-        except StorageError as reason:
-            _log.error("refusal-not-logged", reason=reason.text.en)
-        return {
-            "kind": b"refusal",
-            "refusal": seal(REFUSAL, body, home.identity, home.member_id),
-        }
