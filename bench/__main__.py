@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import floor, growth, network, start, sums
+from bench import floor, growth, links, network, start, sums
 from bench.figures import Figure, machine
 
 
@@ -33,6 +33,7 @@ PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "network-gradient": _gradients,
     "start-up": start.measure,
     "network": network.measure,
+    "links": links.measure,
     "growth": growth.measure,
 }
 RESULTS = Path(__file__).parent / "results.json"

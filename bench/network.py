@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -31,12 +31,15 @@ EPSILON, EPSILON_CAP = 8.0, 20.0
 NODE_LIMIT = 300.0
 """MB that a node which trains scorecards may hold."""
 
+Through = Callable[[str, str], str]
+"""(node, the bank's address) -> the address that the node dials."""
+
 # Twenty nodes start at once on a machine that may be busy.
 _START_SECONDS, _PLAN_SECONDS = 600.0, 1200.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class Run:
     """What was seen of the plans that one consortium carried out.
 
     splits   one a private sum; cpu: seconds of all processes over all of them
@@ -78,25 +81,48 @@ def _fill(folder: Path, place: int, enterprises: int) -> None:
     fill(folder, one_node(place, enterprises))
 
 
-def _carry_out(folder: Path, nodes: int, enterprises: int, plans: int) -> _Run:
+def _carry_out(folder: Path, nodes: int, enterprises: int, plans: int) -> Run:
     members = names(nodes)
     found_homes(folder, dict.fromkeys(members, enterprises), VIEW_FILE, epsilon_cap=EPSILON_CAP)
     fill_all(folder, nodes, enterprises)
-    traces = folder / "traces"
-    traces.mkdir()
-    with Supervisor(folder / "logs", program=program(traces)) as supervisor:
-        services = _start(folder, supervisor, members)
+    return carry_out(folder, members, plans, records=folder)
+
+
+def carry_out(
+    folder: Path,
+    members: Sequence[str],
+    plans: int,
+    *,
+    records: Path,
+    mode: str | None = None,
+    through: Through = lambda _, address: address,
+    begun: Callable[[], None] = lambda: None,
+) -> Run:
+    """Serve a consortium whose homes lie filled in `folder`, and train scorecards over it.
+
+    records   folder for logs and traces, which must be new
+    mode      noise mode of the plans; unset: what the bank chooses for so many nodes
+    through   what a node dials instead of the bank
+    begun     called when all serve and no plan is made yet
+    """
+    traces = records / "traces"
+    traces.mkdir(parents=True)
+    with Supervisor(records / "logs", program=program(traces)) as supervisor:
+        services = _start(folder, supervisor, members, through)
+        begun()
         before = sum(cpu_of(service.pid) for service in services)
         for _ in range(plans):
-            _train(folder, services)
+            _train(folder, services, mode)
         cpu = sum(cpu_of(service.pid) for service in services) - before
         held = {service.name: resident(service.pid) for service in services}
     bank = read_trace(traces / f"{BANK}.jsonl")
     splits = split_sums(bank, [read_trace(traces / f"{node}.jsonl") for node in members])
-    return _Run(tuple(splits), cpu, tuple(held[node] for node in members), held[BANK])
+    return Run(tuple(splits), cpu, tuple(held[node] for node in members), held[BANK])
 
 
-def _start(folder: Path, supervisor: Supervisor, members: Sequence[str]) -> list[Service]:
+def _start(
+    folder: Path, supervisor: Supervisor, members: Sequence[str], through: Through
+) -> list[Service]:
     """Start everyone; the node's and the bank's settings get the addresses that were free."""
     regulator = supervisor.serve(
         REGULATOR, ["regulator", "serve", "--listen", "127.0.0.1:0"], folder / REGULATOR
@@ -113,7 +139,7 @@ def _start(folder: Path, supervisor: Supervisor, members: Sequence[str]) -> list
     for node in members:
         path = folder / node / node_config.FILE
         found = read_settings(path, NodeSettings)
-        update = {"regulator": office, "banks": {BANK: desk_address}}
+        update = {"regulator": office, "banks": {BANK: through(node, desk_address)}}
         write_settings(path, found.model_copy(update=update))
         nodes.append(supervisor.serve(node, ["node", "serve"], folder / node))
     for service in nodes:
@@ -121,9 +147,11 @@ def _start(folder: Path, supervisor: Supervisor, members: Sequence[str]) -> list
     return [regulator, bank, *nodes]
 
 
-def _train(folder: Path, services: Sequence[Service]) -> None:
+def _train(folder: Path, services: Sequence[Service], mode: str | None) -> None:
     """Propose a plan that starts when every node has approved it, and wait for its model."""
     plan = write_plan(folder / "plan.toml", EPSILON)
+    if mode is not None:
+        plan.write_text(f'{plan.read_text("utf-8")}mode = "{mode}"\n', "utf-8")
     with open_home(folder / BANK) as home:
         digest = desk.propose(home, plan, start_when_answered=True).digest
         end = time.monotonic() + _PLAN_SECONDS
@@ -139,7 +167,7 @@ def _state(home: CoordinatorHome, digest: str) -> desk.PlanOverview:
     return next(found for found in desk.overview(home) if found.digest == digest)
 
 
-def _figures(nodes: int, enterprises: int, run: _Run) -> list[Figure]:
+def _figures(nodes: int, enterprises: int, run: Run) -> list[Figure]:
     """Medians over the sums of all plans; a plan's first sum also takes the snapshot."""
     name = f"{nodes} node{'s' if nodes > 1 else ''} of {enterprises:,}"
     later = [split for split in run.splits if split.index > 0]
@@ -160,7 +188,7 @@ def _figures(nodes: int, enterprises: int, run: _Run) -> list[Figure]:
     ]
 
 
-def _memory(name: str, run: _Run) -> list[Figure]:
+def _memory(name: str, run: Run) -> list[Figure]:
     held, peak = (max(node[part] for node in run.nodes) for part in (0, 1))
     return [
         Figure(

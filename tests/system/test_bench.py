@@ -72,6 +72,19 @@ def test_a_node_that_trained_a_scorecard_stays_under_300_mb(tmp_path: Path) -> N
     assert sum(parts) < 2 * total  # each is a median of its own
 
 
+@pytest.mark.system
+def test_a_link_of_50_ms_costs_a_sum_at_least_a_round_trip(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "links")
+    sums = {name: figure for name, figure in found.items() if ": a private sum, " in name}
+    (direct,) = [figure for name, figure in sums.items() if name.endswith("direct")]
+    (linked,) = [figure for name, figure in sums.items() if name.endswith("50 ms")]
+    assert linked["value"] > 0.05
+    assert linked["ratio"] == pytest.approx(linked["value"] / direct["value"])
+    for way in ("sends", "receives"):
+        (crossed,) = [figure for name, figure in found.items() if name.endswith(f"a node {way}")]
+        assert 1000 < crossed["value"] < 1e6
+
+
 def test_a_cost_that_grows_with_the_square_has_exponent_two() -> None:
     sizes = [5, 10, 20]
     assert exponent(sizes, [size**2 for size in sizes]) == pytest.approx(2.0)
