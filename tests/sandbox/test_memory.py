@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from hejin_coordinator import store
 from hejin_coordinator.errors import RoundFailedError
 from hejin_coordinator.registry import find
 from hejin_models.features import FeatureView, view_file
 from hejin_models.network_model import Network
 from hejin_node import account
+from hejin_regulator.findings import Verification
+from hejin_regulator.verify import verify_export
 from hejin_sandbox.generator import AS_OF, CLUSTERS, generate
 from hejin_sandbox.inputs import from_cluster
 from hejin_sandbox.memory import (
@@ -21,7 +24,10 @@ from hejin_sandbox.memory import (
     memory_consortium,
     open_consortium,
 )
-from hejin_trust.database import reading
+from hejin_sandbox.tables import BANK
+from hejin_trust.database import reading, writing
+from hejin_trust.export import CHARTER_FILE, write_export
+from hejin_trust.files import replace_file
 
 NODES, FIRMS = 2, 300
 
@@ -57,6 +63,19 @@ def test_it_trains_a_registered_model_and_every_sum_is_charged(
         assert len(released) == len(receipts) == len(told)
 
 
+def verified(consortium: MemoryConsortium, folder: Path) -> Verification:
+    """Return what the regulator finds in an export of everybody's ledgers."""
+    bank = consortium.bank
+    with writing(bank.database) as connection:
+        plans = [(plan.digest, plan.envelope) for plan in store.plans(connection)]
+        write_export(folder, BANK, connection, bank.release_log, bank.internal_log, plans)
+    for name, home in consortium.nodes.items():
+        with writing(home.database) as connection:
+            write_export(folder, name, connection, home.release_log, home.internal_log)
+    replace_file(folder / CHARTER_FILE, bank.charters.signed())
+    return verify_export(folder)
+
+
 def test_it_trains_a_network_that_verifies_and_can_be_found_again(
     tmp_path: Path, consortium: MemoryConsortium
 ) -> None:
@@ -73,6 +92,7 @@ def test_it_trains_a_network_that_verifies_and_can_be_found_again(
             spent = account.spent(connection, home.charter.period_from)
         assert len(released) == 32
         assert 0 < spent <= home.charter.rho_cap
+    assert verified(consortium, tmp_path / "export").findings == ()
 
 
 def test_a_node_without_any_view_of_the_plan_refuses_and_the_round_fails(
