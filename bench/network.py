@@ -94,14 +94,14 @@ def carry_out(
     plans: int,
     *,
     records: Path,
-    mode: str | None = None,
+    mode: str = "node",
     through: Through = lambda _, address: address,
     begun: Callable[[], None] = lambda: None,
 ) -> Run:
     """Serve a consortium whose homes lie filled in `folder`, and train scorecards over it.
 
     records   folder for logs and traces, which must be new
-    mode      noise mode of the plans; unset: what the bank chooses for so many nodes
+    mode      noise mode of the plans
     through   what a node dials instead of the bank
     begun     called when all serve and no plan is made yet
     """
@@ -147,11 +147,9 @@ def _start(
     return [regulator, bank, *nodes]
 
 
-def _train(folder: Path, services: Sequence[Service], mode: str | None) -> None:
+def _train(folder: Path, services: Sequence[Service], mode: str) -> None:
     """Propose a plan that starts when every node has approved it, and wait for its model."""
-    plan = write_plan(folder / "plan.toml", EPSILON)
-    if mode is not None:
-        plan.write_text(f'{plan.read_text("utf-8")}mode = "{mode}"\n', "utf-8")
+    plan = write_plan(folder / "plan.toml", EPSILON, mode=mode)
     with open_home(folder / BANK) as home:
         digest = desk.propose(home, plan, start_when_answered=True).digest
         end = time.monotonic() + _PLAN_SECONDS
