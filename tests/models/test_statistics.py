@@ -16,9 +16,9 @@ from models_world import VIEW, Enterprises
 from hejin_models import contributions
 from hejin_models.errors import StateError, UnknownStatisticError
 from hejin_models.features import FeatureView, shipped_views
-from hejin_models.perceptron import weights_of
+from hejin_models.perceptron import sigmoid, weights_of
 from hejin_models.state import State
-from hejin_models.statistics import CATALOGUE, SCORE_BINS, Statistic, sigmoid, statistic
+from hejin_models.statistics import CATALOGUE, SCORE_BINS, Statistic, statistic
 from hejin_privacy.contribution import Dense, OneHots, quantised_sum
 from hejin_privacy.mechanism import SCALE, delta_squared
 
