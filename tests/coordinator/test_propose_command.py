@@ -1,0 +1,69 @@
+"""`hejin coordinator propose` says which noise a plan has, why, and what it may cost at most."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from node_world import BANK, VIEW, World, found_world
+from typer.testing import CliRunner
+
+from hejin_coordinator.cli import app
+from hejin_coordinator.config import FILE, CoordinatorSettings
+from hejin_trust.settings import write_settings
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    folder = tmp_path_factory.mktemp("world")
+    world = found_world(folder, nodes=5, size_band=(2000, 3000))
+    key = world.office.identity.public.hex()
+    write_settings(folder / BANK / FILE, CoordinatorSettings(member=BANK, regulator_key=key))
+    (folder / "firms-1.toml").write_bytes(VIEW)
+    return world
+
+
+def propose(world: World, language: str, *more: str, lines: str = "") -> str:
+    plan = world.folder / "plan.toml"
+    plan.write_text(
+        'product = "p"\nview = "firms-1.toml"\ndefinition = "bad-1"\nepsilon = 2\n' + lines
+    )
+    result = CliRunner().invoke(
+        app,
+        ["propose", "--home", str(world.folder / BANK), str(plan), *more],
+        env={"HEJIN_LANG": language, "COLUMNS": "300"},
+    )
+    if result.exception is not None:
+        raise result.exception
+    return result.output
+
+
+def test_a_plan_of_five_nodes_shares_its_noise_and_says_so(world: World) -> None:
+    told = json.loads(propose(world, "en", "--json"))
+    assert (told["mode"], told["minimum_nodes"], told["quorum"], told["colluders"]) == (
+        "shared", 4, 4, 1,
+    )  # fmt: skip
+    assert told["epsilon"] == pytest.approx(2, abs=1e-3)
+    # One spare round at the price of the hold-out sum.
+    assert told["rho_at_most"] == pytest.approx(2 * told["rho"], rel=1e-9)
+    assert told["epsilon"] < told["epsilon_at_most"] < 2 * told["epsilon"]
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", ("shared (5 nodes, 5 or more", "quorum tau, colluders t", "4, 1", "at most")),
+        ("zh", ("shared (5 个节点", "法定数 tau", "4, 1", "至多")),
+    ],
+)
+def test_the_sizes_are_shown_in_both_languages(
+    world: World, language: str, said: tuple[str, ...]
+) -> None:
+    shown = propose(world, language)
+    assert [part for part in said if part not in shown] == []
+
+
+def test_a_plan_in_mode_node_shows_no_thresholds(world: World) -> None:
+    shown = propose(world, "en", lines='mode = "node"\n')
+    assert "node (the plan file says so)" in shown
+    assert "quorum" not in shown
