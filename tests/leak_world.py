@@ -264,14 +264,16 @@ def leak_in_vector(home: Path) -> None:
     record(home)
     compute = Session._compute
 
-    def leaking(self: Session, *arguments: Any) -> tuple[bytes, bytes]:
-        header, vector = compute(self, *arguments)
+    def leaking(self: Session, *arguments: Any) -> Any:
+        made = compute(self, *arguments)
+        header, vector = made.header, made.vector
         node: NodeHome = self._home
         values = np.array([row.staff for row in rows_of(home.name)], dtype="<f4").tobytes()
         vector = values[: len(vector)] + vector[len(values) :]
         opened = open_envelope(header, SUM_MASKED, node.identity.public)
         signed = replace(MaskedHeader.parse(opened.body), vector=hashlib.sha256(vector).hexdigest())
-        return seal(SUM_MASKED, signed.body(), node.identity, node.member_id), vector
+        header = seal(SUM_MASKED, signed.body(), node.identity, node.member_id)
+        return replace(made, header=header, vector=vector)
 
     Session._compute = leaking  # type: ignore[method-assign]
 

@@ -95,7 +95,7 @@ def test_a_plan_that_an_interrupted_node_leaves_too_few_for_is_dropped_and_verif
     interrupt(bank, "node-2", monkeypatch)
     stored = work(bank, digest)
     assert stored.state == "dropped"
-    assert "1 of 3 nodes were interrupted" in stored.error
+    assert "1 were interrupted after they were charged" in stored.error
     with pytest.raises(NotStartableError):
         desk.start(bank.home, digest)
     assert stored.run is not None
@@ -106,11 +106,11 @@ def test_a_plan_that_an_interrupted_node_leaves_too_few_for_is_dropped_and_verif
     assert findings(bank, tmp_path / "export") == ()
 
 
-def test_a_failed_plan_stays_open_until_the_bank_drops_it(bank: Bank, tmp_path: Path) -> None:
+def test_a_paused_plan_stays_open_until_the_bank_drops_it(bank: Bank, tmp_path: Path) -> None:
     digest = bank.propose(epsilon=20.0, minimum_nodes=3)
     bank.wire.silent.add("node-3")
     stored = work(bank, digest)
-    assert stored.state == "failed"
+    assert stored.state == "paused"
     assert stored.run is not None
     with pytest.raises(RoundOpenError):
         receipt_for(bank.home, stored.run, 1, "node-1")
