@@ -30,7 +30,7 @@ _NODE_TYPES = frozenset(
         "result",
     }
 )
-_BANK_TYPES = frozenset({"genesis", "plan", "accept", "result", "model"})
+_BANK_TYPES = frozenset({"genesis", "plan", "accept", "result", "burn", "model"})
 _INTERNAL = INTERNAL_TYPES | {"genesis"}
 
 
