@@ -36,6 +36,9 @@ class Transport(Protocol):
         enough   answers after which nodes that are not online are not waited for
         """
 
+    def online(self) -> set[str]:
+        """Return the nodes that are there now."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gathered(Generic[T]):

@@ -187,7 +187,9 @@ class Unmasking:
             f"{silent} 个无应答{zh}"
         )
         lost = have + silent < needed
-        if not lost and have + len(found.refused) < state.roster.m:
+        # A new round may do with other nodes than this one's survivors: whoever is back counts.
+        there = (self._transport.online() | found.answers.keys()) & set(state.roster.nodes)
+        if not lost and len(there) < state.roster.m:
             raise RunPausedError(
                 f"{en}; the run goes on when they are back", f"{zh}；待其恢复后继续运行"
             )

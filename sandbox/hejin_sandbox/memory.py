@@ -91,6 +91,10 @@ class MemoryTransport:
                 return
             yield node, self._sessions[node].answer(payload)
 
+    def online(self) -> set[str]:
+        """Return every node: a session is always there."""
+        return set(self._sessions)
+
 
 class MemoryConsortium:
     """A bank and its nodes, opened; made by `memory_consortium`."""
