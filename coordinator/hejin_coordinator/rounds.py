@@ -128,9 +128,13 @@ class PlanRun:
 
     def _prepare(self, request: SumRequest, earlier: list[Round]) -> Round:
         """Return the sum's open round, or a new one whose query is stored before it is sent."""
-        for known in earlier:
-            if known.sum == request.index and not known.burned:
+        asked = [known for known in earlier if known.sum == request.index]
+        for known in asked:
+            if not known.burned:
                 return known
+        # Also where an earlier process burned the last one and died before it ended the plan.
+        if asked and not self._can_ask_again(self._query(asked[-1]), earlier):
+            raise _lost("", "")
         home = self._home
         state = encode_state(request.state)
         results = [r.result for r in earlier if r.result is not None]
@@ -242,12 +246,7 @@ class PlanRun:
             home.release_log.checkpoint(connection)
         _log.warning("round-burned", round=opened.round, reason=reason.text.en)
         if not affordable:
-            raise PlanLostError(
-                f"{reason.text.en}; the plan has no budget to ask for this sum again:"
-                " propose a new plan (spare_rounds pays for such rounds)",
-                f"{reason.text.zh}；计划预算不足以再次求和：请提出新计划"
-                "（spare_rounds 可支付此类轮次）",
-            ) from reason
+            raise _lost(f"{reason.text.en}; ", f"{reason.text.zh}；") from reason
 
     def _can_ask_again(self, lost: Query, asked: list[Round]) -> bool:
         """Return whether the part's cap pays for one more round and the sums still to come."""
@@ -304,3 +303,11 @@ class PlanRun:
         silent = set(nodes) - {node for node, _ in noted}
         if silent:
             _log.warning("last-result-not-noted", nodes=len(silent))
+
+
+def _lost(en: str, zh: str) -> PlanLostError:
+    return PlanLostError(
+        f"{en}the plan has no budget to ask for this sum again: propose a new plan"
+        " (spare_rounds pays for such rounds)",
+        f"{zh}计划预算不足以再次求和：请提出新计划（spare_rounds 可支付此类轮次）",
+    )
