@@ -245,6 +245,12 @@ class Masking:
             known = _find(connection, run)
         return known is not None and known.agreed != ""
 
+    def plan_of(self, run: str) -> str | None:
+        """Return the plan of a run for which this node holds keys, None if it holds none."""
+        with reading(self._home.database) as connection:
+            known = _find(connection, run)
+        return None if known is None else known.plan
+
     def party(self, run: str) -> Party:
         """Return this node's keys and place in a run that it has joined."""
         return self._parties[run]

@@ -39,7 +39,7 @@ from hejin_privacy.secure_sum.node import RoundSecret, mask
 from hejin_trust.canonical import fraction_body, hexbytes
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import format_proof
-from hejin_trust.database import reading, writing
+from hejin_trust.database import erase_deleted, reading, writing
 from hejin_trust.envelope import (
     SUM_MASKED,
     SUM_SURVIVORS,
@@ -165,6 +165,9 @@ class Session:
             )
         with reading(self._home.database) as connection:
             self._checker.check_one_run(connection, run, digest)
+            running = inbox.find_run(connection, run)
+        if running is not None and running.closed:
+            raise QueryOutOfOrderError("the run is over", "该次运行已结束")
         return self._masking.advertise(run, digest, plan)
 
     def _vote(self, payload: Payload) -> Payload:
@@ -404,6 +407,14 @@ class Session:
         opened, result = open_result(payload, bank)
         with reading(home.database) as connection:
             running = inbox.find_run(connection, result.run)
+        promised = self._masking.plan_of(result.run)
+        if running is None and promised is not None:
+            # It gave a key and then missed every round: the key is all there is to end.
+            self._checker.approved(promised, bank)
+            with writing(home.database) as connection:
+                self._masking.forget(connection, result.run)
+            erase_deleted(home.database)
+            return {"kind": b"noted"}
         if running is None or running.bank != bank.id:
             raise QueryRefusedError("that run is not known here", "本节点没有该次运行")
         new = running.result != opened.digest
@@ -420,5 +431,6 @@ class Session:
             inbox.close_run(connection, result.run)
             self._masking.forget(connection, result.run)
             home.release_log.checkpoint(connection)
+        erase_deleted(home.database)
         self._snapshots.forget(result.run, erase=True)
         return {"kind": b"noted"}

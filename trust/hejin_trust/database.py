@@ -125,6 +125,22 @@ def reading(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def erase_deleted(engine: Engine) -> None:
+    """Empty the write-ahead log: deleted rows are overwritten in the file, but not there.
+
+    Without effect while another connection reads; the next call, or closing, does it then.
+    raises   StorageError
+    """
+    connection = engine.raw_connection()
+    try:
+        # SQLite, "PRAGMA wal_checkpoint": no transaction may be open.
+        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    except sqlite3.Error as reason:
+        raise _storage_error(engine.url.database, reason) from reason
+    finally:
+        connection.close()
+
+
 @contextmanager
 def _transaction(engine: Engine, begin: str) -> Iterator[Connection]:
     try:
