@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
 from node_world import BANK, VIEW, World, fill, found_world
 
 from hejin_coordinator import config, desk, store
@@ -18,20 +22,47 @@ from hejin_coordinator.service import receipt_for
 from hejin_node import offers
 from hejin_node.home import NodeHome
 from hejin_node.home import open_home as open_node
+from hejin_node.results import void_interrupted
 from hejin_node.session import Session
+from hejin_privacy.secure_sum import masks
+from hejin_privacy.secure_sum import node as masking_node
+from hejin_trust import canonical
 from hejin_trust.database import reading, writing
 from hejin_trust.fleet import Payload
 from hejin_trust.settings import write_settings
 
+Place = tuple[str, str, int]
+"""A message on its way: node, kind, round (0 for keys)."""
+
+Fault = Callable[[Payload, Callable[[Payload], Payload]], Payload | None]
+"""What becomes of a message and its answer; None: the bank hears nothing."""
+
+
+def silent(payload: Payload, ask: Callable[[Payload], Payload]) -> Payload | None:
+    """The message does not arrive."""
+    return None
+
+
+def lost(payload: Payload, ask: Callable[[Payload], Payload]) -> Payload | None:
+    """The message arrives; its answer does not."""
+    ask(payload)
+    return None
+
 
 @dataclass
 class Wire:
-    """Carries questions straight to sessions; `change` may forge, `silent` does not answer."""
+    """Carries questions straight to sessions; `change` may forge, `silent` does not answer.
+
+    faults   what happens to the message of one place, each time it is sent
+    now      the place of the message that a session is answering
+    """
 
     sessions: dict[str, Session]
     silent: set[str] = field(default_factory=set)
     change: Callable[[str, Payload], Payload] = lambda _, answer: answer
     asked: list[tuple[str, Payload]] = field(default_factory=list)
+    faults: dict[Place, Fault] = field(default_factory=dict)
+    now: Place = ("", "", 0)
 
     def ask(
         self,
@@ -43,8 +74,36 @@ class Wire:
     ) -> Iterator[tuple[str, Payload]]:
         for node, payload in requests.items():
             self.asked.append((node, payload))
-            if node not in self.silent:
-                yield node, self.change(node, self.sessions[node].answer(payload))
+            if node in self.silent:
+                continue
+            self.now = place_of(node, payload)
+            fault = self.faults.get(self.now)
+            ask = self.sessions[node].answer
+            answer = ask(payload) if fault is None else fault(payload, ask)
+            if answer is not None:
+                yield node, self.change(node, answer)
+
+    def online(self) -> set[str]:
+        return self.sessions.keys() - self.silent
+
+    def sent(self, kind: str) -> list[Place]:
+        """Return where messages of one kind went, in order."""
+        places = [place_of(node, payload) for node, payload in self.asked]
+        return [place for place in places if place[1] == kind]
+
+
+def place_of(node: str, payload: Payload) -> Place:
+    """Return the place of a message; of a last result, its round."""
+    kind = payload["kind"].decode()
+    signed = {"survivors": "survivors", "votes": "survivors"}.get(kind, kind)
+    body = body_of(payload[signed]) if signed in payload else {}
+    return node, kind, int(str(body.get("round", 0)))
+
+
+def body_of(envelope: bytes) -> Mapping[str, Any]:
+    """Return what an envelope signs, its signature unchecked."""
+    outer: Mapping[str, Any] = canonical.decode(envelope, max_bytes=1 << 20)
+    return canonical.decode(base64.b64decode(outer["payload"]), max_bytes=1 << 20)
 
 
 @dataclass
@@ -55,6 +114,23 @@ class Bank:
     home: CoordinatorHome
     nodes: dict[str, NodeHome]
     wire: Wire
+
+    def restart(self, node: str) -> None:
+        """Let a node die and start again: what was in memory is gone."""
+        home = self.nodes[node]
+        void_interrupted(home)
+        self.wire.sessions[node] = Session(
+            home, BANK, lambda run, number: receipt_for(self.home, run, number, node)
+        )
+
+    def restarting(self, node: str) -> Fault:
+        """Return the fault that the node restarts just before a message comes."""
+
+        def fault(payload: Payload, _: Callable[[Payload], Payload]) -> Payload | None:
+            self.restart(node)
+            return self.wire.sessions[node].answer(payload)
+
+        return fault
 
     def propose(self, **plan: object) -> str:
         """Offer a plan and let every node approve it; return its hash."""
@@ -91,6 +167,22 @@ def _toml(value: object) -> str:
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
+def keep_vectors(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> dict[tuple[str, int], list[np.ndarray]]:
+    """Keep what nodes are about to mask, noise included, by node and round."""
+    found: dict[tuple[str, int], list[np.ndarray]] = {}
+    add_masks = masks.add_masks
+
+    def kept(vector: np.ndarray, keys: object) -> None:
+        node, _, number = wire.now
+        found.setdefault((node, number), []).append(vector.copy())
+        add_masks(vector, keys)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(masking_node, "add_masks", kept)
+    return found
+
+
 def open_world(folder: Path, stack: ExitStack, *, nodes: int = 3, firms: int = 400) -> Bank:
     """Found and open a consortium whose nodes hold `firms` enterprises each."""
     world = found_world(folder, nodes, rho_cap=Fraction(100), size_band=(firms, 2 * firms))
@@ -106,10 +198,7 @@ def open_world(folder: Path, stack: ExitStack, *, nodes: int = 3, firms: int = 4
     }
     for node in opened.values():
         fill(node, world, firms)
-    sessions = {
-        name: Session(
-            node, BANK, lambda run, number, name=name: receipt_for(home, run, number, name)
-        )
-        for name, node in opened.items()
-    }
-    return Bank(world, home, opened, Wire(sessions))
+    bank = Bank(world, home, opened, Wire({}))
+    for name in opened:
+        bank.restart(name)
+    return bank
