@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
+from operator import mul
 from typing import Final
 
 FIELD: Final = 2**255 - 19
@@ -41,17 +43,15 @@ def weights_at_zero(points: Sequence[int]) -> tuple[int, ...]:
     """
     if not points or len(set(points)) != len(points) or not all(0 < x < FIELD for x in points):
         raise ValueError("the points of the shares must be distinct and lie in the field")
-    weights = []
-    for own in points:
-        numerator = denominator = 1
-        for other in points:
-            if other != own:
-                numerator = numerator * other % FIELD
-                denominator = denominator * (other - own) % FIELD
-        weights.append(numerator * pow(denominator, -1, FIELD) % FIELD)
-    return tuple(weights)
+    product = prod(points) % FIELD
+    # Points are small: so is the product of their differences, and one reduction is enough.
+    denominators = [own * prod(other - own for other in points if other != own) for own in points]
+    return tuple(product * pow(denominator, -1, FIELD) % FIELD for denominator in denominators)
 
 
 def combine(weights: Sequence[int], shares: Sequence[int]) -> int:
     """Return the secret from the shares at the points that `weights` were made for."""
-    return sum(w * share for w, share in zip(weights, shares, strict=True)) % FIELD
+    if len(weights) != len(shares):
+        raise ValueError(f"{len(weights)} weights are for as many shares, got {len(shares)}")
+    total: int = sum(map(mul, weights, shares))
+    return total % FIELD

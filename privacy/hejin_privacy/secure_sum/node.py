@@ -106,13 +106,14 @@ def mask(
 ) -> Masked:
     """Return s_i masked: y_i = s_i + PRG(b_i) + sum_{j>i} PRG(k_ij) - sum_{j<i} PRG(k_ij).
 
-    vector   int64[d], noise included; left as it is
+    vector   int64[d], noise included; overwritten: nothing unmasked is left behind, and one
+             copy less is made
     secret   for this round and threshold tau alone
 
     SECURE_SUM section 2.
     """
     roster, own = party.roster, party.index
-    masked = np.array(vector, dtype="<i8").view("<u8")
+    masked = np.asarray(vector, dtype="<i8").view("<u8")
     add_masks(masked, [(self_key(secret.value, round_ctx), 1), *_pair_masks(party, round_ctx)])
     shares = [
         share.to_bytes(SHARE_BYTES, "big")
