@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
@@ -21,11 +22,16 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from hejin_coordinator import registry, rounds, store
+import numpy as np
+
+from hejin_coordinator import collecting, registry, rounds, store
 from hejin_coordinator import service as bank_service
-from hejin_node import account, receipts
+from hejin_coordinator.collecting import Collecting
+from hejin_coordinator.unmasking import Unmasking
+from hejin_node import account, receipts, session
 from hejin_node import engine as node_engine
 from hejin_node import service as node_service
+from hejin_node.masking import Masking
 from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session
 from hejin_trust.logs import log_to_stderr
@@ -47,6 +53,7 @@ class Start:
     log: Path
     armed: Path
     sent: Path
+    sums: Path
     address: str | None = None
     plant: Callable[[Path], None] | None = None
 
@@ -96,7 +103,12 @@ def _arm_node(how: Start) -> None:
     at.after(Session, "_release", "released")
     at.after(Session, "_outgoing", "answered")
     _record_sent(how.sent)
+    _record_sums(how.sums)
     at.after(node_engine._Link, "push", "sent")
+    at.before(Masking, "vote", "asked to vote")
+    at.after(Masking, "vote", "voted")
+    at.before(Masking, "reveal", "asked to reveal")
+    at.after(Masking, "reveal", "revealed")
     at.before(receipts, "log_receipt", "receipt fetched")
     at.after(receipts, "log_receipt", "receipt being logged")
     # The last result and its receipts are logged, the pinned rows not yet erased.
@@ -107,7 +119,10 @@ def _arm_bank(how: Start) -> None:
     at = _Steps(how.armed)
     at.after(rounds.PlanRun, "_open_run", "run opened")
     at.after(rounds.PlanRun, "_prepare", "query stored")
-    at.after(rounds, "read_answer", "some answers in")
+    at.after(collecting, "read_answer", "some answers in")
+    at.after(Collecting, "fix", "survivors fixed")
+    at.after(Unmasking, "_votes", "votes in")
+    at.after(Unmasking, "_reveal", "shares in")
     at.after(store, "close_round", "closing")
     at.after(rounds.PlanRun, "_close_round", "round closed")
     at.before(rounds.PlanRun, "_close", "last round closed")
@@ -122,6 +137,7 @@ class _Steps:
 
     def __init__(self, armed: Path) -> None:
         self._armed = armed
+        self._reached: Counter[str] = Counter()
 
     def before(
         self,
@@ -152,9 +168,26 @@ class _Steps:
         setattr(owner, name, wrapped)
 
     def _reach(self, step: str) -> None:
-        if self._armed.exists() and self._armed.read_text() == step:
+        if not self._armed.exists():
+            return
+        named, times = self._armed.read_text().split("\n")
+        if named != step:
+            return
+        self._reached[step] += 1
+        if self._reached[step] >= int(times):
             self._armed.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _record_sums(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    mask = session.mask  # type: ignore[attr-defined]
+
+    def recorded(party: Any, round_ctx: bytes, vector: Any, secret: Any) -> Any:
+        np.save(folder / f"{round_ctx.hex()}.npy", vector)
+        return mask(party, round_ctx, vector, secret)
+
+    session.mask = recorded  # type: ignore[attr-defined]
 
 
 def _record_sent(file: Path) -> None:

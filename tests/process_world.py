@@ -70,6 +70,10 @@ class Members:
     def sent(self, node: str) -> Path:
         return self.folder / f"{node}.sent"
 
+    def sums(self, node: str) -> Path:
+        """Where a node's process keeps each noisy sum before it is masked: ROUND_CTX.npy."""
+        return self.folder / f"{node}.sums"
+
     def log(self, member: str) -> Path:
         return self.folder / f"{member}.log"
 
@@ -77,9 +81,9 @@ class Members:
         log = self.log(member)
         return log.read_text("utf-8") if log.exists() else ""
 
-    def arm(self, member: str, step: str) -> None:
-        """Let the member's process be killed when it next reaches `step`."""
-        replace_file(self.armed(member), step.encode())
+    def arm(self, member: str, step: str, times: int = 1) -> None:
+        """Let the member's process be killed when it reaches `step` for the `times`-th time."""
+        replace_file(self.armed(member), f"{step}\n{times}".encode())
 
     def start(self, member: str) -> None:
         """Start a member; a bank listens where it did before."""
@@ -89,6 +93,7 @@ class Members:
                 log=self.log(member),
                 armed=self.armed(member),
                 sent=self.sent(member),
+                sums=self.sums(member),
                 address=self.address if member == BANK else None,
                 plant=self.plants.get(member),
             )
@@ -169,21 +174,28 @@ def prepared(
     firms: int = 400,
     minimum_nodes: int = 2,
     plant: Callable[[Bank], None] = lambda _: None,
+    **plan: object,
 ) -> Members:
     """Return a consortium with a started plan, all homes closed.
 
     plant    adds to the nodes' data before the plan is made
+    plan     more of the plan file's keys
     """
     with ExitStack() as stack:
         bank = open_world(folder, stack, nodes=nodes, firms=firms)
         plant(bank)
-        plan = bank.propose(
-            epsilon=20.0, minimum_nodes=minimum_nodes, deadlines={"masked": int(SECONDS)}
+        digest = bank.propose(
+            **{
+                "epsilon": 20.0,
+                "minimum_nodes": minimum_nodes,
+                "deadlines": {"masked": int(SECONDS)},
+                **plan,
+            }
         )
-        desk.start(bank.home, plan)
+        desk.start(bank.home, digest)
         key = bank.world.office.identity.public
     write_settings(
         folder / BANK / bank_config.FILE,
         bank_config.CoordinatorSettings(member=BANK, regulator_key=key.hex(), reissue_seconds=1.0),
     )
-    return Members(folder, tuple(bank.nodes), key, plan)
+    return Members(folder, tuple(bank.nodes), key, digest)
