@@ -17,7 +17,7 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the fault proxy is 
 from fault_proxy import FaultProxy
 
 SECTION = "links"
-MODES = ("node",)
+MODES = ("node", "shared")
 NODES = 8
 BITS_PER_SECOND = 100e6
 ROUND_TRIP = 0.05
@@ -29,11 +29,12 @@ _EPSILON_CAP = 60.0
 
 def measure(folder: Path, quick: bool) -> list[Figure]:
     """Return what links of 100 Mbit/s and 50 ms cost a scorecard, and what crosses them."""
-    nodes, enterprises, plans = (3, 1500, 1) if quick else (NODES, 6000, 3)
+    if quick:
+        return compare(folder, "shared", 3, 1500, plans=1)
     figures = []
     for mode in MODES:
         (folder / mode).mkdir()
-        figures += compare(folder / mode, mode, nodes, enterprises, plans)
+        figures += compare(folder / mode, mode, NODES, 6000, plans=3)
     return figures
 
 
