@@ -70,6 +70,7 @@ FACTS = CardFacts(
     mode="node",
     rho=Fraction(1, 11),
     epsilon=1.99999999,
+    epsilon_once=1.99999999,
     delta=Fraction(1, 10**6),
     trained="2026-11-22T20:00:00Z",
 )

@@ -138,6 +138,7 @@ def _facts(home: CoordinatorHome, stored: StoredPlan, run: str, trained: str) ->
         mode=plan.mode,
         rho=plan.rho,
         epsilon=epsilon(plan.rho, float(delta)),
+        epsilon_once=epsilon(plan.rho_once, float(delta)),
         delta=delta,
         trained=trained,
     )

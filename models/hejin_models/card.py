@@ -20,8 +20,10 @@ FORMAT = "hejin-model-card-1"
 class CardFacts:
     """Where a model comes from.
 
-    run, plan    their ids (hex); trained: RFC 3339 UTC; rho: what the plan cost an enterprise
-    epsilon      of rho at delta, rounded up to four decimals by the card
+    run, plan     their ids (hex); trained: RFC 3339 UTC
+    rho           the plan's cap, what it may cost an enterprise with burned rounds asked again
+    epsilon       of rho at delta, rounded up to four decimals by the card
+    epsilon_once  the same of the plan's sums when each is asked once
     """
 
     run: str
@@ -36,6 +38,7 @@ class CardFacts:
     mode: str
     rho: Fraction
     epsilon: float
+    epsilon_once: float
     delta: Fraction
     trained: str
 
@@ -94,8 +97,6 @@ def model_card(
     facts: CardFacts, model: Scorecard | Network, evaluation: Evaluation
 ) -> dict[str, object]:
     """Return the card as a JSON object without floats: measures are decimal strings."""
-    # A privacy cost is never shown smaller than it is.
-    epsilon = -(-round(facts.epsilon * 10**9) // 10**5)
     return {
         "format": FORMAT,
         "run": facts.run,
@@ -114,7 +115,8 @@ def model_card(
             "unit": "enterprise",
             "mode": facts.mode,
             "rho": fraction_body(facts.rho),
-            "epsilon": f"{epsilon // 10**4}.{epsilon % 10**4:04d}",
+            "epsilon": _rounded_up(facts.epsilon),
+            "epsilon_once": _rounded_up(facts.epsilon_once),
             "delta": fraction_body(facts.delta),
         },
         "scale": {"base_score": BASE_SCORE, "base_odds": BASE_ODDS, "pdo": PDO},
@@ -180,7 +182,7 @@ def card_markdown(card: Mapping[str, object], language: Language) -> str:
                 ("完成时间" if zh else "Trained", str(card["trained"])),
                 (
                     "每家企业的隐私损耗" if zh else "Privacy cost to an enterprise",
-                    f"epsilon <= {privacy['epsilon']} ({_mode(privacy['mode'], zh=zh)})",
+                    _cost(privacy, zh=zh),
                 ),
             ],
         ),
@@ -191,6 +193,22 @@ def card_markdown(card: Mapping[str, object], language: Language) -> str:
     lines += [f"## {'局限' if zh else 'Limitations'}", ""]
     lines += [f"- {_said(text, zh=zh)}" for text in cast("list[object]", card["limitations"])]
     return "\n".join(lines) + "\n"
+
+
+def _rounded_up(epsilon: float) -> str:
+    """Return epsilon with four decimals: a privacy cost is never shown smaller than it is."""
+    steps = -(-round(epsilon * 10**9) // 10**5)
+    return f"{steps // 10**4}.{steps % 10**4:04d}"
+
+
+def _cost(privacy: Mapping[str, str], *, zh: bool) -> str:
+    cap, once = privacy["epsilon"], privacy["epsilon_once"]
+    mode = _mode(privacy["mode"], zh=zh)
+    if cap == once:
+        return f"epsilon <= {cap} ({mode})"
+    if zh:
+        return f"epsilon <= {cap}；若无轮次重做则为 {once}（{mode}）"
+    return f"epsilon <= {cap}, {once} if no round had to be asked again ({mode})"
 
 
 def _model_lines(card: Mapping[str, object], *, zh: bool) -> list[str]:

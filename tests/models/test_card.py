@@ -12,6 +12,13 @@ from hejin_models.training import TrainingResult
 from hejin_trust.canonical import decode, encode
 
 
+def test_a_card_says_what_spare_rounds_may_cost_on_top(trained: TrainingResult) -> None:
+    facts = replace(FACTS, epsilon=1.5, epsilon_once=1.0)
+    card = model_card(facts, trained.scorecard, trained.evaluation)
+    assert "epsilon <= 1.5000, 1.0000 if no round" in card_markdown(card, "en")
+    assert "epsilon <= 1.5000；若无轮次重做则为 1.0000" in card_markdown(card, "zh")
+
+
 def test_a_card_is_a_canonical_document(trained: TrainingResult) -> None:
     card = model_card(FACTS, trained.scorecard, trained.evaluation)
     assert decode(encode(card)) == card
@@ -24,7 +31,9 @@ def test_a_card_is_a_canonical_document(trained: TrainingResult) -> None:
 def test_epsilon_is_never_shown_smaller_than_it_is(
     trained: TrainingResult, epsilon: float, shown: str
 ) -> None:
-    card = model_card(replace(FACTS, epsilon=epsilon), trained.scorecard, trained.evaluation)
+    card = model_card(
+        replace(FACTS, epsilon=epsilon, epsilon_once=epsilon), trained.scorecard, trained.evaluation
+    )
     assert f"epsilon <= {shown} " in card_markdown(card, "en")
 
 

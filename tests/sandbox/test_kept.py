@@ -22,7 +22,7 @@ _RESULT = Result(
 )
 _FACTS = CardFacts(
     "ab" * 16, "cd" * 32, "c", "bank", "p", "model-training", "default", "bad-v1", ("n",), "node",
-    Fraction(1, 10), 2.0, Fraction(1, 10**6), "2026-11-22T20:00:00Z",
+    Fraction(1, 10), 2.0, 2.0, Fraction(1, 10**6), "2026-11-22T20:00:00Z",
 )  # fmt: skip
 _BINS = tuple(Bin(((i, i),), Text(f"b{i}", f"b{i}"), 0.5, 0.1, 500.0 + 60 * i) for i in range(2))
 _SCORECARD = Scorecard(
