@@ -186,9 +186,15 @@ def thresholds(wanted: PlanFile, nodes: int, charter: Charter) -> Thresholds:
     if chosen_mode(wanted, nodes) == "node":
         least = wanted.minimum_nodes or max(charter.minimum_nodes, -(-nodes * 2 // 3))
         return Thresholds("node", least, wanted.quorum or 0, wanted.colluders or 0)
-    least = wanted.minimum_nodes or max(charter.minimum_nodes, -(-nodes * 4 // 5))
-    colluders = max(1, nodes // 10) if wanted.colluders is None else wanted.colluders
+    usual_least, usual_colluders = shared_defaults(nodes)
+    least = wanted.minimum_nodes or max(charter.minimum_nodes, usual_least)
+    colluders = usual_colluders if wanted.colluders is None else wanted.colluders
     return Thresholds("shared", least, wanted.quorum or least, colluders)
+
+
+def shared_defaults(nodes: int) -> tuple[int, int]:
+    """Return m and t of a plan for so many nodes in mode shared that names neither."""
+    return -(-nodes * 4 // 5), max(1, nodes // 10)
 
 
 def _budget(

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from hejin_coordinator.proposal import default_mode
+from hejin_coordinator.proposal import default_mode, shared_defaults
 from hejin_models.features import FeatureView, view_file
 from hejin_privacy.accounting import rho_for
 from hejin_sandbox.errors import TableError
@@ -147,12 +147,14 @@ def demo_spec(request: Request, story: Story, enterprises: int = DEMO_ENTERPRISE
 def too_few(request: Request, features: int) -> tuple[Text, ...]:
     """Say why the programme's first 20 enterprises a cluster cannot train a private model.
 
-    The noise of one count when half of rho pays for the bins (PRIVATE_SUM section 5) and
-    every node adds all of it: sqrt(nodes features / (2 rho / 2)).
+    The noise of one count when half of rho pays for the bins (PRIVATE_SUM section 5):
+    sqrt(features / (2 rho / 2)) if it is added once, here by every node, or by each 1/h of it.
     """
     nodes = len(CLUSTERS)
     rho = float(rho_for(request.epsilon, request.delta))
-    noise = math.sqrt(nodes * features / rho)
+    least, colluders = shared_defaults(nodes)
+    shared = (request.mode or default_mode(nodes)) == "shared"
+    noise = math.sqrt(nodes / (least - colluders if shared else 1) * features / rho)
     few = nodes * _PROGRAMME_ENTERPRISES
     return (
         Text(
