@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import floor, growth, links, network, start, sums
+from bench import floor, growth, links, masks, network, start, sums
 from bench.figures import Figure, machine
 
 
@@ -27,20 +27,31 @@ def _gradients(folder: Path, quick: bool) -> list[Figure]:
     return gradients.measure(folder, quick)
 
 
+def _accuracy(folder: Path, quick: bool) -> list[Figure]:
+    # It needs LightGBM and real data, and no other part does.
+    from bench import accuracy
+
+    return accuracy.measure(folder, quick)
+
+
 PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "floor": floor.measure,
     "statistics": sums.measure,
     "network-gradient": _gradients,
+    "masks": masks.measure,
     "start-up": start.measure,
     "network": network.measure,
     "links": links.measure,
     "growth": growth.measure,
+    "accuracy": _accuracy,
 }
+ON_DEMAND = {"accuracy"}
+"""Parts that run only if they are named: half an hour, and data that not everybody has."""
 RESULTS = Path(__file__).parent / "results.json"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts that are named, or all."""
+    """Run the parts that are named, or all but those on demand."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="small sizes: does it run at all?")
@@ -48,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     if unknown := set(asked.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    parts = asked.parts or list(PARTS)
+    parts = asked.parts or [part for part in PARTS if part not in ON_DEMAND]
     out = asked.out or RESULTS
     console = Console()
     # A run that is ended early still stops its processes and removes its folder.

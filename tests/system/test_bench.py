@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,12 @@ from hypothesis import strategies as st
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT))  # bench is a folder of scripts, not part of the wheel
 
+from bench.accuracy_points import Point  # noqa: E402
+from bench.accuracy_report import BEGIN, END, rewrite  # noqa: E402
 from bench.figures import exponent  # noqa: E402
 from bench.spans import Trace, length, split_sums, union, without  # noqa: E402
 
+DATA = Path(os.environ.get("HEJIN_DATA", ROOT.parent / "shared" / "data"))
 Stretches = list[tuple[float, float]]
 moments = st.integers(0, 20)
 stretches = st.lists(st.tuples(moments, moments).filter(lambda pair: pair[0] < pair[1]), max_size=6)
@@ -59,6 +64,48 @@ def test_the_gradient_of_a_network_is_measured_beside_opacus(tmp_path: Path) -> 
     assert "stock Opacus loop, one epoch" in found
     for figure in found.values():
         assert figure["ratio"] == pytest.approx(figure["value"] / batch)
+
+
+@pytest.mark.system
+def test_masks_are_measured_beside_the_key_stream_and_flower(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "masks")
+    stream = found["n 5, d 10,000: AES-256-CTR key stream"]["value"]
+    for name in ("masks added", "a node masks", "the bank opens, all there"):
+        figure = found[f"n 5, d 10,000: {name}"]
+        assert figure["ratio"] == pytest.approx(figure["value"] / stream)
+    assert found["n 5: a secret shared and opened, Flower"]["ratio"] > 1
+
+
+@pytest.mark.system
+@pytest.mark.realdata
+@pytest.mark.skipif(not DATA.is_dir(), reason=f"no real data in {DATA}: set HEJIN_DATA")
+def test_accuracy_is_measured_in_both_noise_modes(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "accuracy")
+    for mode in ("node", "shared"):
+        assert 0.7 < found[f"UCI, epsilon 2, {mode}"]["value"] < 0.8
+
+
+def test_the_tables_of_accuracy_replace_what_stood_between_the_marks(tmp_path: Path) -> None:
+    points = [
+        Point("SBA", seed, mode, 1.0, "memory", pooled - loss, pooled, 0.81, 1.0)
+        for seed, pooled in ((1, 0.780), (2, 0.790))
+        for mode, loss in (("node", 0.030), ("shared", 0.004))
+    ]
+    points.append(Point("SBA", 1, "shared", 1.0, "processes", 0.7811, 0.7822, None, 1.0))
+    document = tmp_path / "document.md"
+    document.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    rewrite(document, points)
+    text = document.read_text()
+    assert text.startswith(f"before\n{BEGIN}\n")
+    assert text.endswith(f"{END}\nafter\n")
+    assert "old" not in text
+    row = "| 1 | 0.7550 ± 0.0050 | -0.0300 ± 0.0000 | 0.7810 ± 0.0050 | -0.0040 ± 0.0000 |"
+    assert row in text
+    assert "Measured -0.0040, 0.7850: reached." in text
+    assert "0.7811, pooled 汇集 0.7822" in text
+    worse = [replace(point, pooled=point.auc + 0.011) for point in points]
+    rewrite(document, worse)
+    assert "NOT REACHED" in document.read_text()
 
 
 @pytest.mark.system
