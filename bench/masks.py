@@ -1,10 +1,9 @@
-"""GB/s of masking and opening, beside the bare AES-256-CTR key stream and Flower's SecAgg+."""
+"""GB a CPU-second of masking and opening, beside a bare AES-256-CTR key stream and Flower."""
 
 from __future__ import annotations
 
 import math
 import secrets
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,7 @@ from flwr.common.secure_aggregation.ndarrays_arithmetic import (
 )
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen
 
-from bench.figures import Figure, wall_seconds
+from bench.figures import Figure, cpu_seconds, wall_seconds
 from hejin_privacy.messages import Commitments
 from hejin_privacy.secure_sum.bank import BankRound, open_total
 from hejin_privacy.secure_sum.documents import SurvivorSet
@@ -95,24 +94,26 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
 
 
 def _masking(size: _Size, quick: bool) -> list[Figure]:
-    """GB/s count 8 bytes a coordinate and mask, for Flower too, whose masks hold 32 bits."""
+    """Count 8 bytes a coordinate and mask, for Flower too, whose masks hold 32 bits."""
     d, works = size.dimension, _works(size)
     stream, seconds = 0.0, dict.fromkeys(works, math.inf)
     # In turns, so that a busy moment does not hit one of them alone.
     for _ in range(1 if quick else max(3, min(60, _MEASURED // (8 * d * size.nodes)))):
         stream = max(stream, _keystream(8 * d * size.nodes))
         for name, work in works.items():
-            seconds[name] = min(seconds[name], wall_seconds(work.call))
-    figures = [Figure(SECTION, f"{size}: {STREAM} key stream", stream, "GB/s")]
+            seconds[name] = min(seconds[name], cpu_seconds(work.call))
+    figures = [Figure(SECTION, f"{size}: {STREAM} key stream", stream, "GB/CPU s")]
     for name, work in works.items():
         speed = 8 * d * work.masks / seconds[name] / 1e9
-        figures.append(Figure(SECTION, f"{size}: {name}", speed, "GB/s", speed / stream, STREAM))
+        figures.append(
+            Figure(SECTION, f"{size}: {name}", speed, "GB/CPU s", speed / stream, STREAM)
+        )
         if work.beside_flower:
             once = quick or work.masks * d > _LONG
             flower = _flower_masks(work.masks, d, 1 if once else 3)
             figures.append(
                 Figure(SECTION, f"{size}: {name}, Flower", 8 * d * work.masks / flower / 1e9,
-                       "GB/s", seconds[name] / flower, "ours")
+                       "GB/CPU s", seconds[name] / flower, "ours")
             )  # fmt: skip
     return figures
 
@@ -143,7 +144,10 @@ def _works(size: _Size) -> dict[str, _Work]:
 
 
 def _sharing(size: _Size, quick: bool) -> list[Figure]:
-    """One secret of 32 bytes: n shares of it, and the secret again from tau of them."""
+    """One secret of 32 bytes: n shares of it, and the secret again from tau of them.
+
+    By the wall clock, for Flower uses threads.
+    """
     n, tau = size.nodes, size.least
 
     def ours() -> None:
@@ -171,14 +175,16 @@ def _seed() -> bytes:
 
 
 def _keystream(size: int) -> float:
-    """Return the GB/s of about `size` bytes of key stream into one reused buffer."""
+    """Return the GB a CPU-second of about `size` bytes of key stream into one reused buffer."""
     encryptor = Cipher(algorithms.AES(bytes(32)), modes.CTR(bytes(16))).encryptor()
     zeros, buffer = bytes(_KEYSTREAM_BUFFER), bytearray(_KEYSTREAM_BUFFER + 15)
     times = max(1, min(size, _MOST_KEYSTREAM) // _KEYSTREAM_BUFFER)
-    begin = time.perf_counter()
-    for _ in range(times):
-        encryptor.update_into(zeros, buffer)
-    return times * _KEYSTREAM_BUFFER / (time.perf_counter() - begin) / 1e9
+
+    def work() -> None:
+        for _ in range(times):
+            encryptor.update_into(zeros, buffer)
+
+    return times * _KEYSTREAM_BUFFER / cpu_seconds(work) / 1e9
 
 
 def _flower_masks(masks: int, dimension: int, repeats: int) -> float:
@@ -194,7 +200,7 @@ def _flower_masks(masks: int, dimension: int, repeats: int) -> float:
             vector = turn(vector, drawn)
         parameters_mod(vector, _FLOWER_RANGE)
 
-    return min(wall_seconds(work) for _ in range(repeats))
+    return min(cpu_seconds(work) for _ in range(repeats))
 
 
 def _opening(roster: Roster, size: _Size, gone: int) -> Callable[[], object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import lcm, prod
 from operator import mul
 from typing import Final
 
@@ -43,10 +43,11 @@ def weights_at_zero(points: Sequence[int]) -> tuple[int, ...]:
     """
     if not points or len(set(points)) != len(points) or not all(0 < x < FIELD for x in points):
         raise ValueError("the points of the shares must be distinct and lie in the field")
-    product = prod(points) % FIELD
-    # Points are small: so is the product of their differences, and one reduction is enough.
+    # Points are small and have their factors in common: one inverse does for all.
     denominators = [own * prod(other - own for other in points if other != own) for own in points]
-    return tuple(product * pow(denominator, -1, FIELD) % FIELD for denominator in denominators)
+    common = lcm(*denominators)
+    scale = prod(points) * pow(common, -1, FIELD) % FIELD
+    return tuple(scale * (common // denominator) % FIELD for denominator in denominators)
 
 
 def combine(weights: Sequence[int], shares: Sequence[int]) -> int:

@@ -14,6 +14,7 @@ CHUNK: Final = 1 << 14
 
 _ZEROS: Final = memoryview(bytes(8 * CHUNK))
 _BLOCK: Final = 16
+_FROM_ZERO: Final = modes.CTR(bytes(_BLOCK))
 
 
 def add_masks(vector: npt.NDArray[np.uint64], keys: Iterable[tuple[bytes, int]]) -> None:
@@ -47,6 +48,6 @@ class _Stream:
     def __init__(self, key: bytes, sign: int) -> None:
         if len(key) != 32 or sign not in (1, -1):
             raise ValueError(f"a mask needs 32 bytes and a sign, got {len(key)} and {sign}")
-        self._encryptor = Cipher(algorithms.AES(key), modes.CTR(bytes(_BLOCK))).encryptor()
+        self._encryptor = Cipher(algorithms.AES(key), _FROM_ZERO).encryptor()
         self.fill = self._encryptor.update_into
         self.combine = np.add if sign > 0 else np.subtract
