@@ -10,7 +10,7 @@ from hejin_node.home import NodeHome
 from hejin_privacy.errors import AccountExhaustedError
 from hejin_privacy.secure_sum.errors import ShareWrongError
 from hejin_trust.canonical import time_text
-from hejin_trust.database import StorageError, writing
+from hejin_trust.database import writing
 from hejin_trust.envelope import REFUSAL, seal
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
@@ -26,7 +26,7 @@ _log = structlog.get_logger(__name__)
 
 
 def refuse(home: NodeHome, bank: str, payload: Payload, refusal: HejinError) -> Payload:
-    """Return the signed refusal, after logging it; a full disk refuses without the log."""
+    """Return the signed refusal, after logging it; where it cannot be logged, all the same."""
     asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
     request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
     _log.warning("refused", code=refusal.code, bank=bank, reason=refusal.text.en)
@@ -47,7 +47,7 @@ def refuse(home: NodeHome, bank: str, payload: Payload, refusal: HejinError) -> 
                 "refusal",
                 {"request": request, "code": refusal.code, "peer": bank},
             )
-    except StorageError as reason:
+    except HejinError as reason:  # a full disk, a clock that went back
         _log.error("refusal-not-logged", reason=reason.text.en)
     return {
         "kind": b"refusal",
