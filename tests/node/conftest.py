@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pytest
@@ -16,6 +18,9 @@ from hejin_node.warehouse import Warehouse
 from hejin_trust.database import open_database
 from hejin_trust.keys import SigningKey
 from hejin_trust.log import Log
+
+if TYPE_CHECKING:
+    from hostile_bank import HostileBank
 
 KEY = bytes(range(32))
 
@@ -54,3 +59,12 @@ def data(tmp_path: Path, empty_database: Path) -> Iterator[Data]:
     log = Log("hejin/test/node/n1/internal", "n1", SigningKey.generate())
     yield Data(tmp_path, database, log, warehouse)
     database.dispose()
+
+
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileBank]:
+    """A hostile bank before five real nodes: founding them costs seconds."""
+    from hostile_checks import found
+
+    with ExitStack() as stack:
+        yield found(tmp_path_factory.mktemp("hostile"), stack)
