@@ -277,7 +277,9 @@ class Scene:
         self.states: dict[int, NodeRound] = {}
         self.known: set[bytes] = set()
         self.held: dict[tuple[int, int], bytes] = {}  # (giver, taker): share
-        self._reveals: dict[tuple[int, Option, int], tuple[bool, tuple[bytes, ...]]] = {}
+        self.options: list[Option] = []
+        self._replies: dict[int, tuple[int, int]] = {}
+        self._seeds: dict[bytes, int] = {}  # in the order of their bits
         self._opened: dict[int, set[bytes]] = {}
         self._asked: dict[Option, SurvivorSet] = {}
         self.shown: dict[int, dict[Option, NodeRound]] = {}
@@ -388,14 +390,13 @@ class Scene:
     def converse(self, report: Report) -> None:
         """Show every set to every honest node, and every other set after it."""
         places = range(1, self.roster.size + 1)
-        options: list[Option] = []
         for size in places:
             for survivors in itertools.combinations(places, size):
                 choices = [(0, 1) if i in self.bad else (0,) for i in survivors]
-                options += [(survivors, which) for which in itertools.product(*choices)]
+                self.options += [(survivors, which) for which in itertools.product(*choices)]
         for i in self.honest:
             self.shown[i] = {}
-            for option in options:
+            for option in self.options:
                 report.conversations += 1
                 voted = self._show(self.states[i], option)
                 if voted is not None:
@@ -423,15 +424,21 @@ class Scene:
             return False
         return True
 
-    def revealed(self, i: int, option: Option, voters: int) -> tuple[bool, tuple[bytes, ...]]:
-        """Return whether a node opens its shares for votes of these honest nodes, and its seeds.
+    def _reply(self, i: int, place: int, voters: int) -> tuple[int, int]:
+        """Return what a node opens for votes of these honest nodes: seeds and shares, as bits.
 
+        place    of what it was shown in `options`
         voters   bit j: honest node j voted for the same
         """
-        known = self._reveals.get((i, option, voters))
-        if known is None:
-            known = self._reveals[i, option, voters] = self._reveal(i, option, voters)
-        return known
+        option = self.options[place]
+        certified, released = self._reveal(i, option, voters)
+        seeds = 0
+        for seed in released:
+            seeds |= 1 << self._seeds.setdefault(seed, len(self._seeds))
+        # What a node's engine does: the whole roster needs no second trip.
+        if not certified and len(option[0]) < self.roster.size:
+            return 0, 0
+        return seeds, sum(1 << (8 * giver + i) for giver in option[0])
 
     def _reveal(self, i: int, option: Option, voters: int) -> tuple[bool, tuple[bytes, ...]]:
         asked = self.asked(option)
@@ -475,46 +482,49 @@ class Scene:
     def _group(self, group: tuple[int, ...], report: Report, stop: bool) -> bool:
         """Search what the honest nodes of `group` can be shown, all others being elsewhere."""
         absent = set(self.honest) - set(group)
-        choices: list[list[Option | None]] = [
-            [None, *(o for o in self.shown[i] if not absent & set(o[0]))] for i in group
+        choices = [
+            [-1, *(k for k, o in enumerate(self.options) if o in shown and not absent & set(o[0]))]
+            for shown in (self.shown[i] for i in group)
         ]
-        kernels: dict[tuple[frozenset[bytes], int], tuple[int, ...]] = {}
+        kernels: dict[tuple[int, int], tuple[int, ...]] = {}
         opens = False
         for told in itertools.product(*choices):
             report.strategies += 1
-            seeds, shares = self._learned(group, told)
-            kernel = kernels.get((seeds, shares))
+            learned = self._learned(group, told)
+            kernel = kernels.get(learned)
             if kernel is None:
-                known = self.known | seeds | self._self_keys(shares)
-                kernel = kernels[seeds, shares] = _kernel(self.rows, group, known)
+                kernel = kernels[learned] = _kernel(self.rows, group, self._keys(*learned))
             if kernel:
                 opens = True
                 report.opened += 1
-                if not self._allowed(kernel, told):
-                    report.leaks.append(self._leak(kernel, group, told, seeds, shares))
+                shown = [self.options[place] if place >= 0 else None for place in told]
+                if not self._allowed(kernel, shown):
+                    report.leaks.append(self._leak(kernel, group, shown, self._keys(*learned)))
                     if stop and report.leaks[-1].grave:
                         return True
         return opens
 
-    def _learned(
-        self, group: tuple[int, ...], told: tuple[Option | None, ...]
-    ) -> tuple[frozenset[bytes], int]:
-        """Return the seeds that nodes release and, bit 8 x giver + taker, their shares."""
-        voters: dict[Option, int] = {}
-        for i, option in zip(group, told, strict=True):
-            if option is not None:
-                voters[option] = voters.get(option, 0) | 1 << i
-        seeds: frozenset[bytes] = frozenset()
-        shares = 0
-        for i, option in zip(group, told, strict=True):
-            if option is None:
-                continue
-            certified, released = self.revealed(i, option, voters[option])
-            # What a node's engine does: the whole roster needs no second trip.
-            if certified or len(option[0]) == self.roster.size:
-                shares |= _given(option[0], i)
-                seeds |= _seeds(released)
+    def _learned(self, group: tuple[int, ...], told: tuple[int, ...]) -> tuple[int, int]:
+        """Return which seeds nodes release and, bit 8 x giver + taker, which shares."""
+        voters: dict[int, int] = {}
+        for i, place in zip(group, told, strict=True):
+            if place >= 0:
+                voters[place] = voters.get(place, 0) | 1 << i
+        seeds = shares = 0
+        for i, place in zip(group, told, strict=True):
+            if place >= 0:
+                key = voters[place] << 20 | place << 4 | i
+                reply = self._replies.get(key)
+                if reply is None:
+                    reply = self._replies[key] = self._reply(i, place, voters[place])
+                seeds |= reply[0]
+                shares |= reply[1]
         return seeds, shares
+
+    def _keys(self, seeds: int, shares: int) -> set[bytes]:
+        """Return every mask key that the bank then has."""
+        released = {seed for seed, bit in self._seeds.items() if seeds >> bit & 1}
+        return self.known | released | self._self_keys(shares)
 
     def _self_keys(self, shares: int) -> set[bytes]:
         """Return the self masks that these shares and the colluders' open, by interpolation."""
@@ -540,7 +550,7 @@ class Scene:
                 assert secret_commitment(self.round_ctx, giver, secret) == made.secret
                 yield self_key(secret, self.round_ctx)
 
-    def _allowed(self, kernel: tuple[int, ...], told: tuple[Option | None, ...]) -> bool:
+    def _allowed(self, kernel: tuple[int, ...], told: Sequence[Option | None]) -> bool:
         """Return whether all that opens is one total, over a set that a quorum agreed to."""
         total = kernel[0]
         if len(kernel) > 1 or total.bit_count() < self.setting.m - self.setting.t:
@@ -559,13 +569,11 @@ class Scene:
         self,
         kernel: tuple[int, ...],
         group: tuple[int, ...],
-        told: tuple[Option | None, ...],
-        seeds: frozenset[bytes],
-        shares: int,
+        told: Sequence[Option | None],
+        known: set[bytes],
     ) -> Leak:
         """Compute what leaks from the bytes that the bank has."""
         least = min(kernel, key=int.bit_count)
-        known = self.known | seeds | self._self_keys(shares)
         left: dict[bytes, int] = {}
         total, truth = np.zeros(WORDS, "<u8"), np.zeros(WORDS, "<u8")
         for i in group:
@@ -593,16 +601,6 @@ class Scene:
             keys=dict(self.chosen),
             grave=len(kernel) > 1 or least.bit_count() < self.setting.m - self.setting.t,
         )
-
-
-@cache
-def _given(survivors: tuple[int, ...], taker: int) -> int:
-    return sum(1 << (8 * giver + taker) for giver in survivors)
-
-
-@cache
-def _seeds(released: tuple[bytes, ...]) -> frozenset[bytes]:
-    return frozenset(released)
 
 
 _BALLOTS: dict[tuple[str, SurvivorSet], bytes] = {}

@@ -306,9 +306,11 @@ class Round:
 
 def payloads(envelopes: Iterable[bytes]) -> list[bytes]:
     """Return what was signed in headers of the people of this world."""
-    found = []
-    for envelope in envelopes:
-        signer = peek_signer(envelope)
-        key = SigningKey.from_seed(seed(f"identity {signer}")).public
-        found.append(open_envelope(envelope, SUM_MASKED, key, signer).payload)
-    return found
+    return [_payload(envelope) for envelope in envelopes]
+
+
+@cache
+def _payload(envelope: bytes) -> bytes:
+    signer = peek_signer(envelope)
+    key = SigningKey.from_seed(seed(f"identity {signer}")).public
+    return open_envelope(envelope, SUM_MASKED, key, signer).payload
