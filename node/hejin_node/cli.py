@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -18,6 +18,9 @@ from hejin_trust import membership
 from hejin_trust.members import check_address
 from hejin_trust.settings import read_settings, write_settings
 from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from hejin_models.plan import Plan
 
 app = typer.Typer(
     no_args_is_help=True, help="Data node: data, authorisations, plans, budget. 数据节点。"
@@ -181,6 +184,10 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
                 "epsilon_after": found.epsilon_after,
                 "epsilon_cap": found.epsilon_cap,
                 "mode": offer.plan.mode,
+                "nodes": list(offer.plan.nodes),
+                "minimum_nodes": offer.plan.minimum_nodes,
+                "quorum": offer.plan.quorum,
+                "colluders": offer.plan.colluders,
                 "rho_alone": float(found.rho_alone),
                 "epsilon_alone_before": found.epsilon_alone_before,
                 "epsilon_alone_after": found.epsilon_alone_after,
@@ -200,6 +207,8 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         Text("feature view", "特征视图"): f"{offer.plan.view.name} v{offer.plan.view.version}",
         Text("private sums", "隐私求和"): str(len(offer.plan.sums)),
         Text("noise mode", "噪声模式"): offer.plan.mode,
+        Text("nodes: know them", "节点：应认识它们"): ", ".join(offer.plan.nodes),
+        **_thresholds(offer.plan),
         Text("costs rho at most", "费用 rho（至多）"): f"{float(found.rho):.6f}",
         Text("epsilon spent before", "此前 epsilon"): f"{found.epsilon_before:.4f}",
         Text("epsilon spent after", "此后 epsilon"): f"{found.epsilon_after:.4f}",
@@ -224,6 +233,17 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         console.print(f"[red]{problem.code}[/red] {problem.text}")
     for warning in found.warnings:
         console.print(f"[yellow]{Text('note', '注意')}[/yellow] {warning}")
+
+
+def _thresholds(plan: Plan) -> dict[Text, str]:
+    """Return the row of rule P1: a plan in mode `node` has no thresholds."""
+    if plan.mode == "node":
+        return {}
+    return {
+        Text("fewest nodes m, votes tau, colluders t", "最少节点 m，票数 tau，合谋数 t"): (
+            f"{plan.minimum_nodes}, {plan.quorum}, {plan.colluders}"
+        )
+    }
 
 
 @plan_app.command("approve")
