@@ -29,6 +29,7 @@ from sqlalchemy import (
 )
 
 from hejin_models.plan import Plan
+from hejin_node import inbox
 from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome
 from hejin_node.query import QueryOutOfOrderError
@@ -51,7 +52,7 @@ from hejin_privacy.secure_sum.keys import (
 from hejin_privacy.secure_sum.node import NodeRound, Party, check_votes, reveal, vote
 from hejin_trust import canonical
 from hejin_trust.charter import Charter
-from hejin_trust.database import reading, writing
+from hejin_trust.database import erase_deleted, reading, writing
 from hejin_trust.envelope import SUM_KEYAD, SUM_VOTE, seal
 from hejin_trust.fleet import Payload, pack, unpack
 
@@ -336,6 +337,23 @@ class Masking:
         connection.execute(delete(vote_table).where(vote_table.c.run == run))
         self._parties.pop(run, None)
         self._rounds.pop(run, None)
+
+    def sweep(self) -> None:
+        """Erase the keys of runs whose plan has expired: a bank that gave up sends no result."""
+        home = self._home
+        with reading(home.database) as connection:
+            runs = connection.execute(select(run_table.c.run, run_table.c.plan)).all()
+            over = [
+                row.run
+                for row in runs
+                if inbox.find_offer(connection, row.plan).plan.expires <= home.now()
+            ]
+        if not over:
+            return
+        with writing(home.database) as connection:
+            for run in over:
+                self.forget(connection, run)
+        erase_deleted(home.database)
 
     def _known_vote(self, asked: SurvivorSet) -> _Vote | None:
         """Return this node's stored vote in a round; SecondVoteError if it is another."""

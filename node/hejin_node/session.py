@@ -111,9 +111,10 @@ class Session:
         """Log the bank's word on what it was sent, as far as it gives it.
 
         A query brings the receipts of earlier rounds with it; after the last one, or a crash,
-        no query may ever come.
+        no query may ever come. Keys of runs that never got an end go when their plan expires.
         """
         with self._lock:
+            self._masking.sweep()
             home = self._home
             collected, _ = self._receipts()
             if not collected:
@@ -349,6 +350,12 @@ class Session:
                 f"第 {known.round} 轮此前已以另一查询提问",
             )
         stored = (known.header, known.vector, known.ciphertexts)
+        if known.receipt is not None:
+            raise RoundVoidError(
+                f"round {known.round} is over: the bank has signed what it received of it, and"
+                " the bytes were let go; go on with the next round",
+                f"第 {known.round} 轮已结束：银行已签署回执，内容不再保存；请进入下一轮",
+            )
         if known.state != "released" or None in stored:
             raise RoundVoidError(
                 f"round {known.round} was interrupted at this node; it stays charged: go on with"

@@ -447,6 +447,9 @@ def test_an_earlier_round_gets_no_vote_once_a_later_one_is_answered(bank: Hostil
     refused(attack, attack.survivors(ONE, NODES), "query-out-of-order")
     # Its receipt is logged, so its bytes are gone: it can be repeated no more.
     refused(attack, attack.query(), "round-void")
+    home = bank.homes[ONE]
+    told = open_envelope(attack.ask(ONE, attack.query())["refusal"], REFUSAL, home.identity.public)
+    assert "the bytes were let go" in str(told.body["reason"])
     assert attack.ask(ONE, attack.survivors(ONE, NODES, 2))["kind"] == b"vote"
 
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from hostile_bank import CALM, Attack, HostileBank
+from hostile_bank import CALM, Attack, Colluder, HostileBank
 from hostile_checks import (
     FIVE,
     FOUR,
@@ -26,9 +26,11 @@ from hostile_checks import (
 from node_world import BANK
 
 from hejin_node import offers
+from hejin_node.masking import run_table
 from hejin_privacy.errors import ThresholdError
 from hejin_privacy.secure_sum.keys import LOW_ORDER
 from hejin_privacy.shamir import FIELD
+from hejin_trust.database import reading
 from hejin_trust.envelope import (
     PLAN,
     REFUSAL,
@@ -101,6 +103,10 @@ ROSTERS: dict[str, tuple[Callable[[Attack], Payload], str]] = {
     "without this node": (lambda a: a.introduction(*NODES[1:]), "roster-refused"),
     "own key altered by the bank": (swap_own, "bad-envelope"),
     "own key of another run": (of_another_run, "roster-refused"),
+    "another key of this node, signed by itself": (
+        lambda a: a.introduction(node_1=Colluder(a.bank.homes[ONE], a).keyad()),
+        "roster-refused",
+    ),
     "another node's key altered by the bank": (
         lambda a: a.introduction(
             node_2=altered(a.keyads[TWO], str(contents(a.keyads[TWO])["key"]).encode(), b"2" * 64)
@@ -206,12 +212,22 @@ def test_a_roster_with_a_revoked_node_or_an_expired_certificate_is_refused(
             refused(running, payload, "not-a-member")
 
 
-def test_a_node_does_not_mask_with_an_expired_certificate_or_against_its_clock(
+def test_a_node_masks_with_no_expired_certificate_and_keeps_no_key_of_an_expired_plan(
     tmp_path: Path,
 ) -> None:
     with ExitStack() as stack:
         bank = found(tmp_path, stack)
         attack = bank.begin([ONE])
+        whole = {**attack.query(), **attack.introduction()}
+        bank.world.clock.turn(timedelta(days=29))
+        bank.sessions[ONE].fetch_receipts()
+        assert run_keys(bank) == 1
+        bank.world.clock.turn(timedelta(days=1))
+        bank.sessions[ONE].fetch_receipts()
+        assert run_keys(bank) == 0  # the plan has expired
+        bank.world.clock.turn(timedelta(days=-30))
+        assert attack.ask(ONE, attack.keys())["kind"] == b"keyad"
+        attack.keyads[ONE] = attack.ask(ONE, attack.keys())["keyad"]
         whole = {**attack.query(), **attack.introduction()}
         bank.world.clock.turn(timedelta(days=366))
         refused(attack, whole, "bad-certificate")
@@ -222,6 +238,12 @@ def test_a_node_does_not_mask_with_an_expired_certificate_or_against_its_clock(
         body = open_envelope(answer["refusal"], REFUSAL, home.identity.public, ONE).body
         assert body["code"] == "clock-went-back"
         assert spent(bank, ONE) == 0
+
+
+def run_keys(bank: HostileBank) -> int:
+    """Return for how many runs node-1 holds keys."""
+    with reading(bank.homes[ONE].database) as connection:
+        return len(connection.execute(run_table.select()).all())
 
 
 def test_a_run_has_one_roster_and_its_key_is_made_once(bank: HostileBank, fresh: Attack) -> None:
