@@ -14,8 +14,8 @@ import pytest
 from bank_world import Bank, open_world
 
 from hejin_coordinator import desk, registry, store
+from hejin_coordinator.collecting import Collecting
 from hejin_coordinator.errors import RoundFailedError, RoundOpenError
-from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.service import receipt_for
 from hejin_models.features import FeatureView
 from hejin_models.training import train
@@ -99,10 +99,10 @@ def test_a_restarted_bank_goes_on_from_its_stored_totals(
 ) -> None:
     digest = bank.propose(epsilon=20.0)
     first = bank.run(digest)
-    whole = PlanRun._close_round
+    whole = Collecting.fix
     closed = 0
 
-    def stop_after_three(self: PlanRun, *arguments: object) -> object:
+    def stop_after_three(self: Collecting, *arguments: object) -> object:
         nonlocal closed
         if closed == 3:
             raise KeyboardInterrupt
@@ -110,7 +110,7 @@ def test_a_restarted_bank_goes_on_from_its_stored_totals(
         return whole(self, *arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patched:
-        patched.setattr(PlanRun, "_close_round", stop_after_three)
+        patched.setattr(Collecting, "fix", stop_after_three)
         with pytest.raises(KeyboardInterrupt):
             first.carry_out()
     asked = len(bank.wire.asked)
