@@ -155,16 +155,31 @@ def _tell_faults(story: Story, report: Answers) -> None:
 
 
 def _tell_plan(story: Story, proposed: Answers) -> None:
+    once, most = (_number(proposed, key) for key in ("epsilon", "epsilon_at_most"))
+    delta, loss = _number(proposed, "delta"), _number(proposed, "expected_auc_loss")
+    spare = Text("", "")
+    if most > once:
+        spare = Text(
+            f" ({most:.3g} at most, if a round had to be asked again)",
+            f"（若有轮次须重做，至多 {most:.3g}）",
+        )
     story.say(
         Text(
-            f"what it costs every enterprise: epsilon {_number(proposed, 'epsilon'):.3g} at delta"
-            f" {_number(proposed, 'delta'):.0e}; what noise is expected to cost the model:"
-            f" {_number(proposed, 'expected_auc_loss'):.3f} AUC",
-            f"每家企业的代价：epsilon {_number(proposed, 'epsilon'):.3g}"
-            f"（delta {_number(proposed, 'delta'):.0e}）；"
-            f"噪声预计损失 AUC {_number(proposed, 'expected_auc_loss'):.3f}",
+            f"what it costs every enterprise: epsilon {once:.3g}{spare.en} at delta {delta:.0e};"
+            f" what noise is expected to cost the model: {loss:.3f} AUC",
+            f"每家企业的代价：epsilon {once:.3g}{spare.zh}，delta {delta:.0e}；"
+            f"噪声预计损失 AUC {loss:.3f}",
         )
     )
+    if proposed["mode"] == "shared":
+        least = _whole(proposed, "minimum_nodes")
+        story.say(
+            Text(
+                "every answer is masked: the bank can open the total over"
+                f" {least} nodes or more, and nothing of any one of them",
+                f"所有应答均加掩码：银行只能打开不少于 {least} 个节点的总和，看不到任何单个节点",
+            )
+        )
 
 
 def _number(answers: Answers, key: str) -> float:
