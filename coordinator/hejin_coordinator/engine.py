@@ -55,7 +55,12 @@ from flwr.server.superlink.fleet.grpc_rere.node_auth_server_interceptor import (
 )
 from flwr.server.superlink.linkstate import LinkStateFactory
 from flwr.server.superlink.linkstate.in_memory_linkstate import InMemoryLinkState
-from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID, TaskType
+from flwr.supercore.constant import (
+    FLWR_IN_MEMORY_DB_NAME,
+    NOOP_FEDERATION_ID,
+    NodeStatus,
+    TaskType,
+)
 from flwr.supercore.date import now
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -160,9 +165,17 @@ class Engine:
                 self._binding,
                 self._charters,
                 (self._arrived, self._leaving),
+                self.online,
                 self._closed,
             )
             return self._run
+
+    def online(self) -> set[str]:
+        """Return the admitted members whose newest node is there now; no run need be open."""
+        online = self._state.get_node_info(statuses=[NodeStatus.ONLINE])
+        alive, nodes = {node.node_id for node in online}, self._binding.nodes()
+        admitted = _admitted(self._charters)
+        return {member for node, member in nodes.items() if node in alive and member in admitted}
 
     def _forget_node(self, node: int) -> None:
         """Take a replaced node out of LinkState, which itself keeps every node for ever."""
@@ -187,11 +200,12 @@ class EngineRun:
         binding: Binding,
         charters: Charters,
         bells: tuple[Bell, Bell],
+        online: Callable[[], set[str]],
         closed: Callable[[], None],
     ) -> None:
         """Use Engine.open_run."""
         self._state, self._binding, self._charters = state, binding, charters
-        (self._arrived, self._leaving), self._on_close = bells, closed
+        (self._arrived, self._leaving), self._online, self._on_close = bells, online, closed
         self._run, self._task = _new_run(state)
         self._asking = threading.Lock()
         self._stop = threading.Event()
@@ -218,13 +232,7 @@ class EngineRun:
 
     def online(self) -> set[str]:
         """Return the admitted members whose newest node is there now."""
-        alive, nodes = self._state.get_nodes(self._run), self._binding.nodes()
-        admitted = self._admitted()
-        return {member for node, member in nodes.items() if node in alive and member in admitted}
-
-    def _admitted(self) -> set[str]:
-        charter = self._charters.current()
-        return {m.id for m in charter.members if m.role == "node" and m.admitted}
+        return self._online()
 
     def close(self) -> None:
         """End the run and drop all it left; a second close does nothing."""
@@ -303,7 +311,7 @@ class EngineRun:
             self._asking.release()
 
     def _issue(self, waiting: dict[str, _Request], left: float, reissue_after: float) -> None:
-        admitted, moment, any_left = self._admitted(), time.monotonic(), False
+        admitted, moment, any_left = _admitted(self._charters), time.monotonic(), False
         for request in waiting.values():
             node = self._binding.node_of(request.member)
             if node is None or request.member not in admitted:
@@ -375,7 +383,7 @@ class EngineRun:
     def _collect(self, waiting: dict[str, _Request]) -> list[tuple[str, Payload]]:
         """Return the answers that are complete now."""
         complete: list[tuple[str, Payload]] = []
-        admitted = self._admitted()
+        admitted = _admitted(self._charters)
         for request in waiting.values():
             for message in list(request.messages):
                 answer = self._answer_to(message, request)
@@ -408,6 +416,10 @@ class EngineRun:
         """Return the objects' bytes, None until all are there."""
         contents = [self._state.get_object(self._run, identity) or b"" for identity in objects]
         return contents if all(contents) else None
+
+
+def _admitted(charters: Charters) -> set[str]:
+    return {m.id for m in charters.current().members if m.role == "node" and m.admitted}
 
 
 def _check_key(payload: Payload, request: _Request) -> None:

@@ -150,6 +150,8 @@ class Worker:
 
     def __init__(self, home: CoordinatorHome, engine: Engine) -> None:
         self._home, self._engine = home, engine
+        # Plan -> when it last had its turn: the paused plan that waited longest is next.
+        self._turns: dict[str, float] = {}
 
     def work(self, stop: threading.Event) -> None:
         """Look for a plan to carry out until `stop`."""
@@ -167,16 +169,19 @@ class Worker:
         with reading(self._home.database) as connection:
             found = [stored for stored in store.plans(connection) if stored.state in states]
             answered = {s.digest: store.answers(connection, s.digest) for s in found}
-        for stored in sorted(found, key=lambda stored: stored.state == "paused"):
+        for stored in sorted(found, key=self._order):
             nodes = tuple(sorted(n for n, yes in answered[stored.digest].items() if yes))
             if stored.state == "paused" and not self._are_back(stored, nodes):
                 continue
+            self._turns[stored.digest] = time.monotonic()
             self._carry_out(stored, nodes)
             return
 
+    def _order(self, stored: store.StoredPlan) -> tuple[bool, float]:
+        return stored.state == "paused", self._turns.get(stored.digest, 0.0)
+
     def _are_back(self, stored: store.StoredPlan, nodes: tuple[str, ...]) -> bool:
-        with self._engine.open_run() as transport:
-            return len(transport.online() & set(nodes)) >= stored.plan.minimum_nodes
+        return len(self._engine.online() & set(nodes)) >= stored.plan.minimum_nodes
 
     def _carry_out(self, stored: store.StoredPlan, nodes: tuple[str, ...]) -> None:
         home = self._home

@@ -140,7 +140,7 @@ def test_the_fleet_service_has_the_methods_we_know() -> None:
         (InMemoryLinkState.get_object, "run_id object_id"),
         (InMemoryLinkState.delete_messages, "message_ins_ids"),
         (InMemoryLinkState.cleanup_run, "run_id"),
-        (InMemoryLinkState.get_nodes, "run_id"),
+        (InMemoryLinkState.get_node_info, "node_ids owner_aids statuses"),
         (InMemoryLinkState.get_run_status, "run_ids"),
         (InMemoryLinkState.claim_task, "task_id"),
         (InMemoryLinkState.activate_task, "task_id"),
