@@ -50,6 +50,7 @@ from hejin_privacy.secure_sum.keys import (
     open_roster,
 )
 from hejin_privacy.secure_sum.node import NodeRound, Party, check_votes, reveal, vote
+from hejin_privacy.secure_sum.thresholds import MOST_NODES
 from hejin_trust import canonical
 from hejin_trust.charter import Charter
 from hejin_trust.database import erase_deleted, reading, writing
@@ -78,7 +79,6 @@ vote_table = Table(
     Column("opened", LargeBinary),  # the answer to the votes, once it was given
 )
 
-MOST_NODES = 1000
 _NONCE_BYTES = 12
 
 

@@ -8,10 +8,11 @@ from sqlalchemy import Connection
 
 from hejin_node import account, inbox
 from hejin_node.home import NodeHome
-from hejin_node.masking import MOST_NODES, Masking
+from hejin_node.masking import Masking
 from hejin_node.query import QueryRefusedError
 from hejin_privacy.messages import Result
 from hejin_privacy.secure_sum.documents import SurvivorSet
+from hejin_privacy.secure_sum.thresholds import MOST_NODES
 from hejin_trust.canonical import encode
 from hejin_trust.charter import Member
 from hejin_trust.database import reading, writing

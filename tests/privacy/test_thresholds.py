@@ -17,6 +17,7 @@ from hejin_privacy.secure_sum.thresholds import check_thresholds
         pytest.param(10, 7, 7, 3, id="ten-nodes"),
         pytest.param(30, 20, 20, 9, id="thirty-nodes"),
         pytest.param(2, 2, 2, 0, id="the-least"),
+        pytest.param(128, 103, 103, 12, id="the-most"),
     ],
 )
 def test_the_examples_of_the_design_hold(n: int, tau: int, m: int, t: int) -> None:
@@ -35,6 +36,7 @@ def test_the_examples_of_the_design_hold(n: int, tau: int, m: int, t: int) -> No
         pytest.param(5, 4, 6, 0, "minimum 6", id="more-survivors-than-nodes"),
         pytest.param(1, 1, 1, 0, "quorum 1", id="a-single-node"),
         pytest.param(5, 4, 4, -1, "-1 colluders", id="negative-colluders"),
+        pytest.param(129, 104, 104, 12, "at most 128", id="more-than-messages-hold"),
     ],
 )
 def test_unsafe_thresholds_are_refused(n: int, tau: int, m: int, t: int, said: str) -> None:

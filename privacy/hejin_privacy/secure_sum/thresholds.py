@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from hejin_privacy.errors import ThresholdError
 
+MOST_NODES: Final = 128
+"""Each node is shown what every other committed to: at 128 nodes 3 MB each round, at 440 more than
+one message may hold (SECURE_SUM section 4: larger rosters need a sparser protocol)."""
 SMALL = 5
 """Up to so many nodes, two honest survivors are enough; above, three (SECURE_SUM section 0)."""
 
@@ -11,7 +16,7 @@ SMALL = 5
 def check_thresholds(n: int, tau: int, m: int, t: int) -> None:
     """Raise ThresholdError unless rule P1 holds.
 
-    n    nodes in the roster
+    n    nodes in the roster, at most MOST_NODES
     tau  quorum: votes on one survivor set, and shares that open a self-mask, >= 2
     m    least survivors whose total may be opened
     t    most nodes that collude with the bank, >= 0
@@ -22,6 +27,12 @@ def check_thresholds(n: int, tau: int, m: int, t: int) -> None:
     A rule that holds for n holds for every smaller roster of at least m nodes.
     Source: SECURE_SUM section 0, rule P1.
     """
+    if n > MOST_NODES:
+        raise ThresholdError(
+            f"a secure sum takes at most {MOST_NODES} nodes, not {n}: invite fewer, or use noise"
+            " mode node",
+            f"安全求和最多支持 {MOST_NODES} 个节点，现为 {n} 个：请减少节点，或改用 node 噪声模式",
+        )
     least = 2 if n <= SMALL else 3
     if t < 0 or tau < 2 or not tau <= m <= n:
         raise ThresholdError(
