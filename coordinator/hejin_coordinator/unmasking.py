@@ -93,7 +93,8 @@ class Unmasking:
 
     def _votes(self) -> dict[str, _Ballot]:
         state = self._state
-        whole, tau = not state.dropped, state.roster.tau
+        # After drop-outs each survivor's seeds are needed; without, a quorum's shares are enough.
+        needed = len(state.asked.survivors) if state.dropped else state.roster.tau
         found = gather(
             self._transport,
             {node: self._question(node) for node in state.asked.survivors},
@@ -101,12 +102,11 @@ class Unmasking:
             self._home.charter,
             deadline=self._deadlines.survivors,
             reissue_after=self._home.settings.reissue_seconds,
-            enough=tau,
-            # Seeds are needed of all survivors, so without drop-outs alone a quorum is enough.
-            suffices=tau if whole else None,
+            enough=needed,
+            suffices=needed,
         )
         self._note("survivors", found.outcomes)
-        self._check(found, tau if whole else len(state.asked.survivors))
+        self._check(found, needed)
         return found.answers
 
     def _question(self, node: str) -> Payload:
@@ -141,7 +141,7 @@ class Unmasking:
             self._home.charter,
             deadline=self._deadlines.shares,
             reissue_after=self._home.settings.reissue_seconds,
-            enough=state.roster.tau,
+            enough=len(state.asked.survivors),
         )
         self._note("shares", found.outcomes)
         self._check(found, len(state.asked.survivors))
