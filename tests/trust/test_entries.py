@@ -131,6 +131,7 @@ BODIES: dict[str, dict[str, object]] = {
         "proof_size": 5,
         "proof_root": HASH,
     },
+    "burn": {"run": HALF, "round": 3, "giver": "", "taker": ""},
     "model": {"run": HALF, "plan": HASH, "model": HASH, "card": HASH},
 }
 
