@@ -338,22 +338,27 @@ class Masking:
         self._parties.pop(run, None)
         self._rounds.pop(run, None)
 
-    def sweep(self) -> None:
-        """Erase the keys of runs whose plan has expired: a bank that gave up sends no result."""
+    def sweep(self, bank: str) -> tuple[str, ...]:
+        """End the bank's runs whose plan has expired: one that gave up sends no last result.
+
+        returns   the runs; their keys are erased, and one that had begun gets no others
+        """
         home = self._home
         with reading(home.database) as connection:
-            runs = connection.execute(select(run_table.c.run, run_table.c.plan)).all()
-            over = [
-                row.run
-                for row in runs
-                if inbox.find_offer(connection, row.plan).plan.expires <= home.now()
-            ]
-        if not over:
-            return
-        with writing(home.database) as connection:
-            for run in over:
-                self.forget(connection, run)
-        erase_deleted(home.database)
+            held = connection.execute(select(run_table.c.run, run_table.c.plan)).all()
+            offers = {row.run: inbox.find_offer(connection, row.plan) for row in held}
+        over = tuple(
+            run
+            for run, offer in offers.items()
+            if offer.signer == bank and offer.plan.expires <= home.now()
+        )
+        if over:
+            with writing(home.database) as connection:
+                for run in over:
+                    inbox.close_run(connection, run)
+                    self.forget(connection, run)
+            erase_deleted(home.database)
+        return over
 
     def _known_vote(self, asked: SurvivorSet) -> _Vote | None:
         """Return this node's stored vote in a round; SecondVoteError if it is another."""

@@ -114,7 +114,8 @@ class Session:
         no query may ever come. Keys of runs that never got an end go when their plan expires.
         """
         with self._lock:
-            self._masking.sweep()
+            for run in self._masking.sweep(self._bank):
+                self._snapshots.forget(run, erase=True)
             home = self._home
             collected, _ = self._receipts()
             if not collected:
