@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -177,6 +178,22 @@ def start_answered(home: CoordinatorHome) -> None:
         except NotStartableError as reason:
             with writing(home.database) as connection:
                 store.set_state(connection, digest, "failed", str(reason.text))
+
+
+def drop_expired(home: CoordinatorHome) -> None:
+    """Give up paused and failed plans that have expired: no node answers them any more.
+
+    Nodes wait for the bank's word on a round that was left open, and after two such refuse it.
+    """
+    with reading(home.database) as connection:
+        over = [
+            stored.digest
+            for stored in store.plans(connection)
+            if stored.state in ("paused", "failed") and stored.plan.expires <= home.now()
+        ]
+    for digest in over:
+        with suppress(NotDroppableError):  # it was started just now
+            drop(home, digest)
 
 
 def _overview(connection: Connection, stored: store.StoredPlan) -> PlanOverview:

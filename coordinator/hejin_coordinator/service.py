@@ -13,7 +13,7 @@ import structlog
 from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_coordinator import store
-from hejin_coordinator.desk import start_answered
+from hejin_coordinator.desk import drop_expired, start_answered
 from hejin_coordinator.engine import Engine
 from hejin_coordinator.errors import PlanLostError, RoundOpenError, RunPausedError, UnknownPlanError
 from hejin_coordinator.home import CoordinatorHome, open_home
@@ -160,6 +160,7 @@ class Worker:
             start_answered(self._home)
             states = ["started", "running"]
             if time.monotonic() - looked > PAUSED_SECONDS:
+                drop_expired(self._home)
                 states.append("paused")
                 looked = time.monotonic()
             self._look(states)

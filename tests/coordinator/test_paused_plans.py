@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bank_world import Bank, Wire, body_of, open_world
+from bank_world import Bank, Wire, body_of, lost, open_world
 
 from hejin_coordinator import store
-from hejin_coordinator.service import Worker
+from hejin_coordinator.desk import drop_expired
+from hejin_coordinator.errors import RoundOpenError
+from hejin_coordinator.service import Worker, receipt_for
 from hejin_trust.database import reading, writing
 from hejin_trust.fleet import Payload
 
@@ -75,3 +78,28 @@ def test_looking_whether_nodes_are_back_opens_no_run(
         Worker(bank.home, Engine(bank.wire))._look(["paused"])  # type: ignore[arg-type]
         assert opened == []
         assert states(bank) == {digest: "paused"}
+
+
+def test_an_expired_plan_that_waits_is_over_and_its_nodes_get_the_banks_word(
+    tmp_path: Path,
+) -> None:
+    with ExitStack() as stack:
+        bank = open_world(tmp_path, stack)
+        digest = bank.propose(epsilon=20.0, days=2)
+        for node in ("node-1", "node-2"):
+            bank.wire.faults[node, "query", 1] = lost
+        bank.wire.silent.add("node-3")
+        paused(bank, digest)
+        worker = Worker(bank.home, Engine(bank.wire))  # type: ignore[arg-type]
+        worker._look(["started", "paused"])
+        with reading(bank.home.database) as connection:
+            run = store.find_plan(connection, digest).run or ""
+        bank.world.clock.turn(timedelta(days=1))
+        drop_expired(bank.home)
+        assert states(bank) == {digest: "paused"}
+        with pytest.raises(RoundOpenError):
+            receipt_for(bank.home, run, 1, "node-1")
+        bank.world.clock.turn(timedelta(days=1))
+        drop_expired(bank.home)
+        assert states(bank) == {digest: "dropped"}
+        receipt_for(bank.home, run, 1, "node-1")
