@@ -39,7 +39,7 @@ STREAM = "AES-256-CTR"
 _ROUND = bytes(32)
 _KEYSTREAM_BUFFER = 128 * 1024
 _MOST_KEYSTREAM = 1 << 28
-_MEASURED = 400_000_000  # bytes that a measurement goes over at least, repeats included
+_MEASURED = 2_000_000_000  # bytes that a measurement goes over, repeats included
 _LONG = 100_000_000  # coordinates times masks: Flower takes seconds for them
 _FLOWER_RANGE = 1 << 32
 
@@ -98,7 +98,7 @@ def _masking(size: _Size, quick: bool) -> list[Figure]:
     d, works = size.dimension, _works(size)
     stream, seconds = 0.0, dict.fromkeys(works, math.inf)
     # In turns, so that a busy moment does not hit one of them alone.
-    for _ in range(1 if quick else max(3, min(60, _MEASURED // (8 * d * size.nodes)))):
+    for _ in range(1 if quick else max(3, min(200, _MEASURED // (8 * d * size.nodes)))):
         stream = max(stream, _keystream(8 * d * size.nodes))
         for name, work in works.items():
             seconds[name] = min(seconds[name], cpu_seconds(work.call))
