@@ -67,7 +67,7 @@ class Collecting:
 
         previous   the last result and what proves it
         raises     RunPausedError, RoundFailedError while too few answer; RoundBurnedError if
-                   too few ever can
+                   too few ever can, or enough could in a new round
         """
         common = {
             **previous,
@@ -119,10 +119,13 @@ class Collecting:
             f"{silent} 个无应答{zh}"
         )
         voided = sum(refusal.code == ROUND_VOID for refusal in found.refused.values())
-        if len(self._nodes) - voided < needed:
+        lost = len(self._nodes) - voided < needed
+        # Nodes that were interrupted are back: with them a new round may do without the silent.
+        if lost or have + voided >= needed:
             raise RoundBurnedError(
                 f"{en}; {voided} were interrupted after they were charged",
                 f"{zh}；{voided} 个在计费后中断",
+                final=lost,
             )
         if have + silent >= needed:
             raise RunPausedError(

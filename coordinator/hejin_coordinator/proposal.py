@@ -24,6 +24,7 @@ from hejin_models.plan import (
 )
 from hejin_models.sums import Part, PlannedSum
 from hejin_privacy.accounting import rho_for, round_down
+from hejin_privacy.secure_sum.thresholds import MOST_NODES
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
 from hejin_trust.text import Text
@@ -154,13 +155,19 @@ def chosen_mode(wanted: PlanFile, nodes: int) -> str:
 
 def default_mode(nodes: int) -> str:
     """Return the noise mode of a plan for so many nodes that names none."""
-    return "shared" if nodes >= SHARED_FROM else "node"
+    return "shared" if SHARED_FROM <= nodes <= MOST_NODES else "node"
 
 
 def mode_reason(wanted: PlanFile, nodes: int) -> Text:
     """Return why the plan has its noise mode, for the model owner."""
     if wanted.mode is not None:
         return Text("the plan file says so", "由计划文件指定")
+    if nodes > MOST_NODES:
+        return Text(
+            f"{nodes} nodes, more than the {MOST_NODES} that can mask together: each adds the"
+            " whole noise by itself",
+            f"{nodes} 个节点，超过可共同掩码的 {MOST_NODES} 个：各节点各自添加全部噪声",
+        )
     if nodes >= SHARED_FROM:
         return Text(
             f"{nodes} nodes, {SHARED_FROM} or more: they add the noise together, under masks",

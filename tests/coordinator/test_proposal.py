@@ -14,16 +14,17 @@ from hejin_coordinator.errors import PlanFileError
 from hejin_coordinator.proposal import (
     SHARED_FROM,
     PlanFile,
+    default_mode,
     make_plan,
     mode_reason,
     read_plan_file,
     thresholds,
 )
-from hejin_models.plan import MAX_NODES, Deadlines, Plan, PlanError
+from hejin_models.plan import Deadlines, Plan, PlanError
 from hejin_models.training import plan_sums
 from hejin_privacy.accounting import epsilon
 from hejin_privacy.errors import ThresholdError
-from hejin_privacy.secure_sum.thresholds import check_thresholds
+from hejin_privacy.secure_sum.thresholds import MOST_NODES, check_thresholds
 from hejin_trust.charter import NotAMemberError
 
 LEAST = 'product = "p"\nview = "v"\ndefinition = "d"\nepsilon = 1\n'
@@ -69,11 +70,17 @@ def test_a_plan_of_few_nodes_needs_two_thirds_and_shares_nothing(world: World) -
 
 
 def test_the_default_thresholds_are_safe_for_any_number_of_nodes(world: World) -> None:
-    for count in range(SHARED_FROM, MAX_NODES + 1):
+    for count in range(SHARED_FROM, MOST_NODES + 1):
         sizes = thresholds(wanted(), count, world.office.charter)
         check_thresholds(count, sizes.quorum, sizes.minimum_nodes, sizes.colluders)
     sizes = thresholds(wanted(), 20, world.office.charter)
     assert (sizes.minimum_nodes, sizes.quorum, sizes.colluders) == (16, 16, 2)
+
+
+def test_more_nodes_than_can_mask_together_each_add_the_whole_noise() -> None:
+    assert default_mode(MOST_NODES) == "shared"
+    assert default_mode(MOST_NODES + 1) == "node"
+    assert f"more than the {MOST_NODES}" in mode_reason(wanted(), MOST_NODES + 1).en
 
 
 def test_the_charter_may_ask_for_more_nodes(world: World) -> None:
