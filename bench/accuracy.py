@@ -220,19 +220,22 @@ def _inputs(view: FeatureView, found: pa.Table) -> tuple[npt.NDArray[np.float64]
 def _with_processes(loans: Loans, seed: int) -> Iterator[Point]:
     """Let the real thing do one point: `hejin sandbox run`, 20 node processes."""
     begin = time.monotonic()
-    done = subprocess.run(  # noqa: S603 - our own command, no shell
-        [
-            *(str(Path(sys.executable).with_name("hejin")), "sandbox", "run"),
-            *("--table", str(DATA / loans.file), "--label", "default", "--view", loans.view),
-            *(word for column in loans.exclude for word in ("--exclude", column)),
-            *("--nodes", str(NODES), "--split", "dirichlet", "--seed", str(seed)),
-            *("--epsilon", "1", "--mode", "shared", "--json"),
-        ],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    found = json.loads(done.stdout)
+    command = [
+        *(str(Path(sys.executable).with_name("hejin")), "sandbox", "run"),
+        *("--table", str(DATA / loans.file), "--label", "default", "--view", loans.view),
+        *(word for column in loans.exclude for word in ("--exclude", column)),
+        *("--nodes", str(NODES), "--split", "dirichlet", "--seed", str(seed)),
+        *("--epsilon", "1", "--mode", "shared", "--json"),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
+        try:
+            said, _ = process.communicate()
+        except BaseException:
+            process.terminate()  # it stops its members; a killed one could not
+            raise
+    if process.returncode:
+        raise SystemExit(f"hejin sandbox run failed with exit code {process.returncode}")
+    found = json.loads(said)
     yield Point(
         loans.name, seed, "shared", 1.0, "processes",
         auc=found["test_auc"],

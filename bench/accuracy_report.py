@@ -87,8 +87,9 @@ def _verdict(table: str, points: Iterable[Point]) -> list[str]:
     en, zh = ("reached", "已达到") if reached else ("NOT REACHED", "未达到")
     return [
         f"To reach in `shared` at epsilon 1: at most {AIM:.3f} below pooled, pooled >= {least:.3f}."
-        f" Measured {loss:+.4f}, {pooled:.4f}: {en}.",
-        f"epsilon 1、`shared` 的目标：比汇集至多低 {AIM:.3f}，且汇集 >= {least:.3f}；{zh}。",
+        f" Measured {loss:+.4f}, pooled {pooled:.4f}: {en}.",
+        f"epsilon 1、`shared` 的目标：比汇集至多低 {AIM:.3f}，且汇集 >= {least:.3f}。"
+        f"实测 {loss:+.4f}，汇集 {pooled:.4f}：{zh}。",
         "",
     ]
 

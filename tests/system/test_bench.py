@@ -101,7 +101,7 @@ def test_the_tables_of_accuracy_replace_what_stood_between_the_marks(tmp_path: P
     assert "old" not in text
     row = "| 1 | 0.7550 ± 0.0050 | -0.0300 ± 0.0000 | 0.7810 ± 0.0050 | -0.0040 ± 0.0000 |"
     assert row in text
-    assert "Measured -0.0040, 0.7850: reached." in text
+    assert "Measured -0.0040, pooled 0.7850: reached." in text
     assert "0.7811, pooled 汇集 0.7822" in text
     worse = [replace(point, pooled=point.auc + 0.011) for point in points]
     rewrite(document, worse)
