@@ -25,8 +25,9 @@ def figures_of(points: Sequence[Point]) -> list[Figure]:
     """Return the mean AUC of every table, mode and epsilon, and its ratio to pooled data."""
     figures = []
     for (table, target), cell in _cells(points).items():
-        pooled = statistics.fmean(p.pooled for p in cell)
         for mode in sorted({p.mode for p in cell}):
+            # Of the same plans: others have other enterprises in their hold-out.
+            pooled = statistics.fmean(p.pooled for p in cell if p.mode == mode)
             auc = statistics.fmean(p.auc for p in cell if p.mode == mode)
             name = f"{table}, epsilon {target:g}, {mode}"
             figures.append(Figure(SECTION, name, auc, "AUC", auc / pooled, "pooled scorecard"))
