@@ -33,7 +33,7 @@ class Transport(Protocol):
     ) -> Iterator[tuple[str, Payload]]:
         """Yield (node, answer) as answers come, until all are in or `timeout` seconds passed.
 
-        enough   answers after which nodes that are not online are not waited for
+        enough   answers after which nodes that went away are not waited for
         """
 
     def online(self) -> set[str]:
@@ -86,7 +86,7 @@ def gather(
 
     read       returns what an answer holds; HejinError if it holds for nothing
     deadline   seconds for all of them
-    enough     answers after which nodes that are not online are not waited for
+    enough     answers after which nodes that went away are not waited for
     suffices   answers after which nobody is waited for; None: everybody may answer
     """
     answers: dict[str, T] = {}

@@ -82,6 +82,10 @@ TASK_BEAT: Final = 10.0
 """Seconds between signs of life for the run; Flower ends it after 60 without."""
 
 
+AWAY: Final = 15.0
+"""Seconds offline after which a member went away; a node that restarts is back before."""
+
+
 class EngineError(HejinError):
     """The engine cannot do what was asked in the state it is in."""
 
@@ -207,6 +211,8 @@ class EngineRun:
         self._state, self._binding, self._charters = state, binding, charters
         (self._arrived, self._leaving), self._online, self._on_close = bells, online, closed
         self._run, self._task = _new_run(state)
+        # When a member was last online; who has not come since this bank started may yet.
+        self._seen: dict[str, float] = {}
         self._asking = threading.Lock()
         self._stop = threading.Event()
         binding.open(self._run)
@@ -259,8 +265,9 @@ class EngineRun:
         reissue_after   seconds after which a member that took its request and stayed silent,
                         or whose node is another by now, gets it again; Flower itself
                         delivers a message at most once
-        enough          answers after which members that are not online are not waited for;
-                        None: everybody is waited for until the timeout
+        enough          answers after which members that went away are not waited for, nor those
+                        that this run has once waited for in vain; None: everybody is waited
+                        for until the timeout
         raises          PayloadError at once; RunOpenError if another question is being
                         asked; RunLostError if the run ended
 
@@ -296,19 +303,23 @@ class EngineRun:
                 for member, payload in self._collect(waiting):
                     del waiting[member]
                     yield member, payload
-                if (
-                    enough is not None
-                    and asked - len(waiting) >= enough
-                    and not self.online() & waiting.keys()
-                ):
+                away = self._away()
+                if enough is not None and asked - len(waiting) >= enough and away >= waiting.keys():
                     return
                 if waiting:
                     self._arrived.wait(seen, min(left, TICK))
+            self._seen.update((member, 0.0) for member in waiting.keys() - self.online())
         finally:
             # Nothing may pile up: the run's messages, objects and push sessions go.
             self._binding.forget()
             self._state.cleanup_run(self._run)
             self._asking.release()
+
+    def _away(self) -> set[str]:
+        """Return the members that went away: longer ago than a restart takes."""
+        moment = time.monotonic()
+        self._seen.update(dict.fromkeys(self.online(), moment))
+        return {member for member, at in self._seen.items() if moment - at > AWAY}
 
     def _issue(self, waiting: dict[str, _Request], left: float, reissue_after: float) -> None:
         admitted, moment, any_left = _admitted(self._charters), time.monotonic(), False
