@@ -24,6 +24,7 @@ from hejin_models.features import FeatureView
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import encode_state, state_digest
 from hejin_models.sums import NoisySum, SumRequest
+from hejin_privacy.accounting import round_up
 from hejin_privacy.mechanism import SCALE
 from hejin_privacy.messages import MaskedHeader, Query, Result
 from hejin_privacy.round_context import round_context, run_context
@@ -163,10 +164,10 @@ class PlanRun:
         """Take one round to its result: collect and fix, unmask, close; each step durable."""
         asked = self._asked(opened)
         if opened.asked is None:
-            nodes = self._nodes if self._roster is None else self._roster.roster.nodes
             collecting = Collecting(
-                self._home, self._transport, self._plan, nodes, self._roster, self._joined
-            )
+                self._home, self._transport, self._plan, self._asked_nodes(), self._roster,
+                self._joined,
+            )  # fmt: skip
             accepted = collecting.collect(asked, self._last_result(earlier))
             collecting.fix(asked, accepted)
         with reading(self._home.database) as connection:
@@ -189,6 +190,19 @@ class PlanRun:
             {accept.node: accept for accept in accepts},
         )
         self._close_round(asked, accepts, unmasking.open())
+
+    def _asked_nodes(self) -> tuple[str, ...]:
+        """Return whom a new round asks: those in dispute only if too few are left without them.
+
+        Else one liar could burn every round that the plan pays for.
+        """
+        if self._roster is None:
+            return self._nodes
+        nodes = self._roster.roster.nodes
+        with reading(self._home.database) as connection:
+            out = disputes.left_out(connection)
+        trusted = tuple(node for node in nodes if node not in out)
+        return trusted if len(trusted) >= self._plan.minimum_nodes else nodes
 
     def _bank_round(
         self, roster: Roster, asked: bytes, accepts: list[Accept], masked: npt.NDArray[np.int64]
@@ -252,10 +266,11 @@ class PlanRun:
         """Return whether the part's cap pays for one more round and the sums still to come."""
         plan = self._plan
         rounds = {r.round: self._query(r) for r in asked}
-        spent = sum(q.mechanism.cost() for q in rounds.values() if q.part == lost.part)
+        # Rounded up as nodes charge it, so that the bank asks for nothing that they refuse.
+        spent = sum(round_up(q.mechanism.cost()) for q in rounds.values() if q.part == lost.part)
         to_come = sum(p.rho for p in plan.sums[lost.sum + 1 :] if p.part == lost.part)
         cap = plan.rho_train if lost.part == "train" else plan.rho_holdout
-        return spent + lost.mechanism.cost() + to_come <= cap
+        return spent + round_up(lost.mechanism.cost()) + to_come <= cap
 
     def _asked(self, stored: Round) -> AskedQuery:
         opened = self._own(stored.query, SUM_QUERY)

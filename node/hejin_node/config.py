@@ -12,12 +12,15 @@ class PolicySettings(BaseModel):
 
     automatic        approve plans by itself, if they have no problem and cost little enough
     epsilon_at_most  dearest plan that is approved by itself: its own epsilon at the charter's delta
+    colluders_at_least  fewest colluders t that a plan with shared noise must allow for: with 0 its
+                        price counts on every other node
     """
 
     model_config = ConfigDict(extra="forbid")
 
     automatic: bool = False
     epsilon_at_most: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    colluders_at_least: int = Field(default=1, ge=0)
 
 
 class NodeSettings(BaseModel):

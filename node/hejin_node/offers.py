@@ -111,8 +111,10 @@ def decide(home: NodeHome, digest: str) -> inbox.Answer:
         offer = inbox.find_offer(connection, digest)
     if offer.answer != "offered" or not settings.automatic:
         return offer.answer
-    cost = epsilon(offer.plan.rho, float(home.charter.delta))
-    if cost > settings.epsilon_at_most or dry_run(home, offer).problems:
+    plan = offer.plan
+    trusting = plan.mode == "shared" and plan.colluders < settings.colluders_at_least
+    cost = epsilon(plan.rho, float(home.charter.delta))
+    if trusting or cost > settings.epsilon_at_most or dry_run(home, offer).problems:
         return "offered"
     approve(home, digest, "policy")
     return "approved"
