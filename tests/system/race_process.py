@@ -18,6 +18,7 @@ import structlog
 from sqlalchemy import Connection
 
 from hejin_node import account
+from hejin_node.checking import Checker
 from hejin_node.home import open_home
 from hejin_node.session import Session
 from hejin_trust.channels import PeerUnreachable
@@ -29,17 +30,17 @@ def no_receipt(run: str, number: int) -> bytes:
 
 
 def make_careless() -> None:
-    price = Session._price
+    price = Checker.price
     seen: dict[str, account.Spending] = {}
 
-    def once(self: Session, connection: Connection, context: Any) -> account.Spending:
+    def once(self: Checker, connection: Connection, context: Any) -> account.Spending:
         # Step 1 asks first, the write transaction of step 2 second.
         first = seen.pop(context.query.run, None)
         if first is None:
             first = seen[context.query.run] = price(self, connection, context)
         return first
 
-    Session._price = once  # type: ignore[method-assign]
+    Checker.price = once  # type: ignore[method-assign]
 
 
 def main() -> None:
