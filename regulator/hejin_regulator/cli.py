@@ -55,6 +55,7 @@ def _rational(value: str) -> Fraction:
     except (ValueError, ZeroDivisionError) as reason:
         raise typer.BadParameter("write a number such as 0.05, 1e-6 or 1/20") from reason
 
+
 ALONE_TIMES = 20
 """Default of the cap on rho_alone, in rho caps. A plan with shared noise costs m - t times its rho
 if all other nodes collude: 14 times with 20 nodes by default, 20 times with 27. The other nodes
