@@ -26,8 +26,10 @@ from hejin_node.results import void_interrupted
 from hejin_node.session import Session
 from hejin_privacy.secure_sum import masks
 from hejin_privacy.secure_sum import node as masking_node
+from hejin_regulator.verify import verify_export
 from hejin_trust import canonical
 from hejin_trust.database import reading, writing
+from hejin_trust.export import CHARTER_FILE, write_export
 from hejin_trust.fleet import Payload
 from hejin_trust.settings import write_settings
 
@@ -181,6 +183,24 @@ def keep_vectors(
 
     monkeypatch.setattr(masking_node, "add_masks", kept)
     return found
+
+
+def findings(bank: Bank, folder: Path) -> tuple[object, ...]:
+    """Return what the regulator finds once the nodes have asked for the bank's word."""
+    for session in bank.wire.sessions.values():
+        session.fetch_receipts()
+    folder.mkdir()
+    homes = {BANK: bank.home, **bank.nodes}
+    for name, home in homes.items():
+        with writing(home.database) as connection:
+            documents = (
+                [(plan.digest, plan.envelope) for plan in store.plans(connection)]
+                if name == BANK
+                else []
+            )
+            write_export(folder, name, connection, home.release_log, home.internal_log, documents)
+    (folder / CHARTER_FILE).write_bytes(bank.home.charters.signed())
+    return verify_export(folder, bank.world.office.identity.public).findings
 
 
 def open_world(folder: Path, stack: ExitStack, *, nodes: int = 3, firms: int = 400) -> Bank:

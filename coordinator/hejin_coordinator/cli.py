@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -177,7 +178,7 @@ def plans(home: Home, as_json: AsJson = False) -> None:
         Text("state", "状态"),
         Text("sums", "求和"),
     )
-    table = Table(*(str(heading) for heading in headings))
+    table = _table(headings)
     for item in listed:
         table.add_row(
             item.digest[:16],
@@ -212,7 +213,7 @@ def report(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         Text("nodes counted", "计入节点数"),
         Text("what went wrong", "异常"),
     )
-    table = Table(*(str(heading) for heading in headings))
+    table = _table(headings)
     for item in found.rounds:
         table.add_row(*item.cells)
     console = Console()
@@ -240,7 +241,7 @@ def disputes(home: Home, as_json: AsJson = False) -> None:
         Text("time", "时间"),
         Text("settled", "已了结"),
     )
-    table = Table(*(str(heading) for heading in headings))
+    table = _table(headings)
     for item in listed:
         yes = Text("yes", "是") if item.settled else Text("no", "否")
         table.add_row(
@@ -320,7 +321,7 @@ def list_models(home: Home, as_json: AsJson = False) -> None:
         Text("state", "状态"),
         Text("plan", "计划"),
     )
-    table = Table(*(str(heading) for heading in headings))
+    table = _table(headings)
     for model in models:
         table.add_row(model.id, model.product, model.state, model.plan[:16])
     Console().print(table)
@@ -363,6 +364,10 @@ def export(
         charter = bank.charters.signed()
     replace_file(folder / CHARTER_FILE, charter)
     typer.echo(str(folder / bank.member_id))
+
+
+def _table(headings: Sequence[Text]) -> Table:
+    return Table(*(str(heading) for heading in headings))
 
 
 def _print_json(value: object) -> None:

@@ -26,7 +26,7 @@ class MechanismError(PrivacyError):
 
 
 class ModeUnavailableError(MechanismError):
-    """A noise mode that this version cannot serve safely."""
+    """A noise mode other than node and shared."""
 
     code = "noise-mode-unavailable"
 

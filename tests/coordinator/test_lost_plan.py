@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from bank_world import Bank, Wire, open_world
-from node_world import BANK
+from bank_world import Bank, Wire, findings, open_world
 
 from hejin_coordinator import desk, store
 from hejin_coordinator.desk import NotDroppableError, NotStartableError
@@ -17,10 +16,8 @@ from hejin_coordinator.errors import RoundOpenError
 from hejin_coordinator.service import Worker, receipt_for
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
-from hejin_regulator.verify import verify_export
-from hejin_trust.database import reading, writing
+from hejin_trust.database import reading
 from hejin_trust.envelope import NOT_RECEIVED, open_envelope
-from hejin_trust.export import CHARTER_FILE, write_export
 
 
 @dataclass
@@ -68,24 +65,6 @@ def interrupt(bank: Bank, node: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Session, "_compute", crash)
     monkeypatch.setattr(bank.wire.sessions[node], "answer", answered)
-
-
-def findings(bank: Bank, folder: Path) -> tuple[object, ...]:
-    """Return what the regulator finds once the nodes have asked for the bank's word."""
-    for session in bank.wire.sessions.values():
-        session.fetch_receipts()
-    folder.mkdir()
-    homes = {BANK: bank.home, **bank.nodes}
-    for name, home in homes.items():
-        with writing(home.database) as connection:
-            documents = (
-                [(plan.digest, plan.envelope) for plan in store.plans(connection)]
-                if name == BANK
-                else []
-            )
-            write_export(folder, name, connection, home.release_log, home.internal_log, documents)
-    (folder / CHARTER_FILE).write_bytes(bank.home.charters.signed())
-    return verify_export(folder, bank.world.office.identity.public).findings
 
 
 def test_a_plan_that_an_interrupted_node_leaves_too_few_for_is_dropped_and_verifies(

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bank_world import Bank, Fault, Wire, body_of, keep_vectors, lost, open_world, silent
-from node_world import BANK
+from bank_world import Bank, Fault, Wire, body_of, findings, keep_vectors, lost, open_world, silent
 from sqlalchemy import event
 
 from hejin_coordinator import disputes, parts, store
@@ -27,10 +26,8 @@ from hejin_node.masking import Masking, run_table, vote_table
 from hejin_privacy import shamir
 from hejin_privacy.accounting import round_up
 from hejin_privacy.secure_sum import node as masking_node
-from hejin_regulator.verify import verify_export
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import NOT_RECEIVED, RECEIPT, open_envelope
-from hejin_trust.export import CHARTER_FILE, write_export
 from hejin_trust.fleet import Payload, pack, unpack
 
 NODES = tuple(f"node-{n}" for n in range(1, 6))  # a plan of five: quorum and least survivors 4
@@ -537,24 +534,6 @@ def test_keys_and_what_was_revealed_are_erased_when_the_run_ends(
             for table in (run_table, vote_table):
                 assert not [r for r in connection.execute(table.select()) if r.run == run.run]
     assert written(bank, secrets) == []
-
-
-def findings(bank: Bank, folder: Path) -> tuple[object, ...]:
-    """Return what the regulator finds once the nodes have asked for the bank's word."""
-    for session in bank.wire.sessions.values():
-        session.fetch_receipts()
-    folder.mkdir()
-    homes = {BANK: bank.home, **bank.nodes}
-    for name, home in homes.items():
-        with writing(home.database) as connection:
-            documents = (
-                [(plan.digest, plan.envelope) for plan in store.plans(connection)]
-                if name == BANK
-                else []
-            )
-            write_export(folder, name, connection, home.release_log, home.internal_log, documents)
-    (folder / CHARTER_FILE).write_bytes(bank.home.charters.signed())
-    return verify_export(folder, bank.world.office.identity.public).findings
 
 
 def test_the_ledger_of_a_plan_with_drop_outs_burned_rounds_and_restarts_verifies(
