@@ -70,19 +70,11 @@ def open_note(note: str, name: str, public_key: bytes) -> str:
     Signatures of other names or keys are ignored, so that cosignatures may follow.
     raises  CheckpointError
     """
-    if len(note.encode()) > MAX_NOTE_BYTES:
-        _refuse("it is too long", "过长")
-    # The last blank line parts text and signatures: the text may hold blank lines itself.
-    head, parted, tail = note.rpartition("\n\n")
-    if not parted or not tail.endswith("\n") or re.search(r"[\x00-\x09\x0b-\x1f]", note):
-        _refuse("it is not a signed note", "不是签名文本")
-    text, lines = head + "\n", tail[:-1].split("\n")
-    if len(lines) > MAX_SIGNATURES:
-        _refuse(f"it has {len(lines)} signatures", f"有 {len(lines)} 个签名")
+    text, tail = split_note(note)
     wanted = key_id(name, public_key)
     signatures = [
         signature
-        for signer, identity, signature in map(_signature, lines)
+        for signer, identity, signature in signature_lines(tail)
         if (signer, identity) == (name, wanted)
     ]
     if len(signatures) != 1:
@@ -96,6 +88,25 @@ def open_note(note: str, name: str, public_key: bytes) -> str:
             f"检查点被拒绝：不是由 {name} 签名。请向日志所有者重新索取。",
         ) from reason
     return text
+
+
+def split_note(note: str) -> tuple[str, str]:
+    """Return (text, signature lines) of a signed note; CheckpointError if it is none."""
+    if len(note.encode()) > MAX_NOTE_BYTES:
+        _refuse("it is too long", "过长")
+    # The last blank line parts text and signatures: the text may hold blank lines itself.
+    head, parted, tail = note.rpartition("\n\n")
+    if not parted or not tail.endswith("\n") or re.search(r"[\x00-\x09\x0b-\x1f]", note):
+        _refuse("it is not a signed note", "不是签名文本")
+    return head + "\n", tail
+
+
+def signature_lines(tail: str) -> list[tuple[str, bytes, bytes]]:
+    """Return (name, key id, signature bytes) of a note's signature lines; CheckpointError."""
+    lines = tail[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        _refuse(f"it has {len(lines)} signatures", f"有 {len(lines)} 个签名")
+    return [_signature(line) for line in lines]
 
 
 def _signature(line: str) -> tuple[str, bytes, bytes]:
