@@ -230,6 +230,9 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "header": _hash,
     },
     "void": {"reservation": _count, "reason": _sentence},
+    # The regulator was out of reach after the reservation, and nothing was read meanwhile: it
+    # stands again from here on.
+    "renew": {"reservation": _count},
     "receipt": {
         "reservation": _count,
         **_ROUND,
@@ -244,6 +247,8 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
     },
     "labels": {"bank": _label, "definition": _label, "period": _label, "source": _label},
     "refusal": {"request": _hash, "code": _label, "peer": _label},
+    # Of every log: it goes on from the mirror's copy; `size` is where the restored backup ended.
+    "recover": {"approval": _hash, "reason": _sentence, "size": _count},
     # A bank's log.
     "plan": {"plan": _hash, "purpose": _label, "family": _label},
     "accept": {
@@ -261,7 +266,8 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
     "model": {"run": _half, "plan": _hash, "model": _hash, "card": _hash},
 }
 
-#: The types that only the internal log holds; `genesis` opens both logs, the rest is released.
+#: The types that only the internal log holds; `genesis` and `recover` stand in both, the rest is
+#: released.
 INTERNAL_TYPES = frozenset(
     {"authorisation.grant", "authorisation.revoke", "account", "labels", "refusal"}
 )

@@ -29,6 +29,8 @@ SUM_SURVIVORS: Final = "hejin/secure-sum/v1/survivors"
 SUM_VOTE: Final = "hejin/secure-sum/v1/vote"
 SUM_RESULT: Final = "hejin/secure-sum/v1/result"
 MODEL: Final = "hejin/model/v1"
+CERTIFICATE_STATUS: Final = "hejin/certificate-status/v1"
+RECOVERY: Final = "hejin/recovery/v1"
 
 PAYLOAD_TYPES: Final = frozenset(
     {
@@ -47,6 +49,8 @@ PAYLOAD_TYPES: Final = frozenset(
         SUM_VOTE,
         SUM_RESULT,
         MODEL,
+        CERTIFICATE_STATUS,
+        RECOVERY,
     }
 )
 """Every type that is ever signed; a signature under one type never fits another."""
