@@ -12,7 +12,7 @@ from hejin_privacy.budget import PlanSpend, charge_for
 from hejin_privacy.mechanism import Mechanism, delta_squared
 from hejin_regulator.check_plans import PlanBook
 from hejin_regulator.evidence import Evidence
-from hejin_regulator.findings import Spending, epsilon_of, shown
+from hejin_regulator.findings import Point, Spending, epsilon_of, shown
 from hejin_regulator.records import NodeLog, Reservation
 from hejin_regulator.second_accountant import (
     GRID_SLACK,
@@ -110,6 +110,9 @@ class AccountReplay:
         self._charged = _Account(Text("", ""))
         self._alone = _Account(Text("if all other nodes colluded, ", "若其他节点全部合谋，"))
         self._by_bank: defaultdict[tuple[str, str], Fraction] = defaultdict(Fraction)
+        self._released = {release.reservation for release in node.releases}
+        self._releases: Counter[tuple[str, str | None]] = Counter()
+        self.course: list[Point] = []
         self._balances: dict[int, _Balance] = {}
         self._accounted: set[int] = set()
         for reservation in node.reservations.values():
@@ -140,6 +143,11 @@ class AccountReplay:
             account.add(period, reservation, cost, charge, noise)
             self._check_cap(reservation.seq, account, period, cap)
         self._by_bank[period, reservation.bank] += reservation.charge
+        if reservation.seq in self._released:
+            self._releases.update([(period, None), (period, reservation.bank)])
+        spent = self._charged.spent[period]
+        delta = float(self._evidence.charter.delta)
+        self.course.append(Point(reservation.time, spent, epsilon_of(spent, delta)))
         spend = self._charged.plan(reservation.plan)
         self._check_plan_cap(reservation, spend)
         self._balances[reservation.seq] = _Balance(
@@ -275,6 +283,8 @@ class AccountReplay:
                     node=self._name,
                     bank=bank,
                     period=period,
+                    period_to=charter.period_to,
+                    releases=self._releases[period, bank],
                     rho=rho,
                     rho_cap=charter.rho_cap,
                     epsilon=epsilon_of(rho, float(delta)),

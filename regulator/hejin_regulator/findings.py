@@ -13,21 +13,34 @@ from hejin_privacy.accounting import epsilon
 from hejin_privacy.errors import ParameterError
 from hejin_trust.text import Text
 
-Check = Literal["V1", "V4", "V5", "V7", "V8", "V9"]
+Check = Literal["V1", "V2", "V3", "V4", "V5", "V6", "V7", "V8", "V9", "V10"]
 
-#: What each check holds true (LEDGER section 5); V4 without the cosignature, which is a later step.
+#: What each check holds true (LEDGER section 5).
 CHECKS: Mapping[Check, Text] = {
     "V1": Text(
         "signatures are valid, entries contiguous, the root is that of the checkpoint",
         "签名有效，条目连续，根与检查点一致",
     ),
+    "V2": Text(
+        "every checkpoint ever signed, cosigned or shown to another member lies on one history",
+        "所有签署、会签或出示给其他成员的检查点同属一段历史",
+    ),
+    "V3": Text(
+        "times never go back; the regulator cosigned every reservation in time",
+        "时间从不倒退；监管方按时会签了每次预留",
+    ),
     "V4": Text(
-        "every release has exactly one earlier reservation of the same round and snapshot",
-        "每次输出都有唯一且在先的同轮次、同快照预留",
+        "every release has exactly one earlier, cosigned reservation of the same round and "
+        "snapshot",
+        "每次输出都有唯一、在先且经会签的同轮次、同快照预留",
     ),
     "V5": Text(
         "what nodes released, banks accepted and receipts confirm is the same",
         "节点输出、银行接收与回执三者一致",
+    ),
+    "V6": Text(
+        "every result rests on releases of its survivors and on enough valid votes",
+        "每个结果均基于幸存者的输出与足够的有效表决",
     ),
     "V7": Text(
         "plans are signed, approved and within the charter; authorisations were in force",
@@ -41,23 +54,35 @@ CHECKS: Mapping[Check, Text] = {
         "the account before and after every reservation replays to the same numbers",
         "每次预留前后的账户余额重放一致",
     ),
+    "V10": Text(
+        "refusals and voids are counted; what was void stays charged",
+        "拒绝与作废均已计数；作废的预留不退还",
+    ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that does not hold; seq is the entry in the member's log, None if there is none."""
+    """One thing that does not hold.
+
+    seq       the entry in the member's log, None if there is none
+    evidence  what the finding rests on: files of the export, with the entry where there is one,
+              e.g. "node-1/release.jsonl:17"
+    """
 
     check: Check
     member: str
     seq: int | None
     reason: Text
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Spending:
     """What one node was charged in one budget period: by one bank, or over all banks.
 
+    period   first moment of the period, RFC 3339; `period_to` is the first one after it
+    releases sums that left the node
     bank     None: over all banks, which is what colluding banks could learn
     rho      exact zCDP cost; cap is the charter's
     epsilon  at the charter's delta; an odometer reading. The guarantee is `epsilon_cap`
@@ -67,6 +92,8 @@ class Spending:
     node: str
     bank: str | None
     period: str
+    period_to: str
+    releases: int
     rho: Fraction
     rho_cap: Fraction
     epsilon: float
@@ -79,8 +106,46 @@ class Spending:
 
 
 @dataclass(frozen=True, slots=True)
+class Point:
+    """A node's account over all banks at one moment of a budget period.
+
+    time     RFC 3339, of the reservation that led there
+    epsilon  at the charter's delta; an odometer reading
+    """
+
+    time: str
+    rho: Fraction
+    epsilon: float
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalCount:
+    """How often a node refused one peer for one reason."""
+
+    node: str
+    code: str
+    peer: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoidCount:
+    """How many reservations of a node ended without a release, for one reason."""
+
+    node: str
+    reason: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
-    """The outcome of one verification; `ok` only if nothing at all was found."""
+    """The outcome of one verification; `ok` only if nothing at all was found.
+
+    members     ids of all members whose logs were read, nodes first
+    course      by node, its account over time, in time order and thinned for a chart; every
+                budget period begins at rho = 0
+    checked_at  RFC 3339, when it was verified
+    """
 
     consortium: str
     charter: str
@@ -88,6 +153,11 @@ class Verification:
     warnings: tuple[Text, ...]
     counts: Mapping[str, int]
     spending: tuple[Spending, ...]
+    checked_at: str
+    members: tuple[str, ...] = ()
+    course: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
+    refusals: tuple[RefusalCount, ...] = ()
+    voids: tuple[VoidCount, ...] = ()
     checks: tuple[Check, ...] = tuple(CHECKS)
 
     @property

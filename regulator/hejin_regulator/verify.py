@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from datetime import UTC, datetime
 from pathlib import Path
 
 from hejin_regulator.check_budget import AccountReplay, check_same_question
@@ -12,9 +13,10 @@ from hejin_regulator.check_plans import PlanBook, check_plans
 from hejin_regulator.check_receipts import check_both_ways
 from hejin_regulator.check_releases import check_reserved
 from hejin_regulator.evidence import Evidence
-from hejin_regulator.findings import Notebook, Spending, Verification
+from hejin_regulator.findings import Notebook, Point, Spending, Verification
 from hejin_regulator.records import NodeLog
 from hejin_trust import canonical
+from hejin_trust.canonical import time_text
 from hejin_trust.charter import MOST_BYTES, Charter, CharterError
 from hejin_trust.errors import HejinError
 from hejin_trust.export import CHARTER_FILE, ExportError, MemberExport
@@ -43,8 +45,11 @@ def verify_export(folder: Path, regulator_key: bytes | None = None) -> Verificat
     _check_strangers(folder, evidence)
     plans = PlanBook(evidence)
     spending: list[Spending] = []
+    course: dict[str, tuple[Point, ...]] = {}
     for node in evidence.nodes.values():
-        spending += _check_node(evidence, plans, node)
+        account = _check_node(evidence, plans, node)
+        spending += account.spending()
+        course[node.member.id] = tuple(account.course)
     for bank in evidence.banks.values():
         for _ in evidence.entries(bank.member, bank.export, "internal"):
             pass  # reading it is the check
@@ -59,10 +64,13 @@ def verify_export(folder: Path, regulator_key: bytes | None = None) -> Verificat
         warnings=tuple(notes.warnings),
         counts=dict(sorted(notes.counts.items())),
         spending=tuple(spending),
+        checked_at=time_text(datetime.now(UTC)),
+        members=(*evidence.nodes, *evidence.banks),
+        course=course,
     )
 
 
-def _check_node(evidence: Evidence, plans: PlanBook, node: NodeLog) -> list[Spending]:
+def _check_node(evidence: Evidence, plans: PlanBook, node: NodeLog) -> AccountReplay:
     check_reserved(node, evidence.notes)
     check_plans(evidence, plans, node)
     account = AccountReplay(evidence, plans, node)
@@ -72,7 +80,7 @@ def _check_node(evidence: Evidence, plans: PlanBook, node: NodeLog) -> list[Spen
         account.see(entry)
     consent.finish()
     account.finish()
-    return account.spending()
+    return account
 
 
 def _charters(
