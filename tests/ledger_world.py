@@ -38,7 +38,7 @@ AT = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)
 MIGRATION = '''"""first"""
 from alembic import op
 import sqlalchemy as sa
-from hejin_trust.log import log_tables
+from hejin_trust.stored_log import log_tables
 revision = "0001"
 down_revision = None
 def upgrade():

@@ -115,6 +115,8 @@ BODIES: dict[str, dict[str, object]] = {
         "header": HASH,
     },
     "void": {"reservation": 3, "reason": "crash"},
+    "renew": {"reservation": 3},
+    "recover": {"approval": HASH, "reason": "restored from a backup", "size": 12},
     "receipt": {"reservation": 3, **ROUND, "receipt": "e30="},
     "result": {**ROUND, "round_ctx": HASH, "survivors": ["a"], "total": HASH, "votes": ""},
     "labels": {"bank": "bank-1", "definition": "d", "period": "p", "source": "s"},

@@ -17,13 +17,14 @@ from hejin_trust.entries import EntryError, parse
 from hejin_trust.errors import HejinError
 from hejin_trust.export import ExportError, MemberExport, write_export
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import ClockError, Log, LogError, internal_origin, release_origin
+from hejin_trust.log import ClockError, Log, internal_origin, release_origin
 from hejin_trust.merkle import check_consistency, check_inclusion, leaf_hash, root_of
+from hejin_trust.stored_log import LogError, StoredCosignature, StoredLog
 
 MIGRATION = '''"""first"""
 from alembic import op
 import sqlalchemy as sa
-from hejin_trust.log import log_tables
+from hejin_trust.stored_log import log_tables
 revision = "0001"
 down_revision = None
 def upgrade():
@@ -111,6 +112,56 @@ def test_a_checkpoint_signs_what_is_there_and_is_kept(engine: Engine, log: Log) 
         assert log.checkpoint(connection) == note
         told = open_checkpoint(note, ORIGIN, log.public_key)
         assert (told.size, told.root) == (1, log.root(connection))
+
+
+def test_a_checkpoint_of_an_earlier_size_can_still_be_signed(engine: Engine, log: Log) -> None:
+    fill(engine, log, 9)
+    with writing(engine) as connection:
+        now = log.checkpoint(connection)
+        for size in range(10):
+            note = log.checkpoint(connection, size)
+            told = open_checkpoint(note, ORIGIN, log.public_key)
+            assert (told.size, told.root) == (size, log.root(connection, size))
+            assert log.checkpoint(connection, size) == note
+        assert log.checkpoint(connection) == now
+        log.verify(connection)
+        with pytest.raises(LogError, match="entry 9 is missing"):
+            log.checkpoint(connection, 10)
+
+
+def test_a_log_copied_in_portions_is_the_same_log(engine: Engine, log: Log, tmp_path: Path) -> None:
+    copy, other = StoredLog(ORIGIN), open_database(tmp_path / "copy.db", tmp_path / "migrations")
+    fill(engine, log, 41)
+    with reading(engine) as connection:
+        entries = [parse(raw) for raw in log.entries(connection)]
+        root = log.root(connection)
+    for start, end in ((0, 1), (1, 1), (1, 14), (14, 41)):
+        with writing(other) as connection:
+            copy.extend(connection, entries[start:end])
+    with reading(other) as connection:
+        assert (copy.size(connection), copy.root(connection)) == (41, root)
+        assert [(entry, tree.size) for entry, tree in copy.rebuilt(connection)] == [
+            (entry, entry.seq + 1) for entry in entries
+        ]
+    for gap in (entries[:1], entries[40:]):
+        with writing(other) as connection, pytest.raises(ValueError, match="continue"):
+            copy.extend(connection, gap)
+
+
+def test_the_first_cosignature_of_a_size_is_kept(engine: Engine, log: Log) -> None:
+    first, again, next_one = (
+        StoredCosignature(1, "2026-11-22T20:00:00Z", "first"),
+        StoredCosignature(1, "2026-11-22T20:09:00Z", "again"),
+        StoredCosignature(3, "2026-11-22T20:10:00Z", "next"),
+    )
+    with writing(engine) as connection:
+        assert log.newest_cosigned(connection) is None
+        for cosigned in (first, again, next_one):
+            log.keep_cosigned(connection, cosigned)
+        assert list(log.cosigned(connection)) == [first, next_one]
+        assert list(log.cosigned(connection, 2)) == [next_one]
+        assert log.newest_cosigned(connection) == next_one
+        assert not list(StoredLog("another").cosigned(connection))
 
 
 def test_entries_are_found_by_range_type_and_number(engine: Engine, log: Log) -> None:

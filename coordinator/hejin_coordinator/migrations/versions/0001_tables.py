@@ -6,7 +6,7 @@ from alembic import op
 from sqlalchemy import MetaData
 
 from hejin_coordinator import disputes, parts, roster, store
-from hejin_trust.log import log_tables
+from hejin_trust.stored_log import log_tables
 
 revision = "0001"
 down_revision = None

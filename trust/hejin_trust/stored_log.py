@@ -1,0 +1,348 @@
+"""An append-only log as it is stored: its tree, its proofs, and whether it is whole. No key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import (
+    Column,
+    Connection,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    bindparam,
+    func,
+    insert,
+    select,
+)
+from sqlalchemy.dialects.sqlite import insert as insert_or
+
+from hejin_trust.entries import Entry, parse
+from hejin_trust.errors import HejinError
+from hejin_trust.merkle import (
+    Frontier,
+    consistency_from,
+    inclusion_from,
+    leaf_hash,
+    node_hash,
+    root_from,
+)
+
+
+class LogError(HejinError):
+    """The stored log is damaged or was altered."""
+
+    code = "log-damaged"
+
+
+@dataclass(frozen=True, slots=True)
+class LogTables:
+    """The tables that hold any number of logs of one member, told apart by origin.
+
+    entry       every leaf's bytes, with its hash and the two fields that are searched for
+    node        hashes of complete subtrees, level >= 1: root and proofs cost O(log n)
+    checkpoint  every signed tree head that was made
+    cosigned    every tree head with the regulator's cosignature, the first of its size
+    """
+
+    entry: Table
+    node: Table
+    checkpoint: Table
+    cosigned: Table
+
+
+def log_tables(metadata: MetaData) -> LogTables:
+    """Define the log's tables in a role's metadata (for its first migration)."""
+    return LogTables(
+        entry=Table(
+            "log_entry",
+            metadata,
+            Column("origin", Text, primary_key=True),
+            Column("seq", Integer, primary_key=True),
+            Column("type", Text, nullable=False),
+            Column("time", Text, nullable=False),
+            Column("leaf", LargeBinary(32), nullable=False),
+            Column("raw", LargeBinary, nullable=False),
+        ),
+        node=Table(
+            "log_node",
+            metadata,
+            Column("origin", Text, primary_key=True),
+            Column("level", Integer, primary_key=True),
+            Column("position", Integer, primary_key=True),
+            Column("hash", LargeBinary(32), nullable=False),
+        ),
+        checkpoint=Table(
+            "log_checkpoint",
+            metadata,
+            Column("origin", Text, primary_key=True),
+            Column("size", Integer, primary_key=True),
+            Column("note", Text, nullable=False),
+        ),
+        cosigned=Table(
+            "log_cosigned",
+            metadata,
+            Column("origin", Text, primary_key=True),
+            Column("size", Integer, primary_key=True),
+            Column("time", Text, nullable=False),
+            Column("note", Text, nullable=False),
+        ),
+    )
+
+
+TABLES = log_tables(MetaData())
+_ENTRY, _NODE, _COSIGNED = TABLES.entry, TABLES.node, TABLES.cosigned
+
+# Built once: making these for each append would cost more than running them.
+_LAST = (
+    select(_ENTRY.c.seq, _ENTRY.c.time, _ENTRY.c.leaf)
+    .where(_ENTRY.c.origin == bindparam("origin"))
+    .order_by(_ENTRY.c.seq.desc())
+    .limit(1)
+)
+_LEAF = select(_ENTRY.c.leaf).where(
+    _ENTRY.c.origin == bindparam("origin"), _ENTRY.c.seq == bindparam("position")
+)
+_SUBTREE = select(_NODE.c.hash).where(
+    _NODE.c.origin == bindparam("origin"),
+    _NODE.c.level == bindparam("level"),
+    _NODE.c.position == bindparam("position"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Last:
+    """What the next entry goes on from: the last one's index, time (RFC 3339) and leaf hash."""
+
+    seq: int
+    time: str
+    leaf: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCosignature:
+    """A cosigned tree head as `log_cosigned` holds it.
+
+    time   when it was cosigned, by the regulator's clock, RFC 3339
+    note   the signed note with the log's signature and the cosignature
+    """
+
+    size: int
+    time: str
+    note: str
+
+
+class StoredLog:
+    """One RFC 6962 log in the tables of `log_tables`.
+
+    Every method works on the caller's connection: what it stores is kept or rolled back together
+    with the rest of the caller's transaction. Storing needs a `writing` transaction.
+    Safe to use from several threads and processes.
+    """
+
+    def __init__(self, origin: str) -> None:
+        """Open the log `origin`; nothing is read yet."""
+        self.origin = origin
+
+    def extend(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Store entries with their exact bytes; raises ValueError unless they continue the log.
+
+        The caller has checked who wrote them and that their time does not go back.
+        """
+        self._store(connection, entries, self.last(connection))
+
+    def last(self, connection: Connection) -> Last | None:
+        """Return what there is of the last entry; None if there is no entry."""
+        row = connection.execute(_LAST, {"origin": self.origin}).one_or_none()
+        return None if row is None else Last(*row)
+
+    def _store(
+        self,
+        connection: Connection,
+        entries: Sequence[Entry],
+        last: Last | None,
+    ) -> None:
+        size = 0 if last is None else last.seq + 1
+        if [entry.seq for entry in entries] != list(range(size, size + len(entries))):
+            raise ValueError(f"the entries do not continue the log at {size}")
+        known = {} if last is None else {(0, last.seq): last.leaf}
+        rows: list[dict[str, object]] = []
+        nodes: list[dict[str, object]] = []
+        for entry in entries:
+            leaf = leaf_hash(entry.raw)
+            rows.append(
+                {
+                    "origin": self.origin,
+                    "seq": entry.seq,
+                    "type": entry.type,
+                    "time": entry.time,
+                    "leaf": leaf,
+                    "raw": entry.raw,
+                }
+            )
+            nodes += [
+                {"origin": self.origin, "level": level, "position": position, "hash": digest}
+                for level, position, digest in self._completed(connection, entry.seq, leaf, known)
+            ]
+        if rows:
+            connection.execute(insert(_ENTRY), rows)
+        if nodes:
+            connection.execute(insert(_NODE), nodes)
+
+    def _completed(
+        self, connection: Connection, seq: int, leaf: bytes, known: dict[tuple[int, int], bytes]
+    ) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the subtrees (level, position, hash) that leaf `seq` completes; keep them."""
+        level, position, digest = 0, seq, leaf
+        known[level, position] = digest
+        while position & 1:
+            at = (level, position - 1)
+            left = known[at] if at in known else self._subtree(connection, *at)
+            level, position, digest = level + 1, position >> 1, node_hash(left, digest)
+            known[level, position] = digest
+            yield level, position, digest
+
+    def _subtree(self, connection: Connection, level: int, position: int) -> bytes:
+        found: bytes | None = connection.execute(
+            _SUBTREE if level else _LEAF,
+            {"origin": self.origin, "level": level, "position": position},
+        ).scalar_one_or_none()
+        if found is None:
+            raise self._damaged(f"subtree {level}/{position} is missing", "缺少树节点")
+        return found
+
+    def _damaged(self, en: str, zh: str) -> LogError:
+        return LogError(
+            f"The log {self.origin} is damaged: {en}. Stop, and restore the database.",
+            f"日志 {self.origin} 已损坏：{zh}。请停止使用并恢复数据库。",
+        )
+
+    def size(self, connection: Connection) -> int:
+        """Return the number of entries."""
+        last = connection.execute(
+            select(func.max(_ENTRY.c.seq)).where(_ENTRY.c.origin == self.origin)
+        ).scalar_one()
+        return 0 if last is None else int(last) + 1
+
+    def root(self, connection: Connection, size: int | None = None) -> bytes:
+        """Return the root of the first `size` entries (all of them by default)."""
+        size = self.size(connection) if size is None else size
+        return root_from(size, lambda *at: self._subtree(connection, *at))
+
+    def inclusion_proof(self, connection: Connection, seq: int, size: int) -> list[bytes]:
+        """Return the path of entry `seq` in the tree of the first `size` entries, bottom-up."""
+        return inclusion_from(seq, size, lambda *at: self._subtree(connection, *at))
+
+    def consistency_proof(self, connection: Connection, old: int, new: int) -> list[bytes]:
+        """Return the proof that the first `new` entries extend the first `old`."""
+        return consistency_from(old, new, lambda *at: self._subtree(connection, *at))
+
+    def entries(
+        self, connection: Connection, start: int = 0, end: int | None = None
+    ) -> Iterator[bytes]:
+        """Yield the leaves start..end-1 as bytes, streamed."""
+        query = (
+            select(_ENTRY.c.raw)
+            .where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq >= start)
+            .order_by(_ENTRY.c.seq)
+            .execution_options(yield_per=1000)
+        )
+        if end is not None:
+            query = query.where(_ENTRY.c.seq < end)
+        yield from connection.execute(query).scalars()
+
+    def of_type(self, connection: Connection, *entry_types: str) -> Iterator[Entry]:
+        """Yield the entries of the given types in order, streamed."""
+        query = (
+            select(_ENTRY.c.raw)
+            .where(_ENTRY.c.origin == self.origin, _ENTRY.c.type.in_(entry_types))
+            .order_by(_ENTRY.c.seq)
+            .execution_options(yield_per=1000)
+        )
+        yield from map(parse, connection.execute(query).scalars())
+
+    def entry(self, connection: Connection, seq: int) -> Entry:
+        """Return entry `seq`; raises LogError if there is none."""
+        raw: bytes | None = connection.execute(
+            select(_ENTRY.c.raw).where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq == seq)
+        ).scalar_one_or_none()
+        if raw is None:
+            raise self._damaged(f"entry {seq} is missing", f"缺少条目 {seq}")
+        return parse(raw)
+
+    def keep_cosigned(self, connection: Connection, cosigned: StoredCosignature) -> None:
+        """Store a cosigned tree head; the first one of a size is kept."""
+        connection.execute(
+            insert_or(_COSIGNED)
+            .values(origin=self.origin, size=cosigned.size, time=cosigned.time, note=cosigned.note)
+            .on_conflict_do_nothing()
+        )
+
+    def newest_cosigned(self, connection: Connection) -> StoredCosignature | None:
+        """Return the cosigned tree head of the largest size."""
+        row = connection.execute(
+            select(_COSIGNED.c.size, _COSIGNED.c.time, _COSIGNED.c.note)
+            .where(_COSIGNED.c.origin == self.origin)
+            .order_by(_COSIGNED.c.size.desc())
+            .limit(1)
+        ).one_or_none()
+        return None if row is None else StoredCosignature(*row)
+
+    def cosigned(self, connection: Connection, start: int = 0) -> Iterator[StoredCosignature]:
+        """Yield the cosigned tree heads of sizes >= start, smallest first, streamed."""
+        query = (
+            select(_COSIGNED.c.size, _COSIGNED.c.time, _COSIGNED.c.note)
+            .where(_COSIGNED.c.origin == self.origin, _COSIGNED.c.size >= start)
+            .order_by(_COSIGNED.c.size)
+            .execution_options(yield_per=1000)
+        )
+        for row in connection.execute(query):
+            yield StoredCosignature(*row)
+
+    def rebuilt(self, connection: Connection) -> Iterator[tuple[Entry, Frontier]]:
+        """Rebuild the tree from the leaves, compared with all that is stored; raises LogError.
+
+        Yields each entry with the tree that ends in it: entries in order, well formed and of one
+        member, times never going back, every stored hash.
+        """
+        frontier, last = Frontier(), None
+        nodes = self._nodes(connection)
+        query = (
+            select(_ENTRY)
+            .where(_ENTRY.c.origin == self.origin)
+            .order_by(_ENTRY.c.seq)
+            .execution_options(yield_per=1000)
+        )
+        for row in connection.execute(query):
+            entry, seq = parse(row.raw), frontier.size
+            told = (row.seq, row.type, row.time, row.leaf)
+            if told != (seq, entry.type, entry.time, leaf_hash(row.raw)):
+                raise self._damaged(f"entry {seq} was altered", f"条目 {seq} 被改动")
+            if entry.seq != seq or (
+                last is not None and (entry.by != last.by or entry.time < last.time)
+            ):
+                raise self._damaged(f"entry {seq} is out of place", f"条目 {seq} 位置不对")
+            for completed in frontier.append(row.leaf):
+                if next(nodes, None) != completed:
+                    raise self._damaged(
+                        f"the tree differs at entry {seq}", f"树在条目 {seq} 处不符"
+                    )
+            yield entry, frontier
+            last = entry
+        if next(nodes, None) is not None:
+            raise self._damaged("its end was cut off", "末尾被截断")
+
+    def _nodes(self, connection: Connection) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the stored subtrees (level, position, hash) in the order appending made them."""
+        last_leaf = (_NODE.c.position + 1).bitwise_lshift(_NODE.c.level)
+        query = (
+            select(_NODE.c.level, _NODE.c.position, _NODE.c.hash)
+            .where(_NODE.c.origin == self.origin)
+            .order_by(last_leaf, _NODE.c.level)
+            .execution_options(yield_per=1000)
+        )
+        for row in connection.execute(query):
+            yield row.level, row.position, row.hash
