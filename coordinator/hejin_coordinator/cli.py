@@ -346,24 +346,15 @@ def show_model(
 def export(
     home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
 ) -> None:
-    """Write both ledgers and the signed plans as flat files for the regulator."""
-    from hejin_coordinator import store
-    from hejin_trust.database import writing
-    from hejin_trust.export import CHARTER_FILE, write_export
+    """Write both ledgers, and what proves plans and rounds, as flat files for the regulator."""
+    from hejin_coordinator import export as evidence
+    from hejin_trust.export import CHARTER_FILE
     from hejin_trust.files import replace_file
 
-    with open_home(home) as bank, writing(bank.database) as connection:
-        write_export(
-            folder,
-            bank.member_id,
-            connection,
-            bank.release_log,
-            bank.internal_log,
-            [(stored.digest, stored.envelope) for stored in store.plans(connection)],
-        )
-        charter = bank.charters.signed()
-    replace_file(folder / CHARTER_FILE, charter)
-    typer.echo(str(folder / bank.member_id))
+    with open_home(home) as bank:
+        written = evidence.export(bank, folder)
+        replace_file(folder / CHARTER_FILE, bank.charters.signed())
+    typer.echo(str(written))
 
 
 def _table(headings: Sequence[Text]) -> Table:

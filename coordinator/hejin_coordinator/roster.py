@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from sqlalchemy import Column, LargeBinary, String, Table, insert, select
+from sqlalchemy import Column, Connection, LargeBinary, String, Table, insert, select
 
 from hejin_coordinator import disputes, parts
 from hejin_coordinator.asking import Gathered, Transport, gather
 from hejin_coordinator.errors import AnswerRefusedError, RoundFailedError, RunPausedError
 from hejin_coordinator.home import CoordinatorHome
-from hejin_coordinator.store import StoredPlan, metadata
+from hejin_coordinator.store import StoredPlan, metadata, plan_table
 from hejin_privacy.secure_sum.keys import Advertised, Invitation, Roster, check_key, open_roster
 from hejin_trust import canonical
 from hejin_trust.canonical import time_text
@@ -35,6 +35,19 @@ class RunRoster:
     roster: Roster
     keyads: bytes
     certificates: bytes
+
+
+def rosters(connection: Connection) -> Iterator[tuple[str, str, RunRoster]]:
+    """Yield the run, the plan and the roster of every masked run, oldest plan first, streamed."""
+    query = (
+        select(roster_table, plan_table.c.plan)
+        .join(plan_table, plan_table.c.run == roster_table.c.run)
+        .order_by(plan_table.c.created, plan_table.c.plan)
+        .execution_options(yield_per=10)
+    )
+    for row in connection.execute(query):
+        roster = Roster.parse(canonical.decode(row.roster))
+        yield row.run, row.plan, RunRoster(roster, row.keyads, row.certificates)
 
 
 def agree_roster(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -161,6 +162,17 @@ def plans(connection: Connection) -> list[StoredPlan]:
     """Return every plan, oldest first."""
     rows = connection.execute(select(plan_table).order_by(plan_table.c.created, plan_table.c.plan))
     return [_plan(row) for row in rows]
+
+
+def documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes]]:
+    """Yield each plan's hash, signed envelope and feature view, oldest first, streamed."""
+    query = (
+        select(plan_table.c.plan, plan_table.c.envelope, plan_table.c.view)
+        .order_by(plan_table.c.created, plan_table.c.plan)
+        .execution_options(yield_per=10)
+    )
+    for row in connection.execute(query):
+        yield row.plan, row.envelope, row.view
 
 
 def find_plan(connection: Connection, digest: str) -> StoredPlan:
