@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, text
 
-from hejin_trust.checkpoint import CheckpointError, open_checkpoint
+from hejin_trust.checkpoint import Checkpoint, CheckpointError, open_checkpoint
+from hejin_trust.cosignature import Cosigned
 from hejin_trust.database import StorageError, open_database, reading, writing
 from hejin_trust.entries import EntryError, parse
 from hejin_trust.errors import HejinError
@@ -122,7 +123,7 @@ def test_a_checkpoint_of_an_earlier_size_can_still_be_signed(engine: Engine, log
             note = log.checkpoint(connection, size)
             told = open_checkpoint(note, ORIGIN, log.public_key)
             assert (told.size, told.root) == (size, log.root(connection, size))
-            assert log.checkpoint(connection, size) == note
+            assert log.checkpoint(connection, size) == log.note(connection, size) == note
         assert log.checkpoint(connection) == now
         log.verify(connection)
         with pytest.raises(LogError, match="entry 9 is missing"):
@@ -149,18 +150,20 @@ def test_a_log_copied_in_portions_is_the_same_log(engine: Engine, log: Log, tmp_
 
 
 def test_the_first_cosignature_of_a_size_is_kept(engine: Engine, log: Log) -> None:
-    first, again, next_one = (
-        StoredCosignature(1, "2026-11-22T20:00:00Z", "first"),
-        StoredCosignature(1, "2026-11-22T20:09:00Z", "again"),
-        StoredCosignature(3, "2026-11-22T20:10:00Z", "next"),
-    )
+    def cosigned(size: int, minutes: int, note: str) -> Cosigned:
+        time = datetime(2026, 11, 22, 20, minutes, 0, tzinfo=UTC)
+        return Cosigned(Checkpoint(ORIGIN, size, bytes(32)), note, time)
+
+    first = StoredCosignature(1, "2026-11-22T20:00:00Z", "first")
+    later = StoredCosignature(3, "2026-11-22T20:10:00Z", "later")
     with writing(engine) as connection:
         assert log.newest_cosigned(connection) is None
-        for cosigned in (first, again, next_one):
-            log.keep_cosigned(connection, cosigned)
-        assert list(log.cosigned(connection)) == [first, next_one]
-        assert list(log.cosigned(connection, 2)) == [next_one]
-        assert log.newest_cosigned(connection) == next_one
+        log.keep_cosigned(connection, cosigned(1, 0, "first"))
+        log.keep_cosigned(connection, cosigned(1, 9, "again"))
+        log.keep_cosigned(connection, cosigned(3, 10, "later"))
+        assert list(log.cosigned(connection)) == [first, later]
+        assert list(log.cosigned(connection, 2)) == [later]
+        assert log.newest_cosigned(connection) == later
         assert not list(StoredLog("another").cosigned(connection))
 
 

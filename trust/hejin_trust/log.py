@@ -89,16 +89,22 @@ class Log(StoredLog):
             )
         return max(before, time)
 
+    def note(self, connection: Connection, size: int) -> str:
+        """Return the signed note of the first `size` entries, not stored; always the same one.
+
+        raises   LogError where the log has fewer entries
+        """
+        if not 0 <= size <= self.size(connection):
+            raise self._damaged(f"entry {size - 1} is missing", f"缺少条目 {size - 1}")
+        return sign_checkpoint(self.origin, size, self.root(connection, size), self._key)
+
     def checkpoint(self, connection: Connection, size: int | None = None) -> str:
-        """Return the signed note of the first `size` entries; the first one of a size is kept.
+        """Return the signed note of the first `size` entries, as first made and stored.
 
         size     default: the log as it is now
         raises   LogError where the log has fewer entries
         """
-        present = self.size(connection)
-        size = present if size is None else size
-        if not 0 <= size <= present:
-            raise self._damaged(f"entry {size - 1} is missing", f"缺少条目 {size - 1}")
+        size = self.size(connection) if size is None else size
         stored: str | None = connection.execute(
             select(_CHECKPOINT.c.note).where(
                 _CHECKPOINT.c.origin == self.origin, _CHECKPOINT.c.size == size
@@ -106,7 +112,7 @@ class Log(StoredLog):
         ).scalar_one_or_none()
         if stored is not None:
             return stored
-        note = sign_checkpoint(self.origin, size, self.root(connection, size), self._key)
+        note = self.note(connection, size)
         connection.execute(insert(_CHECKPOINT).values(origin=self.origin, size=size, note=note))
         return note
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from sqlalchemy import (
     Column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
+from hejin_trust.canonical import time_text
 from hejin_trust.entries import Entry, parse
 from hejin_trust.errors import HejinError
 from hejin_trust.merkle import (
@@ -30,6 +32,9 @@ from hejin_trust.merkle import (
     node_hash,
     root_from,
 )
+
+if TYPE_CHECKING:  # it names its witness as a log is named
+    from hejin_trust.cosignature import Cosigned
 
 
 class LogError(HejinError):
@@ -273,11 +278,16 @@ class StoredLog:
             raise self._damaged(f"entry {seq} is missing", f"缺少条目 {seq}")
         return parse(raw)
 
-    def keep_cosigned(self, connection: Connection, cosigned: StoredCosignature) -> None:
+    def keep_cosigned(self, connection: Connection, cosigned: Cosigned) -> None:
         """Store a cosigned tree head; the first one of a size is kept."""
         connection.execute(
             insert_or(_COSIGNED)
-            .values(origin=self.origin, size=cosigned.size, time=cosigned.time, note=cosigned.note)
+            .values(
+                origin=self.origin,
+                size=cosigned.checkpoint.size,
+                time=time_text(cosigned.time),
+                note=cosigned.note,
+            )
             .on_conflict_do_nothing()
         )
 
