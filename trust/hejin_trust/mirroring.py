@@ -53,3 +53,7 @@ class Mirror(Protocol):
     def charter_serial(self) -> int:
         """Return the serial of the charter in force as the last answer named it."""
         ...
+
+    def charter(self) -> bytes:
+        """Return the signed envelope of the charter in force."""
+        ...

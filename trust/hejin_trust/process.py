@@ -42,6 +42,7 @@ class Threads:
         self._stop = stop
         self._threads: list[threading.Thread] = []
         self._failed: list[str] = []
+        self._reasons: list[HejinError] = []
 
     def start(self, name: str, work: Callable[[threading.Event], None]) -> None:
         """Run `work(stop)` in a thread; it must return soon after `stop` is set."""
@@ -54,16 +55,20 @@ class Threads:
         try:
             work(self._stop)
             ended = True
+        except HejinError as reason:
+            self._reasons.append(reason)
         finally:
-            # An error goes on to threading.excepthook, which prints it.
+            # Any other error goes on to threading.excepthook, which prints it.
             if not ended:
                 self._failed.append(name)
                 self._stop.set()
 
     def wait(self) -> None:
-        """Wait until `stop` is set; raises ThreadEndedError if a thread failed."""
+        """Wait until `stop` is set; raises the refusal that ended a thread, or ThreadEndedError."""
         while not self._stop.wait(WAKE_SECONDS):
             pass  # a signal that comes just before an endless wait would be slept through
+        if self._reasons:
+            raise self._reasons[0]
         if self._failed:
             raise ThreadEndedError(
                 f"the thread {self._failed[0]} ended by an error (see above): the process stops",
