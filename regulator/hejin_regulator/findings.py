@@ -138,9 +138,28 @@ class VoidCount:
 
 
 @dataclass(frozen=True, slots=True)
+class LogHead:
+    """One log as it was verified; whoever has the same root has read the same entries.
+
+    log   "release" or "internal"
+    size  number of entries
+    root  RFC 6962 root over them, lower-case hex
+    """
+
+    member: str
+    log: str
+    size: int
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
 class Verification:
     """The outcome of one verification; `ok` only if nothing at all was found.
 
+    charter     digest of the charter in force; `charter_serial` is its number
+    regulator_key   Ed25519, hex: the charters hold under it
+    pinned      the caller gave that key; it was not taken from the export itself
+    heads       the logs that were read to their checkpoint
     members     ids of all members whose logs were read, nodes first
     course      by node, its account over time, in time order and thinned for a chart; every
                 budget period begins at rho = 0
@@ -154,6 +173,10 @@ class Verification:
     counts: Mapping[str, int]
     spending: tuple[Spending, ...]
     checked_at: str
+    charter_serial: int = 0
+    regulator_key: str = ""
+    pinned: bool = False
+    heads: tuple[LogHead, ...] = ()
     members: tuple[str, ...] = ()
     course: Mapping[str, tuple[Point, ...]] = field(default_factory=dict)
     refusals: tuple[RefusalCount, ...] = ()
