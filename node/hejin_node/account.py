@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -61,6 +62,8 @@ reservation = Table(
     Column("cost_alone", String, nullable=False),
     Column("charge_alone", String, nullable=False),
     Column("state", String(8), nullable=False),
+    Column("header_digest", String(64)),  # as the `release` entry has it
+    Column("vector_digest", String(64)),
     Column("header", LargeBinary),
     Column("vector", LargeBinary),
     Column("ciphertexts", LargeBinary),  # its encrypted shares, packed; empty in mode "node"
@@ -71,7 +74,11 @@ reservation = Table(
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """One charged private sum of this node, and the bytes that were sent for it."""
+    """One charged private sum of this node, and the bytes that were sent for it.
+
+    The bytes are gone once the bank has signed for them, or with a database that was lost; their
+    SHA-256 stay.
+    """
 
     seq: int
     run: str
@@ -79,6 +86,7 @@ class Reservation:
     bank: str
     plan: str
     part: Part
+    period: str
     query: str
     round_ctx: str
     cost: Fraction
@@ -86,6 +94,8 @@ class Reservation:
     cost_alone: Fraction
     charge_alone: Fraction
     state: State
+    header_digest: str | None
+    vector_digest: str | None
     header: bytes | None
     vector: bytes | None
     ciphertexts: bytes | None
@@ -220,13 +230,29 @@ def insert_reservation(
 
 
 def mark_released(
-    connection: Connection, seq: int, header: bytes, vector: bytes, ciphertexts: bytes
+    connection: Connection,
+    seq: int,
+    *,
+    header_digest: str,
+    header: bytes,
+    vector: bytes,
+    ciphertexts: bytes,
 ) -> None:
     """Store the exact outgoing bytes beside the reservation they were charged to.
 
+    header_digest   SHA-256 of what the header signs, hex
     raises   ReservationEndedError if it was released or voided before: then nothing may leave
     """
-    _end(connection, seq, state="released", header=header, vector=vector, ciphertexts=ciphertexts)
+    _end(
+        connection,
+        seq,
+        state="released",
+        header_digest=header_digest,
+        vector_digest=hashlib.sha256(vector).hexdigest(),
+        header=header,
+        vector=vector,
+        ciphertexts=ciphertexts,
+    )
 
 
 def mark_void(connection: Connection, seq: int) -> None:
@@ -300,6 +326,7 @@ def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Reservati
             bank=row.bank,
             plan=row.plan,
             part=row.part,
+            period=row.period,
             query=row.query,
             round_ctx=row.round_ctx,
             cost=Fraction(row.cost),
@@ -307,6 +334,8 @@ def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Reservati
             cost_alone=Fraction(row.cost_alone),
             charge_alone=Fraction(row.charge_alone),
             state=row.state,
+            header_digest=row.header_digest,
+            vector_digest=row.vector_digest,
             header=row.header,
             vector=row.vector,
             ciphertexts=row.ciphertexts,

@@ -16,7 +16,6 @@ from hejin_trust.checkpoint import open_checkpoint
 from hejin_trust.envelope import (
     NOT_RECEIVED,
     RECEIPT,
-    SUM_MASKED,
     EnvelopeError,
     Opened,
     open_envelope,
@@ -80,12 +79,11 @@ def _check_receipt(
     home: NodeHome, reservation: account.Reservation, bank: Member, opened: Opened
 ) -> None:
     receipt = Receipt.parse(opened.body)
-    header = open_envelope(reservation.header or b"", SUM_MASKED, home.identity.public)
     if (
         (receipt.run, receipt.round) != (reservation.run, reservation.round)
         or receipt.node != home.member_id
-        or receipt.header != header.digest
-        or receipt.vector != header.body["vector"]
+        or receipt.header != reservation.header_digest
+        or receipt.vector != reservation.vector_digest
     ):
         raise ReceiptWrongError(
             f"the receipt for round {reservation.round} names other bytes than were sent",

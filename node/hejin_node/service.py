@@ -15,6 +15,7 @@ from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_node import inbox, offers
 from hejin_node.engine import FleetLoop
+from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
@@ -25,6 +26,8 @@ from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.files import held
 from hejin_trust.home import keep_charter
 from hejin_trust.process import Threads, repeat, threads
+from hejin_trust.witness import Witness, keep_witness, start_witness
+from hejin_trust.witness_channel import WitnessChannel
 
 CALL_SECONDS = 10.0
 OFFER_SECONDS = 1.0
@@ -40,6 +43,12 @@ class OffersTooManyError(RefusedError):
     """A bank offers more plans at once than anybody could look at."""
 
     code = "offers-too-many"
+
+
+class RegulatorMissingError(NodeError):
+    """The settings name no regulator to cosign the logs."""
+
+    code = "no-regulator"
 
 
 class BankChannel:
@@ -97,30 +106,57 @@ class BankChannel:
 def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
     """Run the node in `path` until `stop` is set; `ready` is called once all channels started.
 
-    Raises HejinError where the node cannot start: damaged log, missing key, refused charter,
-    or another process that serves from `path`.
+    Before anything is done the regulator's mirror is asked whether the logs are the newest there
+    are; while it does not answer, the node waits.
+    raises   FrozenError if they are not; HejinError where the node cannot start: no regulator
+             named, damaged log, missing key, refused charter, another process serving from `path`
     """
     with held(path), open_home(path) as home:
         home.verify_logs()
-        voided = void_interrupted(home)
-        if voided:
-            _log.warning("voided", reservations=voided)
-        home.warehouse.sweep()
-        SnapshotStore(home).sweep()
+        address = regulator_address(home)
         with ExitStack() as channels, threads(stop) as running:
-            for bank, address in home.settings.banks.items():
-                _work_with(home, bank, channels.enter_context(home.dial(bank, address)), running)
-            regulator = home.settings.regulator
-            if regulator is not None:
-                running.start("charter", lambda stop: keep_charter(home, regulator, stop))
+            regulator = home.charter.regulator.id
+            channel = channels.enter_context(home.dial(regulator, address))
+            witness = Witness(home, WitnessChannel(channel, regulator))
+            running.start("charter", lambda stop: keep_charter(home, address, stop))
+            if not start_witness(witness, stop):
+                return
+            _tidy(home)
+            running.start("witness", lambda stop: keep_witness(witness, stop))
+            for bank, where in home.settings.banks.items():
+                bank_channel = channels.enter_context(home.dial(bank, where))
+                _work_with(home, bank, witness, bank_channel, running)
             ready()
             running.wait()
 
 
-def _work_with(home: NodeHome, bank: str, channel: grpc.Channel, running: Threads) -> None:
+def regulator_address(home: NodeHome) -> str:
+    """Return the regulator's HOST:PORT; raises RegulatorMissingError."""
+    if home.settings.regulator is None:
+        raise RegulatorMissingError(
+            "the regulator's address is not known, and nothing leaves without its cosignature: run"
+            " `hejin node join ADMISSION --regulator HOST:PORT`",
+            "尚未设置监管方地址，未经其见证签名不会输出任何内容：请执行"
+            " `hejin node join ADMISSION --regulator HOST:PORT`",
+        )
+    return home.settings.regulator
+
+
+def _tidy(home: NodeHome) -> None:
+    """End what an earlier process left unfinished."""
+    voided = void_interrupted(home)
+    if voided:
+        _log.warning("voided", reservations=voided)
+    home.warehouse.sweep()
+    SnapshotStore(home).sweep()
+
+
+def _work_with(
+    home: NodeHome, bank: str, witness: Witness, channel: grpc.Channel, running: Threads
+) -> None:
     """Answer one bank's queries, take its offers and fetch its receipts."""
     peer = BankChannel(home, bank, channel)
-    session = Session(home, bank, peer.fetch_receipt)
+    session = Session(home, bank, witness, peer.fetch_receipt)
     running.start(f"fleet-{bank}", FleetLoop(channel, session.answer).run)
     running.start(f"offers-{bank}", lambda stop: repeat(peer.exchange_offers, OFFER_SECONDS, stop))
     running.start(

@@ -2,14 +2,15 @@
 
     1. check the plan, the query and the account
     2. one transaction: recompute what was spent, check the caps, log `reserve`; fsync
-    3. checkpoint the log (the regulator's cosignature joins here)
+    3. the regulator mirrors the log up to there and cosigns its checkpoint
     4. read the data, contribute, quantise, add noise
     5. one transaction: log `release` and keep the exact outgoing bytes; fsync
-    6. send them, with the proof of the reservation beside them
+    6. send them, with the cosigned proof of the reservation beside them
     7. log the bank's receipt (before the next query of that bank is answered)
 
 LEDGER section 3. A crash between any two steps leaves a charge without a release, never a
-release without a charge.
+release without a charge. A reservation that the regulator could not cosign waits: asked again,
+the node goes on with it, and charges nothing twice.
 """
 
 from __future__ import annotations
@@ -26,19 +27,21 @@ from hejin_node import account, inbox, receipts
 from hejin_node.checking import Checker, Context
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
-from hejin_node.pinned import Pinned, SnapshotStore
+from hejin_node.pinned import SnapshotStore
 from hejin_node.query import QueryOutOfOrderError, QueryRefusedError
 from hejin_node.refusals import refuse
+from hejin_node.reserving import Reserved, reserve, reserved_at, stand_again
 from hejin_node.results import check_result, log_result, open_result, void
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
-from hejin_privacy.messages import MaskedHeader, MessageError, Result
+from hejin_privacy.messages import MaskedHeader, MessageError
 from hejin_privacy.noise import discrete_gaussian
 from hejin_privacy.secure_sum.documents import SurvivorSet
 from hejin_privacy.secure_sum.node import RoundSecret, mask
-from hejin_trust.canonical import fraction_body, hexbytes
+from hejin_trust.canonical import hexbytes
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import format_proof
+from hejin_trust.cosignature import Cosigned
 from hejin_trust.database import erase_deleted, reading, writing
 from hejin_trust.envelope import (
     SUM_MASKED,
@@ -46,8 +49,9 @@ from hejin_trust.envelope import (
     open_envelope,
     seal,
 )
-from hejin_trust.errors import HejinError
+from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.fleet import Payload, pack
+from hejin_trust.witness import MOST_OFF, Witness, clock_off
 
 FetchReceipt = Callable[[str, int], bytes]
 
@@ -73,12 +77,16 @@ class _Answer:
 class Session:
     """One node's answers to one bank.
 
+    witness        of the node's logs; all banks' sessions share it
     fetch_receipt  asks the bank for its receipt of (run, round); HejinError if it cannot
     """
 
-    def __init__(self, home: NodeHome, bank: str, fetch_receipt: FetchReceipt) -> None:
+    def __init__(
+        self, home: NodeHome, bank: str, witness: Witness, fetch_receipt: FetchReceipt
+    ) -> None:
         self._home = home
         self._bank = bank
+        self._witness = witness
         self._fetch = fetch_receipt
         self._snapshots = SnapshotStore(home)
         self._masking = Masking(home)
@@ -131,25 +139,63 @@ class Session:
         with reading(self._home.database) as connection:
             known = account.find(connection, query.run, query.round)
         if known is not None:
-            return self._repeat(known, context)
-        collected = self._collect_receipts()
-        pinned = self._snapshots.pin(context.plan, context.view, query.run)
+            self._check_repeat(known, context)
+        if known is not None and known.state == "released":
+            return self._repeat(known)
+        self._witness.ready()
+        if known is None:
+            collected = self._collect_receipts()
+            pinned = self._snapshots.pin(context.plan, context.view, query.run)
+            reserved = reserve(
+                self._home, self._checker, self._snapshots, context, previous, collected, pinned
+            )
+        else:
+            pinned = self._snapshots.pin(context.plan, context.view, query.run)
+            reserved = self._take_up(known, context)
         try:
-            seq, checkpoint = self._reserve(context, previous, collected, pinned)
-            try:
-                answer = self._compute(context, pinned.snapshot, seq, checkpoint)
-                self._release(context, seq, answer)
-            except Exception:
-                self._give_up(seq)
-                raise
+            return self._compute_and_send(context, pinned.snapshot, reserved)
         except BaseException:
             self._snapshots.forget(query.run)
             raise
+
+    def _compute_and_send(
+        self, context: Context, snapshot: Snapshot, reserved: Reserved
+    ) -> Payload:
+        seq = reserved.seq
+        # Without a cosignature in time nothing is read; the reservation waits for the next try.
+        cosigned = self._cosigned(reserved)
+        try:
+            self._home.charter.admitted(self._bank, "bank")
+            answer = self._compute(context, snapshot, seq, cosigned)
+            self._release(context, seq, answer)
+        except Exception:
+            self._give_up(seq)
+            raise
         if answer.own_share:
+            query = context.query
             self._masking.opened(
                 query.run, query.round, context.round_ctx, answer.header, answer.own_share
             )
         return self._outgoing(seq, answer.header, answer.vector, answer.ciphertexts)
+
+    def _cosigned(self, reserved: Reserved) -> Cosigned:
+        """Step 3; raises WitnessUnreachableError, ClockOffError, FrozenError."""
+        cosigned = self._witness.cover(reserved.seq)
+        late = cosigned.time - reserved.since
+        if abs(late) > MOST_OFF:
+            raise clock_off(late)
+        return cosigned
+
+    def _take_up(self, known: account.Reservation, context: Context) -> Reserved:
+        """Return a reservation that waits for the regulator, renewed if it has waited long."""
+        reserved = reserved_at(self._home, known)
+        if self._home.now() - reserved.since <= MOST_OFF / 2:
+            return reserved
+        try:
+            return stand_again(self._home, self._checker, context, known)
+        except RefusedError:
+            self._give_up(known.seq)
+            raise
 
     # -- the masking protocol's own trips ------------------------------------------------
 
@@ -193,86 +239,11 @@ class Session:
             raise QueryRefusedError("that run is not open here", "本节点没有该次进行中的运行")
         return asked, charter
 
-    # -- steps 2 and 3 -------------------------------------------------------------------
-
-    def _reserve(
-        self,
-        context: Context,
-        previous: Result | None,
-        collected: list[receipts.Collected],
-        pinned: Pinned,
-    ) -> tuple[int, str]:
-        """Charge the sum durably; return its place in the log and a checkpoint that covers it."""
-        home, query = self._home, context.query
-        with writing(home.database) as connection:
-            # Receipts and the snapshot took their time since the first check.
-            self._checker.check_time(context)
-            for receipt in collected:
-                receipts.log_receipt(home, connection, receipt)
-            if previous is not None:
-                log_result(home, connection, previous)
-            running = inbox.find_run(connection, query.run)
-            if running is None:
-                running = self._snapshots.log_snapshot(
-                    connection, pinned, query.run, query.plan, context.bank.id
-                )
-            spending = self._checker.price(connection, context)
-            entry = home.release_log.append(
-                connection,
-                "reserve",
-                {
-                    "run": query.run,
-                    "round": query.round,
-                    "bank": context.bank.id,
-                    "plan": query.plan,
-                    "query": context.checked.digest,
-                    "part": query.part,
-                    "split_key_hash": hashlib.sha256(context.split_key).hexdigest(),
-                    "round_ctx": context.round_ctx.hex(),
-                    "snapshot": running.snapshot_root,
-                    "snapshot_seq": running.snapshot_seq,
-                    "mechanism": query.mechanism.body(),
-                    "rho": fraction_body(context.checked.cost),
-                    "charge": fraction_body(spending.charge),
-                    "rho_alone": fraction_body(context.checked.cost_alone),
-                    "charge_alone": fraction_body(spending.charge_alone),
-                },
-            )
-            account.insert_reservation(
-                connection,
-                seq=entry.seq,
-                run=query.run,
-                round_number=query.round,
-                bank=context.bank.id,
-                plan=query.plan,
-                part=query.part,
-                query=context.checked.digest,
-                round_ctx=context.round_ctx.hex(),
-                cost=context.checked.cost,
-                cost_alone=context.checked.cost_alone,
-                spending=spending,
-            )
-            home.internal_log.append(
-                connection,
-                "account",
-                {
-                    "reservation": entry.seq,
-                    "spent_before": fraction_body(spending.before),
-                    "spent_after": fraction_body(spending.after),
-                    "plan_spent_after": fraction_body(spending.plan_after),
-                    "bank_spent_after": fraction_body(spending.bank_after),
-                    "alone_before": fraction_body(spending.alone_before),
-                    "alone_after": fraction_body(spending.alone_after),
-                    "period": spending.period,
-                },
-            )
-            # Signed inside the transaction, shown to nobody before it is durable.
-            checkpoint = home.release_log.checkpoint(connection)
-        return entry.seq, checkpoint
-
     # -- step 4 --------------------------------------------------------------------------
 
-    def _compute(self, context: Context, snapshot: Snapshot, seq: int, checkpoint: str) -> _Answer:
+    def _compute(
+        self, context: Context, snapshot: Snapshot, seq: int, cosigned: Cosigned
+    ) -> _Answer:
         """Return this node's noisy sum, masked if the plan's noise is shared."""
         home, query, mechanism = self._home, context.query, context.query.mechanism
         chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
@@ -307,7 +278,7 @@ class Session:
             vector=hashlib.sha256(vector).hexdigest(),
             dimension=mechanism.dimension,
             reservation=seq,
-            checkpoint=checkpoint,
+            checkpoint=cosigned.note,
             masking=commitments,
         )
         signed = seal(SUM_MASKED, header.body(), home.identity, home.member_id)
@@ -331,8 +302,14 @@ class Session:
                     "header": opened.digest,
                 },
             )
-            account.mark_released(connection, seq, answer.header, answer.vector, answer.ciphertexts)
-            home.release_log.checkpoint(connection)
+            account.mark_released(
+                connection,
+                seq,
+                header_digest=opened.digest,
+                header=answer.header,
+                vector=answer.vector,
+                ciphertexts=answer.ciphertexts,
+            )
 
     def _give_up(self, seq: int) -> None:
         """Void a reservation that came to nothing; where even that fails, the next start does."""
@@ -343,34 +320,37 @@ class Session:
         except HejinError as reason:
             _log.error("not-voided", reservation=seq, code=reason.code)
 
-    def _repeat(self, known: account.Reservation, context: Context) -> Payload:
-        """Send the stored bytes of a round again; only the proof beside them is new."""
+    @staticmethod
+    def _check_repeat(known: account.Reservation, context: Context) -> None:
+        """Raise unless a round that was asked before can be answered, or taken up, again."""
         if known.query != context.checked.digest:
             raise QueryOutOfOrderError(
                 f"round {known.round} was asked before with another query",
                 f"第 {known.round} 轮此前已以另一查询提问",
             )
-        stored = (known.header, known.vector, known.ciphertexts)
         if known.receipt is not None:
             raise RoundVoidError(
                 f"round {known.round} is over: the bank has signed what it received of it, and"
                 " the bytes were let go; go on with the next round",
                 f"第 {known.round} 轮已结束：银行已签署回执，内容不再保存；请进入下一轮",
             )
-        if known.state != "released" or None in stored:
+        if known.state == "void" or (known.state == "released" and known.vector is None):
             raise RoundVoidError(
                 f"round {known.round} was interrupted at this node; it stays charged: go on with"
                 " the next round",
                 f"第 {known.round} 轮在本节点中断，费用照计：请进入下一轮",
             )
+
+    def _repeat(self, known: account.Reservation) -> Payload:
+        """Send the stored bytes of a round again; only the proof beside them is new."""
+        stored = (known.header, known.vector, known.ciphertexts)
         header, vector, ciphertexts = (part or b"" for part in stored)
         return self._outgoing(known.seq, header, vector, ciphertexts)
 
     def _outgoing(self, seq: int, header: bytes, vector: bytes, ciphertexts: bytes) -> Payload:
-        log = self._home.release_log
-        with writing(self._home.database) as connection:
-            note = log.checkpoint(connection)
-            path = log.inclusion_proof(connection, seq, log.size(connection))
+        log, cosigned = self._home.release_log, self._witness.cover(seq)
+        with reading(self._home.database) as connection:
+            path = log.inclusion_proof(connection, seq, cosigned.checkpoint.size)
             entry = log.entry(connection, seq)
         return {
             "kind": b"masked",
@@ -378,7 +358,7 @@ class Session:
             "vector": vector,
             "shares": ciphertexts,
             "entry": entry.raw,
-            "proof": format_proof(seq, path, note).encode(),
+            "proof": format_proof(seq, path, cosigned.note).encode(),
         }
 
     # -- step 7 and the end --------------------------------------------------------------

@@ -82,16 +82,23 @@ class Threads:
             thread.join()
 
 
-def repeat(work: Callable[[], object], seconds: float, stop: threading.Event) -> None:
+def repeat(
+    work: Callable[[], object],
+    seconds: float,
+    stop: threading.Event,
+    fatal: tuple[type[HejinError], ...] = (),
+) -> None:
     """Do `work` every `seconds` until `stop`; a refusal or failure is logged, and tried again.
 
-    One and the same reason is logged once until it changes or goes away.
+    One and the same reason is logged once until it changes or goes away. What is `fatal` is raised.
     """
     last = ""
     while True:
         try:
             work()
             last = ""
+        except fatal:
+            raise
         except HejinError as reason:
             if reason.code != last:
                 _log.warning("will-try-again", code=reason.code, reason=reason.text.en)

@@ -14,12 +14,15 @@ from datetime import timedelta
 from functools import partial
 from typing import Final
 
+import structlog
+
 from hejin_trust.channels import PeerRefused, PeerUnreachable
 from hejin_trust.cosignature import Cosigned, open_cosigned, witness_name
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.home import MemberHome
 from hejin_trust.mirroring import LogStanding, LogUpdate, Mirror
+from hejin_trust.process import repeat
 
 MOST_OFF: Final = timedelta(seconds=120)
 """A reservation and its cosignature may lie this far apart (LEDGER section 5, V3)."""
@@ -30,9 +33,15 @@ FRESH_SECONDS: Final = 60.0
 HEARD_SECONDS: Final = 10.0
 """The regulator counts as within reach this long after it answered."""
 
+REFRESH_SECONDS: Final = 5.0
+"""Between looks at what is new; well below `HEARD_SECONDS`, so that a round need not look."""
+
 MOST_ENTRIES: Final = 5_000
 MOST_BYTES: Final = 8 << 20
 """What one message carries of one log; a longer backlog goes in portions."""
+
+
+_log = structlog.get_logger(__name__)
 
 
 class FrozenError(HejinError):
@@ -269,6 +278,32 @@ class Witness:
                 " what was asked waits until it is back",
                 "监管方没有应答，未经其见证签名不会输出任何内容：请求将等待其恢复",
             ) from reason
+
+
+def start_witness(witness: Witness, stop: threading.Event) -> bool:
+    """Start the witness as soon as the regulator answers; return False if `stop` came first.
+
+    raises   FrozenError
+    """
+    last = ""
+    while not stop.is_set():
+        try:
+            witness.start()
+        except FrozenError:
+            raise
+        except HejinError as reason:
+            if reason.code != last:
+                _log.warning("waits-for-regulator", code=reason.code, reason=reason.text.en)
+            last = reason.code
+            stop.wait(REFRESH_SECONDS)
+        else:
+            return True
+    return False
+
+
+def keep_witness(witness: Witness, stop: threading.Event) -> None:
+    """Mirror what is new every few seconds until `stop`; raises FrozenError."""
+    repeat(witness.refresh, REFRESH_SECONDS, stop, fatal=(FrozenError,))
 
 
 def clock_off(offset: timedelta) -> ClockOffError:
