@@ -161,6 +161,11 @@ def check_certificate(pem: str | bytes, at: datetime) -> None:
         )
 
 
+def expires(pem: str | bytes) -> datetime:
+    """Return the first moment at which the certificate is no longer valid, UTC."""
+    return _load(pem.encode() if isinstance(pem, str) else pem).not_valid_after_utc
+
+
 def check_issued(pem: str, authority_pem: str, key_pem: bytes) -> None:
     """Raise CertificateError unless the authority issued the certificate for this private key."""
     certificate, authority = _load(pem.encode()), _load(authority_pem.encode())
