@@ -89,6 +89,10 @@ def test_one_by_one_and_all_at_once_make_the_same_tree(engine: Engine, log: Log)
         leaves = [leaf_hash(raw) for raw in log.entries(connection)]
         for size in range(41):
             assert log.root(connection, size) == root_of(leaves[:size])
+            edge = log.frontier(connection, size)
+            for leaf in leaves[size:]:
+                edge.append(leaf)
+            assert (edge.size, edge.root()) == (40, root_of(leaves))
         log.verify(connection)
 
 

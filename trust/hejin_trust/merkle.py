@@ -118,6 +118,17 @@ class Frontier:
         self.size = 0
         self.peaks: list[bytes] = []
 
+    @classmethod
+    def resumed(cls, size: int, subtrees: Subtrees) -> Frontier:
+        """Return the right edge of a stored tree of `size` leaves, to go on from."""
+        edge, start = cls(), 0
+        for level in reversed(range(size.bit_length())):
+            if size >> level & 1:
+                edge.peaks.append(subtrees(level, start >> level))
+                start += 1 << level
+        edge.size = size
+        return edge
+
     def append(self, leaf: bytes) -> list[tuple[int, int, bytes]]:
         """Add one leaf hash; return the subtrees it completes as (level >= 1, position, hash)."""
         completed: list[tuple[int, int, bytes]] = []

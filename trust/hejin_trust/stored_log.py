@@ -237,6 +237,10 @@ class StoredLog:
         size = self.size(connection) if size is None else size
         return root_from(size, lambda *at: self._subtree(connection, *at))
 
+    def frontier(self, connection: Connection, size: int) -> Frontier:
+        """Return the right edge of the tree of the first `size` entries, to go on from."""
+        return Frontier.resumed(size, lambda *at: self._subtree(connection, *at))
+
     def inclusion_proof(self, connection: Connection, seq: int, size: int) -> list[bytes]:
         """Return the path of entry `seq` in the tree of the first `size` entries, bottom-up."""
         return inclusion_from(seq, size, lambda *at: self._subtree(connection, *at))
