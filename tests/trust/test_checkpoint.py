@@ -6,10 +6,14 @@ import base64
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hejin_trust.checkpoint import (
+    MAX_NOTE_BYTES,
     Checkpoint,
     CheckpointError,
+    InclusionProof,
     format_proof,
     key_id,
     open_checkpoint,
@@ -17,6 +21,7 @@ from hejin_trust.checkpoint import (
     parse_proof,
     sign_checkpoint,
     sign_note,
+    verifier_key,
 )
 from hejin_trust.keys import SigningKey
 from hejin_trust.merkle import EMPTY_ROOT, leaf_hash
@@ -54,6 +59,47 @@ def test_signing_the_go_example_gives_its_published_note() -> None:
     assert sign_note(TEXT, NAME, SigningKey.from_seed(SEED)) == f"{TEXT}\n{SIGNATURE}"
 
 
+# The example of C2SP signed-note.md, section "Verifier keys".
+C2SP_KEY = "example.com/foo+530d903a+AekyeRrm56hApGFkyQR4ZCbV54Id2LKaANYcrnKv3U2k"
+C2SP_NOTE = (
+    "This is an example message.\n\n— example.com/foo Uw2QOkn8srV1yJGh2VYRlL1Tnagv1YEq6TfXppzi2ONnc"
+    "AlTgK7Ztg1ERYNZXsYjOBH3mFXmRKuwHjG1Yu72IneyaQM=\n"
+)
+# Tree heads of the Go checksum database: the example of C2SP tlog-checkpoint.md is its tree of
+# 20,852,163 leaves under another origin and name; the other one is in FiloSottile/torchwood,
+# cmd/litewitness/testdata/sumdb.txt. Its key stands in Go's cmd/go/internal/modfetch/key.go.
+SUM_KEY = "sum.golang.org+033de0ae+Ac4zctda0e5eza+HJyk9SxEdh+s3Ux18htTTAD8OuAn8"
+SUM_NOTES = [
+    "go.sum database tree\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n"
+    "— sum.golang.org Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+z"
+    "yWE+xeMcTOAYQ8=\n",
+    "go.sum database tree\n35225469\nvt5T6GaLCXvyHFl9VUvvItR43XZxfLgftEcTyO3eJCQ=\n\n"
+    "— sum.golang.org Az3grpukl5AXaVfYkLiDGORx/DN2nlcS5kZHR5uYOBV2KA2HgXpD+gu9HHONebHLAyaKbbTM75QTt"
+    "PydhKCExixSfwQ=\n",
+]
+
+
+def key_of(verifier: str) -> tuple[str, bytes]:
+    name, _, key = verifier.split("+", 2)
+    return name, base64.b64decode(key)[1:]
+
+
+def test_the_note_of_the_specification_opens() -> None:
+    assert open_note(C2SP_NOTE, *key_of(C2SP_KEY)) == "This is an example message.\n"
+
+
+@pytest.mark.parametrize("note", SUM_NOTES)
+def test_tree_heads_of_the_go_checksum_database_open(note: str) -> None:
+    text = open_note(note, *key_of(SUM_KEY))
+    origin, size, root = text.split("\n")[:3]
+    assert Checkpoint(origin, int(size), base64.b64decode(root)).text() == text
+
+
+@pytest.mark.parametrize("published", [VERIFIER, C2SP_KEY, SUM_KEY])
+def test_a_key_is_written_as_others_publish_theirs(published: str) -> None:
+    assert verifier_key(*key_of(published)) == published
+
+
 def test_a_checkpoint_reads_as_the_specification_writes_it() -> None:
     note = sign_checkpoint(ORIGIN, 7, ROOT, KEY)
     text, blank, signature = note.partition("\n\n")
@@ -87,7 +133,7 @@ def test_a_flipped_bit_in_a_checkpoint_is_refused() -> None:
         pytest.param(lambda note: note + "— x !\n", id="not-base64"),
         pytest.param(lambda note: note + "— x AB==\n", id="loose-base64"),
         pytest.param(lambda note: note + SIGNATURE * 64, id="too-many-signatures"),
-        pytest.param(lambda note: note + SIGNATURE * 1000, id="too-long"),
+        pytest.param(lambda note: note + "x" * MAX_NOTE_BYTES + "\n", id="too-long"),
     ],
 )
 def test_a_malformed_note_is_refused(damage: Callable[[str], str]) -> None:
@@ -102,6 +148,7 @@ def test_a_malformed_note_is_refused(damage: Callable[[str], str]) -> None:
         f"{ORIGIN}\n07\n{{root}}\n",
         f"{ORIGIN}\n-7\n{{root}}\n",
         f"{ORIGIN}\n7\n{{root}}AAAA\n",
+        f"{ORIGIN}\n9223372036854775808\n{{root}}\n",
         f"{ORIGIN}\n7\n",
     ],
 )
@@ -128,7 +175,7 @@ def test_a_name_with_a_space_or_plus_signs_nothing() -> None:
         sign_note("no newline", "a", KEY)
 
 
-# The three cases of transparency-dev/formats proof/tlog_proof_test.go, without extra data.
+# The cases of transparency-dev/formats proof/tlog_proof_test.go.
 def test_a_proof_reads_as_the_specification_writes_it() -> None:
     path = [leaf_hash(b"1"), leaf_hash(b"2")]
     encoded = "".join(base64.b64encode(item).decode() + "\n" for item in path)
@@ -138,7 +185,31 @@ def test_a_proof_reads_as_the_specification_writes_it() -> None:
         "c2sp.org/tlog-proof@v1\nindex 0\n\ncheckpoint\n"
     )
     parsed = parse_proof(proof)
-    assert (parsed.index, list(parsed.path), parsed.checkpoint) == (5, path, "test checkpoint\n")
+    assert parsed == InclusionProof(5, tuple(path), "test checkpoint\n")
+    extra = base64.b64encode(b"extra information").decode()
+    assert format_proof(10, path[:1], "checkpoint data\n", b"extra information") == (
+        f"c2sp.org/tlog-proof@v1\nextra {extra}\nindex 10\n{encoded[:45]}\ncheckpoint data\n"
+    )
+
+
+@given(
+    st.integers(0, 2**63 - 1),
+    st.lists(st.binary(min_size=32, max_size=32), max_size=64),
+    st.binary(max_size=65_535),
+)
+def test_a_proof_that_is_written_is_read_again(index: int, path: list[bytes], extra: bytes) -> None:
+    note = sign_checkpoint(ORIGIN, 7, ROOT, KEY)
+    assert parse_proof(format_proof(index, path, note, extra)) == InclusionProof(
+        index, tuple(path), note, extra
+    )
+
+
+@given(st.text() | st.text("—\n +/=AZ09e", max_size=200))
+def test_no_text_is_opened_by_accident(text: str) -> None:
+    with pytest.raises(CheckpointError):
+        open_checkpoint(text, ORIGIN, KEY.public)
+    with pytest.raises(CheckpointError):
+        parse_proof(text)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +221,13 @@ def test_a_proof_reads_as_the_specification_writes_it() -> None:
         "c2sp.org/tlog-proof@v1\nindex notanumber\n\ncheckpoint\n",
         "c2sp.org/tlog-proof@v1\nAAAA\n\ncheckpoint\n",
         "c2sp.org/tlog-proof@v1\nindex 0\nAAAA\n\ncheckpoint\n",
-        "c2sp.org/tlog-proof@v1\nindex 0\n" + "A" * 70_000 + "\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\nindex -5\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\nindex 9223372036854775808\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\nextra !\nindex 0\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\nextra AAAA\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\nextra AAAA\nextra AAAA\nindex 0\n\ncheckpoint\n",
+        "c2sp.org/tlog-proof@v1\nindex 0\n" + "A" * 170_000 + "\n\ncheckpoint\n",
     ],
 )
 def test_a_malformed_proof_is_refused(proof: str) -> None:

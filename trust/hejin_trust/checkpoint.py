@@ -15,6 +15,7 @@ from hejin_trust.keys import SignatureError, SigningKey, verify
 from hejin_trust.merkle import HASH_SIZE
 
 MAX_NOTE_BYTES = 64 * 1024
+MAX_PROOF_BYTES = 160 * 1024  # a note, and the longest entry in base64 beside it
 MAX_SIGNATURES = 64
 _ED25519 = b"\x01"  # c2sp.org/signed-note, signature types
 _PROOF_HEADER = "c2sp.org/tlog-proof@v1"
@@ -54,6 +55,12 @@ def key_id(name: str, public_key: bytes) -> bytes:
     SHA-256(name | 0x0A | 0x01 | Ed25519 public key)[:4]
     """
     return hashlib.sha256(name.encode() + b"\n" + _ED25519 + public_key).digest()[:4]
+
+
+def verifier_key(name: str, public_key: bytes) -> str:
+    """Return a log's key as other tools take it: NAME+ID+KEY. C2SP signed-note, verifier keys."""
+    data = base64.b64encode(_ED25519 + public_key).decode()
+    return f"{name}+{key_id(name, public_key).hex()}+{data}"
 
 
 def sign_note(text: str, name: str, key: SigningKey) -> str:
@@ -138,7 +145,7 @@ def _hash(value: str) -> bytes:
 
 
 def _number(value: str) -> int:
-    if not _NUMBER.fullmatch(value):
+    if not _NUMBER.fullmatch(value) or int(value) >= 1 << 63:
         _refuse("a number is malformed", "数字格式有误")
     return int(value)
 
@@ -158,28 +165,36 @@ def open_checkpoint(note: str, origin: str, public_key: bytes) -> Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class InclusionProof:
-    """The parts of a tlog-proof: leaf index, path (bottom-up) and the log's signed note."""
+    """The parts of a tlog-proof: leaf index, path (bottom-up) and the log's signed note.
+
+    extra   what was put beside them; nothing authenticates it
+    """
 
     index: int
     path: tuple[bytes, ...]
     checkpoint: str
+    extra: bytes = b""
 
 
-def format_proof(index: int, path: Sequence[bytes], checkpoint: str) -> str:
-    """Return an inclusion proof as text. C2SP tlog-proof (without the optional extra data)."""
+def format_proof(index: int, path: Sequence[bytes], checkpoint: str, extra: bytes = b"") -> str:
+    """Return an inclusion proof as text. C2SP tlog-proof."""
+    beside = f"extra {base64.b64encode(extra).decode()}\n" if extra else ""
     hashes = "".join(f"{base64.b64encode(item).decode()}\n" for item in path)
-    return f"{_PROOF_HEADER}\nindex {index}\n{hashes}\n{checkpoint}"
+    return f"{_PROOF_HEADER}\n{beside}index {index}\n{hashes}\n{checkpoint}"
 
 
 def parse_proof(proof: str) -> InclusionProof:
     """Return the parts of a tlog-proof; nothing is verified yet. Raises CheckpointError."""
-    if len(proof) > MAX_NOTE_BYTES:
+    if len(proof) > MAX_PROOF_BYTES:
         _refuse("the proof is too long", "证明过长")
     head, parted, checkpoint = proof.partition("\n\n")
-    lines = head.split("\n")
-    if not parted or len(lines) < 2 or lines[0] != _PROOF_HEADER:
+    header, *lines = head.split("\n")
+    if not parted or header != _PROOF_HEADER:
         _refuse("it is not a tlog-proof", "不是 tlog-proof 证明")
-    if not lines[1].startswith("index "):
+    extra = b""
+    if lines and lines[0].startswith("extra "):
+        extra = _base64(lines.pop(0).removeprefix("extra "))
+    if not lines or not lines[0].startswith("index "):
         _refuse("the proof names no index", "证明未给出序号")
-    path = tuple(_hash(line) for line in lines[2:])
-    return InclusionProof(_number(lines[1].removeprefix("index ")), path, checkpoint)
+    path = tuple(_hash(line) for line in lines[1:])
+    return InclusionProof(_number(lines[0].removeprefix("index ")), path, checkpoint, extra)

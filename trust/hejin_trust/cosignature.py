@@ -46,6 +46,12 @@ def cosigner_id(name: str, public_key: bytes) -> bytes:
     return hashlib.sha256(name.encode() + b"\n" + _COSIGNATURE + public_key).digest()[:4]
 
 
+def cosigner_key(name: str, public_key: bytes) -> str:
+    """Return a witness' key as other tools take it: NAME+ID+KEY. C2SP tlog-cosignature."""
+    data = base64.b64encode(_COSIGNATURE + public_key).decode()
+    return f"{name}+{cosigner_id(name, public_key).hex()}+{data}"
+
+
 def cosign(note: str, name: str, key: SigningKey, at: datetime) -> str:
     """Return the cosignature line, newline included, for the text of a signed note.
 
