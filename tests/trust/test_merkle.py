@@ -107,8 +107,21 @@ CONSISTENCY = [
             "bc1a0643b12e4d2d7c77918f44e0f4f79a838b6cf9ec5b5c283e1f4d88599e6b",
         ],
     ),
+    (
+        6,
+        7,
+        [
+            "0ebc5d3437fbe2db158b9f126a1d118e308181031d0a949f8dededebc558ef6a",
+            "b08693ec2e721597130641e8211e7eedccb4c26413963eee6c1e2ed16ffb1a5f",
+            "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+        ],
+    ),
 ]
 HASHES = [leaf_hash(leaf) for leaf in LEAVES]
+
+
+def unhex(digest: str) -> bytes:
+    return bytes.fromhex(digest)
 
 
 def hexed(hashes: list[bytes]) -> list[str]:
@@ -145,6 +158,59 @@ def test_consistency_paths_of_the_certificate_transparency_tree(
         bytes.fromhex(ROOTS[new - 1]),
         [bytes.fromhex(item) for item in path],
     )
+
+
+# Every kind of damage of transparency-dev/merkle cmd/proofgen (its testdata/inclusion and
+# testdata/consistency), done to the proofs above.
+WRONG_ROOT = bytes.fromhex("abacaba000000000000000000000000000000000000000000060061e00123456")
+
+
+def damaged_paths(path: list[bytes], *roots: bytes) -> list[list[bytes]]:
+    found = [[b"", *path], [*path, b""]]
+    for root in roots:
+        found += [[root, *path], [*path, root]]
+    for place, digest in enumerate(path):
+        for bit in (3, 4):
+            flipped = bytes([digest[0] ^ 1 << bit]) + digest[1:]
+            found.append([*path[:place], flipped, *path[place + 1 :]])
+    if path:
+        found += [path[:-1], path[1:]]
+    if len(path) > 1:
+        found.append([path[0], WRONG_ROOT, *path[1:]])
+    return found
+
+
+@pytest.mark.parametrize(("index", "size", "path"), INCLUSION)
+def test_no_damage_to_a_published_inclusion_path_is_accepted(
+    index: int, size: int, path: list[str]
+) -> None:
+    leaf, root, proof = LEAVES[index], bytes.fromhex(ROOTS[size - 1]), list(map(unhex, path))
+    wrong = [(leaf, place, size, proof, root) for place in (index - 1, index + 1, index ^ 2)]
+    wrong += [(leaf, index, many, proof, root) for many in (size * 2, size // 2)]
+    wrong += [(b"WrongLeaf", index, size, proof, root)]
+    wrong += [(leaf, index, size, proof, other) for other in (b"", EMPTY_ROOT, WRONG_ROOT)]
+    wrong += [(leaf, index, size, damaged, root) for damaged in damaged_paths(proof, root)]
+    for attempt in wrong:
+        with pytest.raises(ProofError):
+            check_inclusion(*attempt)
+
+
+@pytest.mark.parametrize(("old", "new", "path"), CONSISTENCY)
+def test_no_damage_to_a_published_consistency_path_is_accepted(
+    old: int, new: int, path: list[str]
+) -> None:
+    before, after = (bytes.fromhex(ROOTS[size - 1]) for size in (old, new))
+    proof = list(map(unhex, path))
+    wrong = [(size, before, new, after, proof) for size in (old - 1, old + 1, old ^ 2)]
+    wrong += [(old, before, size, after, proof) for size in (new * 2, new // 2)]
+    wrong += [(old, WRONG_ROOT, new, after, proof), (old, before, new, WRONG_ROOT, proof)]
+    wrong += [(old, EMPTY_ROOT, new, after, proof), (old, before, new, EMPTY_ROOT, proof)]
+    if old != new:
+        wrong += [(old, after, new, before, proof)]
+    wrong += [(old, before, new, after, damaged) for damaged in damaged_paths(proof, before, after)]
+    for attempt in wrong:
+        with pytest.raises(ProofError):
+            check_consistency(*attempt)
 
 
 # The definitions of RFC 6962 section 2.1, word for word.
@@ -246,6 +312,8 @@ def test_trees_that_cannot_extend_each_other_are_refused() -> None:
         check_consistency(9, root, 8, root, [])
     with pytest.raises(ProofError):
         check_consistency(8, root, 8, EMPTY_ROOT, [])
+    with pytest.raises(ProofError):
+        check_consistency(0, EMPTY_ROOT, 0, root, [])
     with pytest.raises(ProofError):
         check_consistency(0, root, 8, root, [])
     with pytest.raises(ProofError):

@@ -225,7 +225,7 @@ def check_consistency(
             f"{new} 片叶的树不可能由 {old} 片叶的树延伸而来。",
         )
     if old == 0 or old == new:
-        _check_trivial(old, old_root, new_root, proof)
+        _check_trivial(old, old_root, new, new_root, proof)
         return
     path = list(proof) if old & (old - 1) else [old_root, *proof]
     if not path:
@@ -253,13 +253,14 @@ def check_consistency(
         )
 
 
-def _check_trivial(old: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> None:
+def _check_trivial(
+    old: int, old_root: bytes, new: int, new_root: bytes, proof: Sequence[bytes]
+) -> None:
     if proof:
         raise _not_proven(
             "Nothing needs proof here, yet there is one.", "此处无需证明，却给出了证明。"
         )
-    expected = new_root if old else EMPTY_ROOT
-    if old_root != expected:
+    if old_root != (EMPTY_ROOT if old == 0 else new_root) or (new == 0 and new_root != EMPTY_ROOT):
         raise _not_proven(
             f"Two trees of {old} leaves have different roots.",
             f"两棵 {old} 片叶的树根不同。",
