@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import Literal
 
@@ -41,7 +41,9 @@ class ReservationEndedError(NodeError):
     code = "reservation-ended"
 
 
-State = Literal["reserved", "released", "void"]
+# A database that was restored has lost whether anything left for its newest reservations: the
+# bank's word tells, and until then they are "lost".
+State = Literal["reserved", "released", "void", "lost"]
 
 reservation = Table(
     "reservation",
@@ -246,6 +248,7 @@ def mark_released(
     _end(
         connection,
         seq,
+        "reserved",
         state="released",
         header_digest=header_digest,
         vector_digest=hashlib.sha256(vector).hexdigest(),
@@ -260,7 +263,32 @@ def mark_void(connection: Connection, seq: int) -> None:
 
     raises   ReservationEndedError if it was released or voided before
     """
-    _end(connection, seq, state="void")
+    _end(connection, seq, "reserved", state="void")
+
+
+def restore(connection: Connection, lost: Reservation) -> None:
+    """Record a reservation that only the log still holds; it stays charged."""
+    values = asdict(lost)
+    for name in ("cost", "charge", "cost_alone", "charge_alone"):
+        values[name] = str(values[name])
+    connection.execute(insert(reservation).values(values))
+
+
+def restore_end(connection: Connection, seq: int, state: State, **digests: str) -> None:
+    """Note how an unfinished reservation ended, as only the log still tells.
+
+    digests   header_digest and vector_digest, where it was released
+    """
+    _end(connection, seq, "reserved", state=state, **digests)
+
+
+def end_lost(connection: Connection, seq: int, receipt: bytes, **digests: str) -> None:
+    """Note what the bank's signed word says of a reservation whose end was lost.
+
+    digests   header_digest and vector_digest of what the bank received; none: nothing left
+    """
+    state: State = "released" if digests else "void"
+    _end(connection, seq, "lost", state=state, receipt=receipt, **digests)
 
 
 def store_receipt(connection: Connection, seq: int, receipt: bytes) -> None:
@@ -290,19 +318,19 @@ def unfinished(connection: Connection) -> list[Reservation]:
 
 
 def without_receipt(connection: Connection, bank: str) -> list[Reservation]:
-    """Return the releases for which this bank still owes a receipt."""
+    """Return the releases, and the lost reservations, for which this bank still owes its word."""
     return _load(
         connection,
         reservation.c.bank == bank,
-        reservation.c.state == "released",
+        reservation.c.state.in_(("released", "lost")),
         reservation.c.receipt.is_(None),
     )
 
 
-def _end(connection: Connection, seq: int, **values: object) -> None:
+def _end(connection: Connection, seq: int, before: State, **values: object) -> None:
     ended = connection.execute(
         update(reservation)
-        .where(reservation.c.seq == seq, reservation.c.state == "reserved")
+        .where(reservation.c.seq == seq, reservation.c.state == before)
         .values(**values)
     )
     if ended.rowcount != 1:

@@ -38,10 +38,11 @@ class ReceiptWrongError(RefusedError):
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """A checked receipt, or a signed `not-received`, for one reservation."""
+    """The bank's checked word on one reservation, and the envelope that it came in."""
 
     reservation: account.Reservation
     envelope: bytes
+    word: Receipt | NotReceived
 
 
 def collect(
@@ -53,15 +54,22 @@ def collect(
     try:
         opened = open_envelope(envelope, RECEIPT, bank.identity_key, bank.id)
     except EnvelopeError:
-        _check_not_received(home, reservation, bank, envelope)
-        return Collected(reservation, envelope)
-    _check_receipt(home, reservation, bank, opened)
-    return Collected(reservation, envelope)
+        return Collected(reservation, envelope, _not_received(home, reservation, bank, envelope))
+    return Collected(reservation, envelope, _receipt(home, reservation, bank, opened))
 
 
 def log_receipt(home: NodeHome, connection: Connection, collected: Collected) -> None:
-    """Append the `receipt` entry and keep the bank's document."""
-    reservation = collected.reservation
+    """Append the `receipt` entry and keep the bank's document.
+
+    Where a restored database has lost how the reservation ended, the bank's word ends it.
+    """
+    reservation, word = collected.reservation, collected.word
+    if reservation.state == "lost":
+        _end_lost(home, connection, collected)
+        if isinstance(word, NotReceived):
+            return
+    else:
+        account.store_receipt(connection, reservation.seq, collected.envelope)
     home.release_log.append(
         connection,
         "receipt",
@@ -72,18 +80,49 @@ def log_receipt(home: NodeHome, connection: Connection, collected: Collected) ->
             "receipt": base64.b64encode(collected.envelope).decode(),
         },
     )
-    account.store_receipt(connection, reservation.seq, collected.envelope)
 
 
-def _check_receipt(
+def _end_lost(home: NodeHome, connection: Connection, collected: Collected) -> None:
+    reservation, word = collected.reservation, collected.word
+    if isinstance(word, NotReceived):
+        home.release_log.append(
+            connection, "void", {"reservation": reservation.seq, "reason": "recovered"}
+        )
+        account.end_lost(connection, reservation.seq, collected.envelope)
+        return
+    home.release_log.append(
+        connection,
+        "release",
+        {
+            "reservation": reservation.seq,
+            "run": reservation.run,
+            "round": reservation.round,
+            "round_ctx": reservation.round_ctx,
+            "vector": word.vector,
+            "header": word.header,
+        },
+    )
+    account.end_lost(
+        connection,
+        reservation.seq,
+        collected.envelope,
+        header_digest=word.header,
+        vector_digest=word.vector,
+    )
+
+
+def _receipt(
     home: NodeHome, reservation: account.Reservation, bank: Member, opened: Opened
-) -> None:
+) -> Receipt:
     receipt = Receipt.parse(opened.body)
+    known = (receipt.header, receipt.vector) == (
+        reservation.header_digest,
+        reservation.vector_digest,
+    )
     if (
         (receipt.run, receipt.round) != (reservation.run, reservation.round)
         or receipt.node != home.member_id
-        or receipt.header != reservation.header_digest
-        or receipt.vector != reservation.vector_digest
+        or not (known or reservation.state == "lost")
     ):
         raise ReceiptWrongError(
             f"the receipt for round {reservation.round} names other bytes than were sent",
@@ -92,11 +131,12 @@ def _check_receipt(
     # Without a checkpoint that the bank's log key signed, nothing ties the bank to its acceptance.
     origin = release_origin(home.charter.consortium, "bank", bank.id)
     open_checkpoint(receipt.checkpoint, origin, bank.log_key)
+    return receipt
 
 
-def _check_not_received(
+def _not_received(
     home: NodeHome, reservation: account.Reservation, bank: Member, envelope: bytes
-) -> None:
+) -> NotReceived:
     opened = open_envelope(envelope, NOT_RECEIVED, bank.identity_key, bank.id)
     word = NotReceived.parse(opened.body)
     if (word.run, word.round, word.node) != (reservation.run, reservation.round, home.member_id):
@@ -104,3 +144,4 @@ def _check_not_received(
             f"the bank's word on round {reservation.round} names another round or node",
             f"银行对第 {reservation.round} 轮的答复指向其他轮次或节点",
         )
+    return word
