@@ -282,6 +282,14 @@ def restore_end(connection: Connection, seq: int, state: State, **digests: str) 
     _end(connection, seq, "reserved", state=state, **digests)
 
 
+def lose_unfinished(connection: Connection) -> int:
+    """Leave it to the banks how the unfinished reservations ended; return how many there are."""
+    lost = connection.execute(
+        update(reservation).where(reservation.c.state == "reserved").values(state="lost")
+    )
+    return lost.rowcount
+
+
 def end_lost(connection: Connection, seq: int, receipt: bytes, **digests: str) -> None:
     """Note what the bank's signed word says of a reservation whose end was lost.
 

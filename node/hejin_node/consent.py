@@ -19,6 +19,7 @@ from hejin_node.tables import authorisation as table
 from hejin_node.terms import ANY, Terms, read_terms
 from hejin_node.uscc import check_code
 from hejin_trust.canonical import time_from, time_text
+from hejin_trust.entries import Entry
 from hejin_trust.log import Log
 
 CSV_COLUMNS: Final = (
@@ -133,12 +134,29 @@ def revoke(
         [("authorisation.revoke", {"grant": one, "reason": reason}) for one in found],
     )
     for one, entry in zip(found, entries, strict=True):
-        connection.execute(
-            update(table)
-            .where(table.c.seq == one)
-            .values(revoked_seq=entry.seq, revoked_at=entry.time)
-        )
+        restore_revocation(connection, one, entry)
     return found
+
+
+def restore_grant(connection: Connection, code: str, entry: Entry) -> None:
+    """Record the grant of a logged entry for the enterprise whose pseudonym it names."""
+    body = entry.body
+    connection.execute(
+        insert(table).values(
+            seq=entry.seq,
+            code=code,
+            pseudonym=body["enterprise"],
+            **{name: json.dumps(body[name]) for name in _SCOPES},
+            **{name: body[name] for name in ("document", "grade", "valid_from", "valid_to")},
+        )
+    )
+
+
+def restore_revocation(connection: Connection, seq: int, entry: Entry) -> None:
+    """Let the grant `seq` end with the logged entry."""
+    connection.execute(
+        update(table).where(table.c.seq == seq).values(revoked_seq=entry.seq, revoked_at=entry.time)
+    )
 
 
 def authorisations(

@@ -195,6 +195,22 @@ def close_run(connection: Connection, run_id: str) -> None:
     connection.execute(update(run).where(run.c.run == run_id).values(closed=True))
 
 
+def close_all(connection: Connection) -> int:
+    """Answer no further query of any run; return how many were open."""
+    return connection.execute(
+        update(run).where(run.c.closed.is_(False)).values(closed=True)
+    ).rowcount
+
+
+def end_offer(connection: Connection, digest: str) -> None:
+    """Let an offer count as refused that a lost database had answered: it is not answered twice."""
+    connection.execute(
+        update(offer)
+        .where(offer.c.plan == digest, offer.c.answer == "offered")
+        .values(answer="refused", sent=True)
+    )
+
+
 def _offer(row: Row[Any]) -> Offer:
     return Offer(
         digest=row.plan,

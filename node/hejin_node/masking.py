@@ -416,6 +416,12 @@ class Masking:
             raise _lost() from reason
 
 
+def forget_all(connection: Connection) -> None:
+    """Erase the keys and votes of every run: after a recovery none of them may go on."""
+    connection.execute(delete(run_table))
+    connection.execute(delete(vote_table))
+
+
 def _purpose(run: str) -> bytes:
     return b"hejin/run-keys/v1/" + run.encode()
 
