@@ -1,4 +1,4 @@
-"""The node's commands: join, data, plans, budget, serve, export."""
+"""The node's commands: join, plans, budget, serve; data and ledgers have modules of their own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hejin_node.cli_data import authorisation_app, ingest, labels_app, view_app
+from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.config import FILE, NodeSettings, PolicySettings
 from hejin_node.home import make_secrets, open_home
 from hejin_trust import membership
@@ -27,6 +28,9 @@ app = typer.Typer(
 )
 plan_app = typer.Typer(no_args_is_help=True, help="Plans that banks offer. 银行提出的计划。")
 app.command("ingest")(ingest)
+app.command("preflight")(preflight)
+app.command("export")(export)
+app.command("recover")(recover)
 app.add_typer(authorisation_app, name="authorisation")
 app.add_typer(labels_app, name="labels")
 app.add_typer(view_app, name="view")
@@ -329,22 +333,6 @@ def serve(home: Home) -> None:
 
     log_to_stderr()
     service.serve(home, lambda: typer.echo("node serves"), until_signal())
-
-
-@app.command()
-def export(
-    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
-) -> None:
-    """Write both ledgers as flat files for the regulator: FOLDER/MEMBER/..."""
-    from hejin_trust.database import writing
-    from hejin_trust.export import CHARTER_FILE, write_export
-    from hejin_trust.files import replace_file
-
-    with open_home(home) as node, writing(node.database) as connection:
-        write_export(folder, node.member_id, connection, node.release_log, node.internal_log)
-        charter = node.charters.signed()
-    replace_file(folder / CHARTER_FILE, charter)
-    typer.echo(str(folder / node.member_id))
 
 
 def _print_json(value: object) -> None:

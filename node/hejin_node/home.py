@@ -30,6 +30,12 @@ class ViewMissingError(NodeError):
     code = "view-not-installed"
 
 
+class RegulatorMissingError(NodeError):
+    """The settings name no regulator to cosign the logs."""
+
+    code = "no-regulator"
+
+
 @dataclass(frozen=True)
 class NodeHome(MemberHome):
     """An admitted node, opened. Close it by leaving `open_home`."""
@@ -43,6 +49,18 @@ class NodeHome(MemberHome):
     def views_folder(self) -> Path:
         """Where installed feature views lie, one TOML file each."""
         return self.path / "views"
+
+    @property
+    def regulator_address(self) -> str:
+        """HOST:PORT of the regulator; raises RegulatorMissingError."""
+        if self.settings.regulator is None:
+            raise RegulatorMissingError(
+                "the regulator's address is not known, and nothing leaves without its cosignature:"
+                " run `hejin node join ADMISSION --regulator HOST:PORT`",
+                "尚未设置监管方地址，未经其见证签名不会输出任何内容：请执行"
+                " `hejin node join ADMISSION --regulator HOST:PORT`",
+            )
+        return self.settings.regulator
 
     @cached_property
     def _views(self) -> dict[str, FeatureView]:

@@ -15,7 +15,6 @@ from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_node import inbox, offers
 from hejin_node.engine import FleetLoop
-from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
@@ -43,12 +42,6 @@ class OffersTooManyError(RefusedError):
     """A bank offers more plans at once than anybody could look at."""
 
     code = "offers-too-many"
-
-
-class RegulatorMissingError(NodeError):
-    """The settings name no regulator to cosign the logs."""
-
-    code = "no-regulator"
 
 
 class BankChannel:
@@ -113,7 +106,7 @@ def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
     """
     with held(path), open_home(path) as home:
         home.verify_logs()
-        address = regulator_address(home)
+        address = home.regulator_address
         with ExitStack() as channels, threads(stop) as running:
             regulator = home.charter.regulator.id
             channel = channels.enter_context(home.dial(regulator, address))
@@ -128,18 +121,6 @@ def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
                 _work_with(home, bank, witness, bank_channel, running)
             ready()
             running.wait()
-
-
-def regulator_address(home: NodeHome) -> str:
-    """Return the regulator's HOST:PORT; raises RegulatorMissingError."""
-    if home.settings.regulator is None:
-        raise RegulatorMissingError(
-            "the regulator's address is not known, and nothing leaves without its cosignature: run"
-            " `hejin node join ADMISSION --regulator HOST:PORT`",
-            "尚未设置监管方地址，未经其见证签名不会输出任何内容：请执行"
-            " `hejin node join ADMISSION --regulator HOST:PORT`",
-        )
-    return home.settings.regulator
 
 
 def _tidy(home: NodeHome) -> None:

@@ -1,0 +1,122 @@
+"""The node's commands about its ledgers: preflight, export, recover."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hejin_node.home import NodeHome, open_home
+from hejin_trust.text import Text
+from hejin_trust.witness_channel import WitnessChannel
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def preflight(home: Home, as_json: AsJson = False) -> None:
+    """Look at certificate, ledgers, regulator and clock. Exit 0: all well; 1: see the table."""
+    from hejin_trust.preflight import preflight as look
+    from hejin_trust.witness import Witness
+
+    with open_home(home) as node, _mirror(node) as mirror:
+        looks = list(look(node, Witness(node, mirror)))
+    if as_json:
+        rows = [
+            {"name": one.name, "ok": one.ok, "code": one.code, "en": one.says.en, "zh": one.says.zh}
+            for one in looks
+        ]
+        _print_json({"ok": all(one.ok for one in looks), "looks": rows})
+    else:
+        table = Table(show_header=False)
+        for one in looks:
+            mark = "[green]✓[/green]" if one.ok else "[red]✗[/red]"
+            table.add_row(mark, str(one.what), escape(str(one.says)))
+        Console().print(table)
+    raise typer.Exit(0 if all(one.ok for one in looks) else 1)
+
+
+def export(
+    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
+) -> None:
+    """Write both ledgers as flat files for the regulator: FOLDER/MEMBER/..."""
+    from hejin_node.export import export as write
+    from hejin_trust.errors import HejinError
+    from hejin_trust.witness import Witness
+
+    with open_home(home) as node:
+        try:
+            with _mirror(node) as mirror:
+                Witness(node, mirror).start()
+        except HejinError as reason:
+            typer.echo(
+                Text(
+                    f"note: the newest entries are not witnessed yet ({reason.text.en}), and"
+                    " verification will say so",
+                    f"注意：最新条目尚未经见证（{reason.text.zh}），核验时会指出",
+                ),
+                err=True,
+            )
+        typer.echo(str(write(node, folder)))
+
+
+def recover(
+    home: Home,
+    approval: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The regulator's approval.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Put back from the regulator's mirror what a restored backup has lost; open runs end."""
+    from hejin_node.recovery import recover as put_back
+    from hejin_trust.files import held
+    from hejin_trust.witness import Witness
+
+    with held(home), open_home(home) as node:
+        node.verify_logs()
+        with _mirror(node) as mirror:
+            found = put_back(node, mirror, approval.read_bytes())
+            Witness(node, mirror).start()
+    facts = {
+        "entries": (Text("entries put back", "补回条目"), found.entries),
+        "reservations": (Text("reservations put back, all charged", "补回预留（均已计费）"),
+                         found.reservations),
+        "unknown": (Text("of these, waiting for the bank's word", "其中待银行答复"), found.unknown),
+        "authorisations": (Text("authorisations put back", "补回授权"), found.authorisations),
+        "lapsed": (Text("authorisations to be granted again", "须重新授予的授权"), found.lapsed),
+        "runs": (Text("open runs ended", "已终止的运行"), found.runs),
+    }  # fmt: skip
+    if as_json:
+        _print_json({name: number for name, (_, number) in facts.items()})
+        return
+    table = Table(show_header=False)
+    for label, number in facts.values():
+        table.add_row(str(label), str(number))
+    Console().print(table)
+    typer.echo(
+        Text(
+            "Data and labels ingested after the backup are not in the mirror: ingest them again.",
+            "备份之后导入的数据与标签不在镜像中：请重新导入。",
+        )
+    )
+
+
+@contextmanager
+def _mirror(node: NodeHome) -> Iterator[WitnessChannel]:
+    """Open the door to the regulator; raises RegulatorMissingError."""
+    regulator = node.charter.regulator.id
+    with node.dial(regulator, node.regulator_address) as channel:
+        yield WitnessChannel(channel, regulator)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
