@@ -264,10 +264,15 @@ def verify(
     regulator_key: Annotated[
         str | None, typer.Option(help="The regulator's key in hex, where --home is not at hand.")
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Also write a report to print, in Chinese and English (HTML)."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Verify exported logs offline. Exit 0: everything holds. Exit 1: something does not."""
     from hejin_regulator.report import render_report, report_json
+    from hejin_regulator.report_page import write_page
     from hejin_regulator.verify import verify_export  # its second accountant loads for a second
 
     found = verify_export(folder, _pinned(home, regulator_key))
@@ -275,6 +280,8 @@ def verify(
         _print_json(report_json(found))
     else:
         Console().print(render_report(found))
+    if report is not None:
+        write_page(found, folder, report)
     raise typer.Exit(0 if found.ok else 1)
 
 
