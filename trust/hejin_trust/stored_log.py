@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Select,
     Table,
     Text,
     bindparam,
@@ -21,6 +23,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
+from hejin_trust.archived import ArchivedLeaves, archive_table, archives
 from hejin_trust.canonical import time_text
 from hejin_trust.entries import Entry, parse
 from hejin_trust.errors import HejinError
@@ -47,16 +50,19 @@ class LogError(HejinError):
 class LogTables:
     """The tables that hold any number of logs of one member, told apart by origin.
 
-    entry       every leaf's bytes, with its hash and the two fields that are searched for
+    entry       every leaf's bytes, with its hash and the two fields that are searched for; no
+                bytes (b"") where they were moved to a sealed file
     node        hashes of complete subtrees, level >= 1: root and proofs cost O(log n)
     checkpoint  every signed tree head that was made
     cosigned    every tree head with the regulator's cosignature, the first of its size
+    archive     where the sealed files lie
     """
 
     entry: Table
     node: Table
     checkpoint: Table
     cosigned: Table
+    archive: Table
 
 
 def log_tables(metadata: MetaData) -> LogTables:
@@ -95,6 +101,7 @@ def log_tables(metadata: MetaData) -> LogTables:
             Column("time", Text, nullable=False),
             Column("note", Text, nullable=False),
         ),
+        archive=archive_table(metadata),
     )
 
 
@@ -110,6 +117,11 @@ _LAST = (
 )
 _LEAF = select(_ENTRY.c.leaf).where(
     _ENTRY.c.origin == bindparam("origin"), _ENTRY.c.seq == bindparam("position")
+)
+_LEAVES = (
+    select(_ENTRY.c.seq, _ENTRY.c.leaf, _ENTRY.c.raw)
+    .order_by(_ENTRY.c.seq)
+    .execution_options(yield_per=1000)
 )
 _SUBTREE = select(_NODE.c.hash).where(
     _NODE.c.origin == bindparam("origin"),
@@ -252,35 +264,42 @@ class StoredLog:
     def entries(
         self, connection: Connection, start: int = 0, end: int | None = None
     ) -> Iterator[bytes]:
-        """Yield the leaves start..end-1 as bytes, streamed."""
-        query = (
-            select(_ENTRY.c.raw)
-            .where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq >= start)
-            .order_by(_ENTRY.c.seq)
-            .execution_options(yield_per=1000)
-        )
+        """Yield the leaves start..end-1 as bytes, streamed.
+
+        raises   ArchiveMissingError, ArchiveError where the bytes lie in a sealed file
+        """
+        query = _LEAVES.where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq >= start)
         if end is not None:
             query = query.where(_ENTRY.c.seq < end)
-        yield from connection.execute(query).scalars()
+        yield from self._leaves(connection, query)
 
     def of_type(self, connection: Connection, *entry_types: str) -> Iterator[Entry]:
-        """Yield the entries of the given types in order, streamed."""
-        query = (
-            select(_ENTRY.c.raw)
-            .where(_ENTRY.c.origin == self.origin, _ENTRY.c.type.in_(entry_types))
-            .order_by(_ENTRY.c.seq)
-            .execution_options(yield_per=1000)
-        )
-        yield from map(parse, connection.execute(query).scalars())
+        """Yield the entries of the given types in order, streamed; raises as `entries` does."""
+        query = _LEAVES.where(_ENTRY.c.origin == self.origin, _ENTRY.c.type.in_(entry_types))
+        yield from map(parse, self._leaves(connection, query))
 
     def entry(self, connection: Connection, seq: int) -> Entry:
-        """Return entry `seq`; raises LogError if there is none."""
-        raw: bytes | None = connection.execute(
-            select(_ENTRY.c.raw).where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq == seq)
-        ).scalar_one_or_none()
-        if raw is None:
+        """Return entry `seq`; raises LogError if there is none, else as `entries` does."""
+        query = _LEAVES.where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq == seq)
+        found = list(self._leaves(connection, query))
+        if not found:
             raise self._damaged(f"entry {seq} is missing", f"缺少条目 {seq}")
-        return parse(raw)
+        return parse(found[0])
+
+    def _leaves(
+        self, connection: Connection, query: Select[tuple[int, bytes, bytes]]
+    ) -> Iterator[bytes]:
+        """Yield the bytes of the rows that `query` selects, wherever they lie."""
+        with ExitStack() as files:
+            archived: ArchivedLeaves | None = None
+            for row in connection.execute(query):
+                if row.raw:
+                    yield row.raw
+                    continue
+                if archived is None:
+                    known = archives(connection, self.origin)
+                    archived = files.enter_context(ArchivedLeaves(self.origin, known))
+                yield archived.leaf(row.seq, row.leaf)
 
     def keep_cosigned(self, connection: Connection, cosigned: Cosigned) -> None:
         """Store a cosigned tree head; the first one of a size is kept."""
