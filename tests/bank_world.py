@@ -120,9 +120,10 @@ class Bank:
     def restart(self, node: str) -> None:
         """Let a node die and start again: what was in memory is gone."""
         home = self.nodes[node]
+        witness = self.world.witness(home)
         void_interrupted(home)
         self.wire.sessions[node] = Session(
-            home, BANK, lambda run, number: receipt_for(self.home, run, number, node)
+            home, BANK, witness, lambda run, number: receipt_for(self.home, run, number, node)
         )
 
     def restarting(self, node: str) -> Fault:
@@ -158,7 +159,14 @@ class Bank:
         """Return the run of a plan over the wire, as the worker makes it."""
         with reading(self.home.database) as connection:
             stored = store.find_plan(connection, digest)
-        return PlanRun(self.home, stored, tuple(self.nodes), self.wire, lambda *_: None)
+        return PlanRun(
+            self.home,
+            stored,
+            tuple(self.nodes),
+            self.wire,
+            lambda *_: None,
+            self.world.witness(self.home),
+        )
 
 
 def _toml(value: object) -> str:

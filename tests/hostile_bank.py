@@ -79,7 +79,9 @@ class HostileBank:
     def restart(self, node: str) -> None:
         """Let a node forget what it only had in memory."""
         home = self.homes[node]
-        self.sessions[node] = Session(home, BANK, self.world.receipts(home))
+        self.sessions[node] = Session(
+            home, BANK, self.world.witness(home), self.world.receipts(home)
+        )
 
     def begin(self, honest: Collection[str], **plan: object) -> Attack:
         """Have `honest` nodes approve a plan; the bank plays all its other nodes."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import secrets
+import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,16 +29,19 @@ from hejin_privacy.accounting import round_down
 from hejin_privacy.messages import Query, Receipt, Result
 from hejin_regulator import authority
 from hejin_regulator.authority import Office
+from hejin_regulator.mirror import LogMirror, open_mirror
 from hejin_trust import membership
 from hejin_trust.canonical import time_text
 from hejin_trust.checkpoint import sign_checkpoint
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import PLAN, RECEIPT, SUM_QUERY, SUM_RESULT, open_envelope, seal
 from hejin_trust.fleet import Payload
+from hejin_trust.home import MemberHome
 from hejin_trust.log import release_origin
 from hejin_trust.membership import Membership
 from hejin_trust.settings import write_settings
 from hejin_trust.text import Text
+from hejin_trust.witness import Witness
 
 BANK = "bank-1"
 DEFINITION = "bad-1"
@@ -95,6 +101,19 @@ class World:
     nodes: dict[str, Path]
     view: FeatureView
     clock: Clock
+    _open: ExitStack = field(default_factory=ExitStack)
+
+    @cached_property
+    def mirror(self) -> LogMirror:
+        """The regulator's mirror, opened in this process by the same clock."""
+        weakref.finalize(self, self._open.close)
+        return self._open.enter_context(open_mirror(self.office, self.clock))
+
+    def witness(self, home: MemberHome) -> Witness:
+        """Return a started witness of a member's logs."""
+        witness = Witness(home, self.mirror.door(home.member_id))
+        witness.start()
+        return witness
 
     def propose(
         self,
@@ -340,4 +359,4 @@ def approved(home: NodeHome, world: World, **wanted: object) -> tuple[Plan, str]
 
 def new_session(home: NodeHome, receipts: Receipts) -> Session:
     """Return a session with the bank."""
-    return Session(home, BANK, receipts)
+    return Session(home, BANK, receipts.world.witness(home), receipts)

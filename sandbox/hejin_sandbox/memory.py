@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from hejin_coordinator import config as bank_config
 from hejin_coordinator import desk, store
+from hejin_coordinator.asking import Answers
 from hejin_coordinator.config import CoordinatorSettings
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.home import open_home as open_bank
@@ -43,6 +44,7 @@ from hejin_node.terms import ANY, Terms
 from hejin_privacy.accounting import epsilon
 from hejin_regulator import authority
 from hejin_regulator.authority import Office
+from hejin_regulator.mirror import LogMirror, open_mirror
 from hejin_sandbox.consortium import CONSORTIUM, DEFINITION, HOLDOUT, plans_cap, size_band
 from hejin_sandbox.inputs import NodeData, only_dataset
 from hejin_sandbox.tables import BANK, REGULATOR
@@ -50,8 +52,10 @@ from hejin_trust import membership
 from hejin_trust.clock import now
 from hejin_trust.database import reading, writing
 from hejin_trust.fleet import Payload
+from hejin_trust.home import MemberHome
 from hejin_trust.settings import write_settings
 from hejin_trust.text import Text
+from hejin_trust.witness import Witness
 
 # Grants of one transaction: their log entries are held in memory until it ends, 2 KB each.
 _GRANTS_AT_ONCE = 50_000
@@ -79,7 +83,7 @@ class MemoryTransport:
         timeout: float,
         reissue_after: float,
         enough: int | None = None,
-    ) -> Iterator[tuple[str, Payload]]:
+    ) -> Answers:
         """Yield (node, answer); nodes whose turn comes after `timeout` seconds are not asked.
 
         reissue_after, enough   not needed: a call does not get lost, and nobody is away
@@ -99,12 +103,19 @@ class MemoryTransport:
 class MemoryConsortium:
     """A bank and its nodes, opened; made by `memory_consortium`."""
 
-    def __init__(self, folder: Path, bank: CoordinatorHome, nodes: Mapping[str, NodeHome]) -> None:
-        self.bank, self.nodes = bank, nodes
+    def __init__(
+        self,
+        folder: Path,
+        bank: CoordinatorHome,
+        nodes: Mapping[str, NodeHome],
+        mirror: LogMirror,
+    ) -> None:
+        self.bank, self.nodes, self.mirror = bank, nodes, mirror
         self._folder = folder
-        self.sessions = {
-            name: Session(home, BANK, partial(self._receipt, name)) for name, home in nodes.items()
-        }
+        self.sessions: dict[str, Session] = {}
+        for name, home in nodes.items():
+            receipt = partial(self._receipt, name)
+            self.sessions[name] = Session(home, BANK, self._witness(home), receipt)
 
     def propose(
         self,
@@ -139,9 +150,15 @@ class MemoryConsortium:
         with reading(self.bank.database) as connection:
             stored = store.find_plan(connection, plan)
         transport = MemoryTransport(self.sessions)
-        run = PlanRun(self.bank, stored, tuple(sorted(self.nodes)), transport, progress)
+        witness = self._witness(self.bank)
+        run = PlanRun(self.bank, stored, tuple(sorted(self.nodes)), transport, progress, witness)
         result = run.carry_out()
         return Trained(register(self.bank, stored, run.run, result), result)
+
+    def _witness(self, home: MemberHome) -> Witness:
+        witness = Witness(home, self.mirror.door(home.member_id))
+        witness.start()
+        return witness
 
     def _receipt(self, node: str, run: str, number: int) -> bytes:
         return receipt_for(self.bank, run, number, node)
@@ -176,7 +193,8 @@ def open_consortium(folder: Path, nodes: Sequence[str]) -> Iterator[MemoryConsor
     with ExitStack() as opened:
         bank = opened.enter_context(open_bank(folder / BANK))
         homes = {node: opened.enter_context(open_node(folder / node)) for node in nodes}
-        yield MemoryConsortium(folder, bank, homes)
+        mirror = opened.enter_context(open_mirror(Office(folder / REGULATOR)))
+        yield MemoryConsortium(folder, bank, homes, mirror)
 
 
 def found_homes(

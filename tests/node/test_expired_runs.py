@@ -26,7 +26,7 @@ def test_a_run_whose_plan_expired_is_over_and_gets_no_second_key(tmp_path: Path)
         assert rows
         bank.world.clock.turn(timedelta(days=2))
         # Another bank's session leaves them to the one that holds them in memory too.
-        Session(home, "bank-2", lambda *_: b"").fetch_receipts()
+        Session(home, "bank-2", bank.world.witness(home), lambda *_: b"").fetch_receipts()
         with reading(home.database) as connection:
             assert connection.execute(run_table.select()).all()
         session.fetch_receipts()

@@ -27,7 +27,7 @@ from hejin_trust.process import repeat
 MOST_OFF: Final = timedelta(seconds=120)
 """A reservation and its cosignature may lie this far apart (LEDGER section 5, V3)."""
 
-FRESH_SECONDS: Final = 60.0
+FRESH: Final = timedelta(seconds=60)
 """A cosignature is shown again this long; a bank refuses one of more than ten minutes."""
 
 HEARD_SECONDS: Final = 10.0
@@ -157,15 +157,16 @@ class Witness:
         """
         with self._lock:
             newest = self._newest
-            if newest is None or newest.checkpoint.size <= seq or not self._is_fresh():
+            if newest is None or newest.checkpoint.size <= seq or not self._is_fresh(newest):
                 self._submit()
                 newest = self._newest
             assert newest is not None
             assert newest.checkpoint.size > seq, "a message goes up to the newest entry"
             return newest
 
-    def _is_fresh(self) -> bool:
-        return self._heard is not None and time.monotonic() - self._heard <= FRESH_SECONDS
+    def _is_fresh(self, newest: Cosigned) -> bool:
+        assert self.offset is not None, "it came with the cosignature"
+        return abs(self._home.now() + self.offset - newest.time) <= FRESH
 
     def _compare(self) -> None:
         with self._asking():
