@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,7 @@ import numpy.typing as npt
 from hejin_coordinator import parts, store
 from hejin_coordinator.answers import Accepted, read_answer
 from hejin_coordinator.asking import Gathered, Transport, gather
-from hejin_coordinator.errors import (
-    RoundBurnedError,
-    RoundFailedError,
-    RunPausedError,
-)
+from hejin_coordinator.errors import RoundBurnedError, RoundFailedError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.roster import RunRoster
 from hejin_models.plan import Plan
@@ -52,15 +49,17 @@ class Collecting:
         nodes: Iterable[str],
         roster: RunRoster | None,
         joined: set[str],
+        reference: Callable[[], datetime],
     ) -> None:
         """Remember whom to ask.
 
-        roster   None in mode "node"
-        joined   nodes that are known to have the roster; grows as they answer
+        roster     None in mode "node"
+        joined     nodes that are known to have the roster; grows as they answer
+        reference  returns the time by the regulator's clock
         """
         self._home, self._transport, self._plan = home, transport, plan
         self._nodes = tuple(nodes)
-        self._roster, self._joined = roster, joined
+        self._roster, self._joined, self._reference = roster, joined, reference
 
     def collect(self, asked: AskedQuery, previous: Payload) -> list[Accepted]:
         """Return the answers of at least the plan's minimum of nodes, sorted by node.
@@ -100,9 +99,15 @@ class Collecting:
 
     def _read(self, asked: AskedQuery, node: str, payload: Payload) -> Accepted:
         roster = None if self._roster is None else self._roster.roster
-        charter = self._home.charter
         return read_answer(
-            payload, node, asked.query, asked.opened.digest, asked.round_ctx, charter, roster
+            payload,
+            node,
+            asked.query,
+            asked.opened.digest,
+            asked.round_ctx,
+            self._home.charter,
+            roster,
+            self._reference,
         )
 
     def _check(self, found: Gathered[Accepted], number: int) -> None:
@@ -120,17 +125,16 @@ class Collecting:
         )
         voided = sum(refusal.code == ROUND_VOID for refusal in found.refused.values())
         lost = len(self._nodes) - voided < needed
-        # Nodes that were interrupted are back: with them a new round may do without the silent.
-        if lost or have + voided >= needed:
+        # Nodes that were interrupted are back: with them a new round may do without the silent,
+        # but not without those that cannot answer any round now.
+        if lost or (not found.later and have + voided >= needed):
             raise RoundBurnedError(
                 f"{en}; {voided} were interrupted after they were charged",
                 f"{zh}；{voided} 个在计费后中断",
                 final=lost,
             )
-        if have + silent >= needed:
-            raise RunPausedError(
-                f"{en}; the run goes on when they are back", f"{zh}；待其恢复后继续运行"
-            )
+        if have + found.open >= needed:
+            raise found.paused(en, zh)
         raise RoundFailedError(
             f"{en}; start the plan again when that is settled", f"{zh}；解决后请重新启动该计划"
         )

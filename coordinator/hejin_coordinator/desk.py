@@ -167,10 +167,8 @@ def start_answered(home: CoordinatorHome) -> None:
     with reading(home.database) as connection:
         due = [
             stored.digest
-            for stored in store.plans(connection)
-            if stored.state == "offered"
-            and stored.automatic
-            and not _overview(connection, stored).waiting
+            for stored in store.plans(connection, "offered")
+            if stored.automatic and not _overview(connection, stored).waiting
         ]
     for digest in due:
         try:
@@ -188,8 +186,8 @@ def drop_expired(home: CoordinatorHome) -> None:
     with reading(home.database) as connection:
         over = [
             stored.digest
-            for stored in store.plans(connection)
-            if stored.state in ("paused", "failed") and stored.plan.expires <= home.now()
+            for stored in store.plans(connection, "paused", "failed")
+            if stored.plan.expires <= home.now()
         ]
     for digest in over:
         with suppress(NotDroppableError):  # it was started just now

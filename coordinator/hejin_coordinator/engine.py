@@ -11,13 +11,14 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Final
 
 import grpc
 
+from hejin_coordinator.asking import Answers
 from hejin_coordinator.binding import Binding
 from hejin_coordinator.door import AllowList, Bell, BindingInterceptor, FleetOnly, Interceptor
 from hejin_trust.charter import Charters
@@ -258,21 +259,22 @@ class EngineRun:
         timeout: float,
         reissue_after: float,
         enough: int | None = None,
-    ) -> Iterator[tuple[str, Payload]]:
+    ) -> Answers:
         """Send each member its payload; yield (member, answer) in order of arrival.
 
         timeout         seconds until the iterator ends, whoever is silent by then
         reissue_after   seconds after which a member that took its request and stayed silent,
-                        or whose node is another by now, gets it again; Flower itself
-                        delivers a message at most once
+                        or whose node is another by now, gets it again, and one that True was
+                        sent for; Flower itself delivers a message at most once
         enough          answers after which members that went away are not waited for, nor those
                         that this run has once waited for in vain; None: everybody is waited
                         for until the timeout
         raises          PayloadError at once; RunOpenError if another question is being
                         asked; RunLostError if the run ended
 
-        At most one answer a member; those to earlier questions are dropped. A member that is
-        not there yet gets its request when it comes, one that is not admitted never.
+        At most one answer a member, unless the caller sends True for it: then it is asked once
+        more. Answers to earlier questions are dropped. A member that is not there yet gets its
+        request when it comes, one that is not admitted never.
         """
         for payload in requests.values():
             check_payload(payload)
@@ -288,7 +290,7 @@ class EngineRun:
         timeout: float,
         reissue_after: float,
         enough: int | None,
-    ) -> Iterator[tuple[str, Payload]]:
+    ) -> Answers:
         asked = len(waiting)
         if not self._asking.acquire(blocking=False):
             raise RunOpenError(
@@ -301,8 +303,10 @@ class EngineRun:
                 seen = self._arrived.rings
                 self._issue(waiting, left, reissue_after)
                 for member, payload in self._collect(waiting):
-                    del waiting[member]
-                    yield member, payload
+                    request = waiting.pop(member)
+                    if (yield member, payload):
+                        request.asked = time.monotonic()
+                        waiting[member] = request
                 away = self._away()
                 if enough is not None and asked - len(waiting) >= enough and away >= waiting.keys():
                     return

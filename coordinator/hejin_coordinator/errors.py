@@ -24,10 +24,28 @@ class UnknownPlanError(CoordinatorError):
     code = "plan-unknown"
 
 
+class RegulatorMissingError(CoordinatorError):
+    """The settings name no regulator to mirror and cosign the logs."""
+
+    code = "no-regulator"
+
+
 class AnswerRefusedError(RefusedError):
     """A node's answer is not what was asked, or proves nothing."""
 
     code = "answer-refused"
+
+
+class CosignatureMissingError(AnswerRefusedError):
+    """A node's proof rests on a checkpoint that the regulator has not cosigned."""
+
+    code = "cosignature-missing"
+
+
+class CosignatureStaleError(AnswerRefusedError):
+    """The regulator's cosignature on a node's proof is too old: the node can get a fresh one."""
+
+    code = "cosignature-stale"
 
 
 class RoundFailedError(CoordinatorError):

@@ -9,7 +9,7 @@ from sqlalchemy import Column, Connection, LargeBinary, String, Table, insert, s
 
 from hejin_coordinator import disputes, parts
 from hejin_coordinator.asking import Gathered, Transport, gather
-from hejin_coordinator.errors import AnswerRefusedError, RoundFailedError, RunPausedError
+from hejin_coordinator.errors import AnswerRefusedError, RoundFailedError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.store import StoredPlan, metadata, plan_table
 from hejin_privacy.secure_sum.keys import Advertised, Invitation, Roster, check_key, open_roster
@@ -128,10 +128,14 @@ def _too_few(found: Gathered[Advertised], needed: int, out: frozenset[str]) -> R
         names = ", ".join(sorted(out))
         en += f"; {names} stay out until `hejin coordinator settle`"
         zh += f"；{names} 在 `hejin coordinator settle` 之前不参与"
-    paused = len(found.answers) + len(found.silent) >= needed
-    return (RunPausedError if paused else RoundFailedError)(
+    en = (
         f"set-up: {len(found.answers)} nodes gave a key, {needed} are needed,"
-        f" {len(found.silent)} are silent{en}; nothing was spent",
-        f"准备阶段：{len(found.answers)} 个节点提供了密钥，需要 {needed} 个，"
-        f"{len(found.silent)} 个无应答{zh}；未产生费用",
+        f" {len(found.silent)} are silent{en}; nothing was spent"
     )
+    zh = (
+        f"准备阶段：{len(found.answers)} 个节点提供了密钥，需要 {needed} 个，"
+        f"{len(found.silent)} 个无应答{zh}；未产生费用"
+    )
+    if len(found.answers) + found.open >= needed:
+        return found.paused(en, zh)
+    return RoundFailedError(en, zh)

@@ -6,6 +6,7 @@ import hashlib
 import math
 import secrets
 from collections.abc import Callable
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,7 @@ from hejin_trust.envelope import (
     seal,
 )
 from hejin_trust.fleet import Payload, pack
+from hejin_trust.witness import Witness
 
 Progress = Callable[[int, int, str], None]
 
@@ -59,8 +61,10 @@ class PlanRun:
         nodes: tuple[str, ...],
         transport: Transport,
         progress: Progress,
+        witness: Witness,
     ) -> None:
         self._home, self._stored, self._nodes = home, stored, nodes
+        self._witness = witness
         self._plan = stored.plan
         self._view = FeatureView.parse(stored.view)
         self._transport, self._progress = transport, progress
@@ -80,7 +84,7 @@ class PlanRun:
         deterministic function of them, so a restart goes on where it stopped.
         raises   RunPausedError while too few nodes are there, RoundFailedError if too few serve
                  the plan, PlanLostError if a round was lost that its budget cannot pay again;
-                 TrainingError
+                 TrainingError; FrozenError, WitnessUnreachableError, ClockOffError before a round
         """
         training = family(self._plan.family).train(self._view)
         request = next(training)
@@ -108,6 +112,9 @@ class PlanRun:
             known = next((r for r in earlier if r.sum == request.index and r.total), None)
             if known is not None:
                 return self._noisy(known)
+            if not any(r.asked and not r.burned for r in earlier if r.sum == request.index):
+                # Nodes reserve nothing while the regulator is away: they are not asked.
+                self._witness.ready()
             if self._plan.mode == "shared" and self._roster is None:
                 self._roster = agree_roster(
                     self._home, self._stored, self._run, self._nodes, self._transport
@@ -166,7 +173,7 @@ class PlanRun:
         if opened.asked is None:
             collecting = Collecting(
                 self._home, self._transport, self._plan, self._asked_nodes(), self._roster,
-                self._joined,
+                self._joined, self._regulator_time,
             )  # fmt: skip
             accepted = collecting.collect(asked, self._last_result(earlier))
             collecting.fix(asked, accepted)
@@ -190,6 +197,12 @@ class PlanRun:
             {accept.node: accept for accept in accepts},
         )
         self._close_round(asked, accepts, unmasking.open())
+
+    def _regulator_time(self) -> datetime:
+        """Return the time by the regulator's clock: this bank's, corrected."""
+        offset = self._witness.offset
+        assert offset is not None, "the witness was ready before anybody was asked"
+        return self._home.now() + offset
 
     def _asked_nodes(self) -> tuple[str, ...]:
         """Return whom a new round asks: those in dispute only if too few are left without them.

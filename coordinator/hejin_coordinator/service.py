@@ -1,4 +1,8 @@
-"""The coordinator's process: one mTLS port for nodes, and one worker that carries out plans."""
+"""The coordinator's process: one mTLS port for nodes, and one worker that carries out plans.
+
+Before anything else the regulator's mirror is asked whether the bank's ledgers are the newest there
+are (LEDGER section 4); while it does not answer, the bank waits and serves nobody.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,22 @@ from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_coordinator import store
 from hejin_coordinator.desk import drop_expired, start_answered
 from hejin_coordinator.engine import Engine
-from hejin_coordinator.errors import PlanLostError, RoundOpenError, RunPausedError, UnknownPlanError
+from hejin_coordinator.errors import (
+    PlanLostError,
+    RoundOpenError,
+    RunPausedError,
+    UnknownPlanError,
+)
 from hejin_coordinator.home import CoordinatorHome, open_home
 from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
+from hejin_coordinator.witnessing import (
+    NOT_WITNESSED,
+    await_witness,
+    dialled,
+    pause_plans,
+    regulator_address,
+)
 from hejin_privacy.messages import NotReceived
 from hejin_trust.canonical import text, time_text
 from hejin_trust.certificates import check_certificate
@@ -43,7 +59,8 @@ from hejin_trust.errors import HejinError
 from hejin_trust.files import held
 from hejin_trust.home import keep_charter
 from hejin_trust.members import Role
-from hejin_trust.process import threads
+from hejin_trust.process import Threads, threads
+from hejin_trust.witness import FrozenError, Witness, keep_witness
 
 ROLES: dict[str, frozenset[Role]] = {
     "/hejin.v1.PlanService/": frozenset({"node"}),
@@ -78,9 +95,8 @@ class PlanServicer(pb_grpc.PlanServiceServicer):
             with reading(self._home.database) as connection:
                 waiting = [
                     stored.envelope
-                    for stored in store.plans(connection)
-                    if stored.state == "offered"
-                    and node in stored.plan.nodes
+                    for stored in store.plans(connection, "offered")
+                    if node in stored.plan.nodes
                     and now < stored.plan.expires
                     and node not in store.answers(connection, stored.digest)
                 ]
@@ -148,28 +164,30 @@ def receipt_for(home: CoordinatorHome, run: str, number: int, node: str) -> byte
 class Worker:
     """Carries out started plans, one at a time."""
 
-    def __init__(self, home: CoordinatorHome, engine: Engine) -> None:
-        self._home, self._engine = home, engine
+    def __init__(self, home: CoordinatorHome, engine: Engine, witness: Witness) -> None:
+        self._home, self._engine, self._witness = home, engine, witness
         # Plan -> when it last had its turn: the paused plan that waited longest is next.
         self._turns: dict[str, float] = {}
 
     def work(self, stop: threading.Event) -> None:
-        """Look for a plan to carry out until `stop`."""
+        """Look for a plan to carry out until `stop`; raises FrozenError."""
         looked = time.monotonic()
         while not stop.wait(LOOK_SECONDS):
             start_answered(self._home)
-            states = ["started", "running"]
+            states: list[store.PlanState] = ["started", "running"]
             if time.monotonic() - looked > PAUSED_SECONDS:
                 drop_expired(self._home)
                 states.append("paused")
                 looked = time.monotonic()
             self._look(states)
 
-    def _look(self, states: list[str]) -> None:
+    def _look(self, states: list[store.PlanState]) -> None:
         """Carry out the first plan in one of `states`; a paused one when its nodes are back."""
         with reading(self._home.database) as connection:
-            found = [stored for stored in store.plans(connection) if stored.state in states]
+            found = store.plans(connection, *states)
             answered = {s.digest: store.answers(connection, s.digest) for s in found}
+        if not found or not self._is_witnessed():
+            return
         for stored in sorted(found, key=self._order):
             nodes = tuple(sorted(n for n, yes in answered[stored.digest].items() if yes))
             if stored.state == "paused" and not self._are_back(stored, nodes):
@@ -177,6 +195,17 @@ class Worker:
             self._turns[stored.digest] = time.monotonic()
             self._carry_out(stored, nodes)
             return
+
+    def _is_witnessed(self) -> bool:
+        """Return whether rounds may be asked; else every plan that is due pauses and says why."""
+        try:
+            self._witness.ready()
+        except NOT_WITNESSED as reason:
+            pause_plans(self._home, reason)
+            if isinstance(reason, FrozenError):
+                raise
+            return False
+        return True
 
     def _order(self, stored: store.StoredPlan) -> tuple[bool, float]:
         return stored.state == "paused", self._turns.get(stored.digest, 0.0)
@@ -192,7 +221,7 @@ class Worker:
             store.set_state(connection, stored.digest, "running")
         try:
             with self._engine.open_run() as transport:
-                run = PlanRun(home, stored, nodes, transport, self._progress)
+                run = PlanRun(home, stored, nodes, transport, self._progress, self._witness)
                 result = run.carry_out()
             register(home, stored, run.run, result)
         except HejinError as reason:
@@ -211,7 +240,7 @@ def _stopped(reason: HejinError) -> store.PlanState:
     """Return the state in which `reason` leaves a plan."""
     if isinstance(reason, PlanLostError):
         return "dropped"
-    return "paused" if isinstance(reason, RunPausedError) else "failed"
+    return "paused" if isinstance(reason, (RunPausedError, *NOT_WITNESSED)) else "failed"
 
 
 def serve(
@@ -221,32 +250,44 @@ def serve(
 
     address     HOST:PORT, port 0 for any free one
     listening   called with the bound port as soon as calls are answered
-    raises      PortTakenError, LogError, CertificateError if the own certificate has expired,
-                HeldError if another process serves from `path`
+    raises      FrozenError if the regulator holds other ledgers of this bank; PortTakenError,
+                LogError, RegulatorMissingError, CertificateError if the own certificate has
+                expired, HeldError if another process serves from `path`
     """
-    with held(path), open_home(path) as home:
-        membership = home.membership
-        check_certificate(membership.certificate_pem, home.now())
+    with held(path), open_home(path) as home, dialled(home) as mirror:
+        check_certificate(home.membership.certificate_pem, home.now())
         home.verify_logs()
-        engine = Engine(home.charters)
-        grpc_server = server(
-            [PeerInterceptor(home.charters, ROLES), *engine.interceptors()], THREADS
-        )
-        engine.add_to(grpc_server)
-        pb_grpc.add_PlanServiceServicer_to_server(PlanServicer(home), grpc_server)  # type: ignore[no-untyped-call]
-        pb_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(home), grpc_server)  # type: ignore[no-untyped-call]
-        credentials = server_credentials(
-            membership.tls_key_pem, membership.certificate_pem, home.charter.ca_certificate
-        )
-        port = bind(grpc_server, address, credentials)
-        grpc_server.start()
-        try:
-            with threads(stop) as running:
-                running.start("worker", Worker(home, engine).work)
-                regulator = home.settings.regulator
-                if regulator is not None:
-                    running.start("charter", lambda stop: keep_charter(home, regulator, stop))
-                listening(port)
-                running.wait()
-        finally:
-            grpc_server.stop(GRACE_SECONDS).wait()
+        regulator, witness = regulator_address(home), Witness(home, mirror)
+        with threads(stop) as running:
+            running.start("charter", lambda stop: keep_charter(home, regulator, stop))
+            if not await_witness(home, witness, stop):
+                return
+            running.start("witness", lambda stop: keep_witness(witness, stop))
+            _serve(home, witness, address, listening, running)
+
+
+def _serve(
+    home: CoordinatorHome,
+    witness: Witness,
+    address: str,
+    listening: Callable[[int], None],
+    running: Threads,
+) -> None:
+    membership, engine = home.membership, Engine(home.charters)
+    grpc_server = server([PeerInterceptor(home.charters, ROLES), *engine.interceptors()], THREADS)
+    engine.add_to(grpc_server)
+    pb_grpc.add_PlanServiceServicer_to_server(PlanServicer(home), grpc_server)  # type: ignore[no-untyped-call]
+    pb_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(home), grpc_server)  # type: ignore[no-untyped-call]
+    credentials = server_credentials(
+        membership.tls_key_pem, membership.certificate_pem, home.charter.ca_certificate
+    )
+    port = bind(grpc_server, address, credentials)
+    grpc_server.start()
+    try:
+        running.start("worker", Worker(home, engine, witness).work)
+        listening(port)
+        running.wait()
+    finally:
+        # The worker first: its run must not see its server go.
+        running.join()
+        grpc_server.stop(GRACE_SECONDS).wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -158,10 +159,12 @@ def insert_plan(
     )
 
 
-def plans(connection: Connection) -> list[StoredPlan]:
-    """Return every plan, oldest first."""
-    rows = connection.execute(select(plan_table).order_by(plan_table.c.created, plan_table.c.plan))
-    return [_plan(row) for row in rows]
+def plans(connection: Connection, *states: PlanState) -> list[StoredPlan]:
+    """Return every plan, or those in one of `states`, oldest first."""
+    query = select(plan_table).order_by(plan_table.c.created, plan_table.c.plan)
+    if states:
+        query = query.where(plan_table.c.state.in_(states))
+    return [_plan(row) for row in connection.execute(query)]
 
 
 def documents(connection: Connection) -> Iterator[tuple[str, bytes, bytes]]:
@@ -331,10 +334,16 @@ def find_receipt(connection: Connection, run: str, number: int, node: str) -> by
     return receipt
 
 
+@lru_cache(maxsize=1000)
+def _parsed(body: bytes) -> Plan:
+    """Plans never change, and the worker looks at those that wait several times a second."""
+    return Plan.parse(canonical.decode(body))
+
+
 def _plan(row: Row[Any]) -> StoredPlan:
     return StoredPlan(
         digest=row.plan,
-        plan=Plan.parse(canonical.decode(row.body)),
+        plan=_parsed(row.body),
         envelope=row.envelope,
         view=row.view,
         state=row.state,

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from hejin_coordinator import parts
 from hejin_coordinator.asking import Gathered, Transport, gather
-from hejin_coordinator.errors import AnswerRefusedError, RoundBurnedError, RunPausedError
+from hejin_coordinator.errors import AnswerRefusedError, RoundBurnedError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.store import Accept
 from hejin_models.plan import Deadlines
@@ -186,13 +186,13 @@ class Unmasking:
             f"第 {state.asked.round} 轮：打开总和需 {needed} 个节点，{have} 个已应答，"
             f"{silent} 个无应答{zh}"
         )
-        lost = have + silent < needed
-        # A new round may do with other nodes than this one's survivors: whoever is back counts.
-        there = (self._transport.online() | found.answers.keys()) & set(state.roster.nodes)
-        if not lost and len(there) < state.roster.m:
-            raise RunPausedError(
-                f"{en}; the run goes on when they are back", f"{zh}；待其恢复后继续运行"
-            )
+        lost = have + found.open < needed
+        # A new round may do with other nodes than this one's survivors: whoever is back counts,
+        # but not who cannot answer now. Nothing is burned where only those are waited for.
+        ready = (self._transport.online() | found.answers.keys()) - found.later.keys()
+        there = ready & set(state.roster.nodes)
+        if not lost and (have + len(found.later) >= needed or len(there) < state.roster.m):
+            raise found.paused(en, zh)
         raise RoundBurnedError(f"{en}; the round is burned", f"{zh}；本轮作废", final=lost)
 
 

@@ -40,7 +40,9 @@ def work(bank: Bank, digest: str) -> store.StoredPlan:
     """Carry a plan out as the bank's worker does; return it as it stands then."""
     with reading(bank.home.database) as connection:
         stored = store.find_plan(connection, digest)
-    Worker(bank.home, Engine(bank.wire))._carry_out(stored, tuple(bank.nodes))  # type: ignore[arg-type]
+    Worker(bank.home, Engine(bank.wire), bank.world.witness(bank.home))._carry_out(
+        stored, tuple(bank.nodes)
+    )  # type: ignore[arg-type]
     with reading(bank.home.database) as connection:
         return store.find_plan(connection, digest)
 

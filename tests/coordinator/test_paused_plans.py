@@ -58,7 +58,7 @@ def test_a_paused_plan_that_pauses_again_does_not_keep_others_from_their_turn(
             bank.wire.faults[node, "query", 1] = busy
         for digest in plans:
             paused(bank, digest)
-        worker = Worker(bank.home, Engine(bank.wire))  # type: ignore[arg-type]
+        worker = Worker(bank.home, Engine(bank.wire), bank.world.witness(bank.home))  # type: ignore[arg-type]
         worker._look(["paused"])
         worker._look(["paused"])
         assert states(bank) == {waits: "paused", max(plans): "done"}
@@ -75,7 +75,7 @@ def test_looking_whether_nodes_are_back_opens_no_run(
         bank.wire.silent |= set(bank.nodes)
         opened: list[None] = []
         monkeypatch.setattr(Engine, "open_run", lambda _: opened.append(None))
-        Worker(bank.home, Engine(bank.wire))._look(["paused"])  # type: ignore[arg-type]
+        Worker(bank.home, Engine(bank.wire), bank.world.witness(bank.home))._look(["paused"])  # type: ignore[arg-type]
         assert opened == []
         assert states(bank) == {digest: "paused"}
 
@@ -90,7 +90,7 @@ def test_an_expired_plan_that_waits_is_over_and_its_nodes_get_the_banks_word(
             bank.wire.faults[node, "query", 1] = lost
         bank.wire.silent.add("node-3")
         paused(bank, digest)
-        worker = Worker(bank.home, Engine(bank.wire))  # type: ignore[arg-type]
+        worker = Worker(bank.home, Engine(bank.wire), bank.world.witness(bank.home))  # type: ignore[arg-type]
         worker._look(["started", "paused"])
         with reading(bank.home.database) as connection:
             run = store.find_plan(connection, digest).run or ""
