@@ -181,21 +181,26 @@ class Consortium:
         return seconds_of_run(said)
 
     def close(self) -> None:
-        """Stop nodes, bank and regulator, in this order: what they log last is then logged."""
-        members = [*(node.id for node in self._spec.nodes), BANK, REGULATOR]
-        for member in members[:-2]:
-            self._services[member].ask_to_stop()
-        for member in members:
+        """Stop nodes and bank, in this order: what they log last is then logged."""
+        nodes = [node.id for node in self._spec.nodes]
+        for node in nodes:
+            self._services[node].ask_to_stop()
+        for member in (*nodes, BANK):
             self._services[member].stop()
 
     def export(self) -> None:
-        """Export the ledgers of the bank and of every node as flat files."""
+        """Export every member's ledgers and the regulator's part, then stop the regulator.
+
+        The members mirror their last entries before they export.
+        """
         folder = str(self.ledgers)
         bank = self._command(BANK, "export", "coordinator", "export", folder)
         nodes = [
             self._command(node.id, "export", "node", "export", folder) for node in self._spec.nodes
         ]
         self._supervisor.run_all([bank, *nodes])
+        self._supervisor.run(self._command(REGULATOR, "export", "regulator", "export", folder))
+        self._services[REGULATOR].stop()
 
     def verify(self) -> Answers:
         """Return the regulator's report on the exported ledgers, with `verified`.
