@@ -83,3 +83,31 @@ def test_a_signal_ends_a_waiting_process(number: signal.Signals) -> None:
         os.kill(process.pid, number)
         assert process.stdout.read() == "ended\n"
         assert process.wait(30) == 0
+
+
+def test_a_refusal_that_ends_a_thread_ends_the_process_with_its_own_words() -> None:
+    def fail(stop: threading.Event) -> None:
+        raise RefusedError("the log was forked", "日志已分叉")
+
+    stop = threading.Event()
+    with threads(stop) as running:
+        running.start("witness", fail)
+        with pytest.raises(RefusedError, match="forked"):
+            running.wait()
+    assert stop.is_set()
+
+
+def test_what_is_fatal_is_not_tried_again() -> None:
+    class FatalError(RefusedError):
+        code = "fatal"
+
+    tries = 0
+
+    def work() -> None:
+        nonlocal tries
+        tries += 1
+        raise FatalError("over", "结束")
+
+    with pytest.raises(FatalError):
+        repeat(work, 0.001, threading.Event(), fatal=(FatalError,))
+    assert tries == 1
