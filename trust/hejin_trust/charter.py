@@ -292,7 +292,7 @@ class CharterSource:
         with self._lock:
             known = self._read() if self.path.exists() else None
             if known is not None:
-                _check_same_house(known, offered)
+                check_same_house(known, offered)
                 if offered.serial <= known.serial:
                     return known
             replace_file(self.path, data)
@@ -313,7 +313,7 @@ class CharterSource:
             ) from reason
         charter = Charter.parse(data, self.regulator_key)
         if self._charter is not None:
-            _check_same_house(self._charter, charter)
+            check_same_house(self._charter, charter)
             if charter.serial < self._charter.serial:
                 _refuse(
                     f"serial {charter.serial} is lower than {self._charter.serial}, already seen",
@@ -323,8 +323,11 @@ class CharterSource:
         return charter
 
 
-def _check_same_house(known: Charter, offered: Charter) -> None:
-    """Raise CharterError for another consortium or nonce, a cut period, or one serial twice."""
+def check_same_house(known: Charter, offered: Charter) -> None:
+    """Raise CharterError for another consortium or nonce, a cut period, or one serial twice.
+
+    Of two charters in any order; the one with the higher serial is the newer.
+    """
     if known.consortium != offered.consortium:
         _refuse("it is of another consortium", "属于另一联盟")
     if known.serial == offered.serial and known.digest != offered.digest:

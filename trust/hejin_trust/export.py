@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from sqlalchemy import Connection
 
+from hejin_trust import canonical
 from hejin_trust.checkpoint import MAX_NOTE_BYTES
 from hejin_trust.entries import MAX_ENTRY_BYTES
 from hejin_trust.envelope import MOST_BYTES
@@ -22,6 +26,14 @@ LogName = Literal["release", "internal"]
 LOG_NAMES: tuple[LogName, ...] = get_args(LogName)
 
 CHARTER_FILE = "charter.json"
+CHARTERS_FOLDER = "charters"
+STATUS_FILE = "certificates.json"
+WITNESS_FOLDER = "witness"
+
+MAX_LINE_BYTES = 4 << 20
+"""Longest line of `rosters.jsonl` and `rounds.jsonl`: 128 nodes with the longest names."""
+MAX_VIEW_BYTES = 1 << 18
+
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -32,30 +44,47 @@ class ExportError(HejinError):
 
 
 @dataclass(frozen=True, slots=True)
+class RosterLine:
+    """What proves the roster of one masked run; nothing in it is verified yet.
+
+    keyads        the nodes' signed keys; certificates: those they name, PEM, in the same order
+    """
+
+    run: str
+    plan: str
+    keyads: tuple[bytes, ...]
+    certificates: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RoundLine:
+    """The signed documents of one round that has ended; nothing in them is verified yet.
+
+    survivors   b"" in mode "node" and where none were asked for; votes: on them
+    """
+
+    run: str
+    round: int
+    query: bytes
+    survivors: bytes
+    votes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class MemberExport:
     """One member's folder in an export.
 
     `release.jsonl` and `internal.jsonl` hold one leaf a line, byte for byte; `*.checkpoint` the
     signed notes over exactly those leaves; `documents/<digest>.json` signed envelopes by the
-    SHA-256 of their payload.
+    SHA-256 of their payload. A bank's also holds `documents/<sha256>.view`, the feature views of
+    its plans, and `rosters.jsonl` and `rounds.jsonl`, one JCS object a line.
     """
 
     folder: Path
 
     def leaves(self, log: LogName) -> Iterator[bytes]:
         """Yield a log's leaves in order, one at a time; raises ExportError."""
-        path = self.folder / f"{log}.jsonl"
-        try:
-            with path.open("rb") as file:
-                while line := file.readline(MAX_ENTRY_BYTES + 2):
-                    if not line.endswith(b"\n"):
-                        raise ExportError(
-                            f"{path} has a line that is cut off or too long: export it again.",
-                            f"{path} 有一行被截断或过长：请重新导出。",
-                        )
-                    yield line[:-1]
-        except OSError as reason:
-            raise _unreadable(path, reason) from reason
+        return _lines(self.folder / f"{log}.jsonl", MAX_ENTRY_BYTES)
 
     def checkpoint(self, log: LogName) -> str:
         """Return a log's signed checkpoint; raises ExportError."""
@@ -71,6 +100,35 @@ class MemberExport:
     def document(self, digest: str) -> bytes:
         """Return the envelope whose payload has this SHA-256 (not checked here)."""
         return _read(self._document_path(digest), MOST_BYTES)
+
+    def view(self, digest: str) -> bytes:
+        """Return the feature view file with this SHA-256 (not checked here); ExportError."""
+        return _read(self._document_path(digest).with_suffix(".view"), MAX_VIEW_BYTES)
+
+    def rosters(self) -> Iterator[RosterLine]:
+        """Yield what proves the rosters of masked runs; raises ExportError, DocumentError."""
+        for line in _lines(self.folder / "rosters.jsonl", MAX_LINE_BYTES):
+            body = canonical.decode(line, max_bytes=MAX_LINE_BYTES)
+            canonical.closed(body, "run", "plan", "keyads", "certificates")
+            yield RosterLine(
+                canonical.hexbytes(body, "run", 16).hex(),
+                canonical.hexbytes(body, "plan", 32).hex(),
+                _documents(body, "keyads"),
+                _documents(body, "certificates"),
+            )
+
+    def rounds(self) -> Iterator[RoundLine]:
+        """Yield the documents of rounds that have ended; raises ExportError, DocumentError."""
+        for line in _lines(self.folder / "rounds.jsonl", MAX_LINE_BYTES):
+            body = canonical.decode(line, max_bytes=MAX_LINE_BYTES)
+            canonical.closed(body, "run", "round", "query", "survivors", "votes")
+            yield RoundLine(
+                canonical.hexbytes(body, "run", 16).hex(),
+                canonical.integer(body, "round", 0),
+                _document(canonical.text(body, "query", longest=MAX_LINE_BYTES)),
+                _document(canonical.text(body, "survivors", longest=MAX_LINE_BYTES)),
+                _documents(body, "votes"),
+            )
 
     def _document_path(self, digest: str) -> Path:
         if not _DIGEST.fullmatch(digest):
@@ -119,6 +177,58 @@ def write_export(
     MemberExport(folder / member).write(
         connection, {"release": release, "internal": internal}, documents
     )
+
+
+def witnessed(folder: Path, member: str, log: LogName) -> Iterator[str]:
+    """Yield the notes of a log that the regulator cosigned, oldest first; raises ExportError.
+
+    folder   the export; each line of `witness/<member>.<log>.jsonl` is a note as a JSON string
+    """
+    path = folder / WITNESS_FOLDER / f"{member}.{log}.jsonl"
+    for line in _lines(path, 2 * MAX_NOTE_BYTES):
+        try:
+            note = json.loads(line)
+        except ValueError as reason:
+            raise _malformed(path) from reason
+        if not isinstance(note, str):
+            raise _malformed(path)
+        yield note
+
+
+def _malformed(path: Path) -> ExportError:
+    return ExportError(
+        f"{path} has a line that is not what it should be: export it again.",
+        f"{path} 有一行格式有误：请重新导出。",
+    )
+
+
+def _lines(path: Path, longest: int) -> Iterator[bytes]:
+    """Yield the lines of a file without their ends, each of at most `longest` bytes."""
+    try:
+        with path.open("rb") as file:
+            while line := file.readline(longest + 2):
+                if not line.endswith(b"\n"):
+                    raise ExportError(
+                        f"{path} has a line that is cut off or too long: export it again.",
+                        f"{path} 有一行被截断或过长：请重新导出。",
+                    )
+                yield line[:-1]
+    except OSError as reason:
+        raise _unreadable(path, reason) from reason
+
+
+def _documents(body: Mapping[str, object], key: str) -> tuple[bytes, ...]:
+    return tuple(_document(text) for text in canonical.texts(body, key, longest=MAX_LINE_BYTES))
+
+
+def _document(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as reason:
+        raise ExportError(
+            "A document in rosters.jsonl or rounds.jsonl is not base64: export the bank again.",
+            "rosters.jsonl 或 rounds.jsonl 中的文件不是 base64：请重新导出该银行。",
+        ) from reason
 
 
 def _write_lines(path: Path, leaves: Iterable[bytes]) -> None:
