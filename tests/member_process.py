@@ -34,27 +34,33 @@ from hejin_node import service as node_service
 from hejin_node.masking import Masking
 from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session
+from hejin_regulator import service as regulator_service
+from hejin_regulator.mirror import LogMirror
 from hejin_trust.logs import log_to_stderr
+from hejin_trust.stored_log import StoredLog
 
 _TESTS = str(Path(__file__).parent)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """How a member's process is started. `address` is where a bank listens; None for a node.
+    """How a member's process is started.
 
+    role     node, coordinator or regulator
+    address  where a bank or the regulator listens
     log      what it writes to stdout and stderr
     armed    file that names the step to be killed at; gone once it happened
     sent     file that gets one JSON line for each answer that is about to leave a node
     plant    called first in the process
     """
 
+    role: str
     home: Path
     log: Path
     armed: Path
     sent: Path
     sums: Path
-    address: str | None = None
+    address: str
     plant: Callable[[Path], None] | None = None
 
 
@@ -81,23 +87,27 @@ def _run(how: Start) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if how.plant is not None:
         how.plant(how.home)
-    if how.address is None:
+    if how.role == "node":
         # Eight restarts of a bank within a minute are the test's doing; waits may stay short.
         node_engine.RETRY_MOST = 1.0  # type: ignore[misc]
         _arm_node(how)
         node_service.serve(how.home, lambda: print("node serves"), stop)
-    else:
+        return
+    if how.role == "coordinator":
         _arm_bank(how)
-        bank_service.serve(
-            how.home, how.address, lambda port: print(f"listening on 127.0.0.1:{port}"), stop
-        )
+        serve = bank_service.serve
+    else:
+        _arm_regulator(how)
+        serve = regulator_service.serve
+    serve(how.home, how.address, lambda port: print(f"listening on 127.0.0.1:{port}"), stop)
 
 
 def _arm_node(how: Start) -> None:
     at = _Steps(how.armed)
-    at.before(Session, "_reserve", "pinned")
+    at.before(session, "reserve", "pinned")
     at.after(account, "insert_reservation", "reserving")
-    at.after(Session, "_reserve", "reserved")
+    at.after(session, "reserve", "reserved")
+    at.after(Session, "_cosigned", "cosigned")
     at.after(Session, "_compute", "computed")
     at.after(account, "mark_released", "releasing")
     at.after(Session, "_release", "released")
@@ -130,6 +140,13 @@ def _arm_bank(how: Start) -> None:
     at.after(registry, "replace_file", "model half written")
     at.before(registry, "writing", "model written")
     at.after(bank_service, "register", "model logged")
+
+
+def _arm_regulator(how: Start) -> None:
+    at = _Steps(how.armed)
+    at.before(LogMirror, "add", "asked to cosign")
+    at.after(StoredLog, "extend", "storing")
+    at.after(LogMirror, "add", "stored")
 
 
 class _Steps:

@@ -29,6 +29,7 @@ from hejin_trust.export import CHARTER_FILE, write_export
 from hejin_trust.files import replace_file
 from hejin_trust.settings import read_settings, write_settings
 
+REGULATOR = "regulator"
 SECONDS = 240.0  # longest wait for anything; a loaded machine is slow
 LISTENING = re.compile(r"listening on (127\.0\.0\.1:\d+)")
 
@@ -44,7 +45,7 @@ class Members:
     nodes: tuple[str, ...]
     regulator_key: bytes
     plan: str
-    address: str = "127.0.0.1:0"
+    addresses: dict[str, str] = field(default_factory=dict)
     plants: dict[str, Callable[[Path], None]] = field(default_factory=dict)
     processes: dict[str, ForkServerProcess] = field(default_factory=dict)
     links: dict[str, FaultProxy] = field(default_factory=dict)
@@ -86,38 +87,46 @@ class Members:
         replace_file(self.armed(member), f"{step}\n{times}".encode())
 
     def start(self, member: str) -> None:
-        """Start a member; a bank listens where it did before."""
+        """Start a member; bank and regulator listen where they did before."""
         self.processes[member] = start(
             Start(
+                role={BANK: "coordinator", REGULATOR: "regulator"}.get(member, "node"),
                 home=self.folder / member,
                 log=self.log(member),
                 armed=self.armed(member),
                 sent=self.sent(member),
                 sums=self.sums(member),
-                address=self.address if member == BANK else None,
+                address=self.addresses.get(member, "127.0.0.1:0"),
                 plant=self.plants.get(member),
             )
         )
 
     def start_all(self, *, proxied: bool = False) -> None:
-        """Start the bank, tell the nodes where it listens, start them.
+        """Start regulator and bank, tell the others where they listen, start the nodes.
 
         proxied   every node dials a fault proxy of its own, `links[node]`, instead of the bank;
                   TLS checks the bank's name, not its address
         """
-        self.start(BANK)
-        found = self.wait_for(BANK, LISTENING)
-        self.address = found.group(1)
+        self._listen(REGULATOR)
+        regulator = self.addresses[REGULATOR]
+        file = self.folder / BANK / bank_config.FILE
+        own = read_settings(file, bank_config.CoordinatorSettings)
+        write_settings(file, own.model_copy(update={"regulator": regulator}))
+        self._listen(BANK)
         for node in self.nodes:
             file = self.folder / node / node_config.FILE
             settings = read_settings(file, node_config.NodeSettings)
-            address = self.address
+            address = self.addresses[BANK]
             if proxied:
-                self.links[node] = self._proxies.enter_context(FaultProxy(self.address))
+                self.links[node] = self._proxies.enter_context(FaultProxy(address))
                 address = self.links[node].address
-            banks = {BANK: address}
-            write_settings(file, settings.model_copy(update={"banks": banks}))
+            known = {"banks": {BANK: address}, "regulator": regulator}
+            write_settings(file, settings.model_copy(update=known))
             self.start(node)
+
+    def _listen(self, member: str) -> None:
+        self.start(member)
+        self.addresses[member] = self.wait_for(member, LISTENING).group(1)
 
     def wait_for(self, member: str, pattern: re.Pattern[str]) -> re.Match[str]:
         """Return the first match in what a member says."""
@@ -142,12 +151,13 @@ class Members:
         assert process.exitcode == 0, self.tails()
 
     def stop_all(self) -> None:
-        for member in (*self.nodes, BANK):
+        for member in (*self.nodes, BANK, REGULATOR):
             self.stop(member)
 
     def tails(self) -> str:
         return "".join(
-            f"\n--- {member}\n{self.said(member)[-3000:]}" for member in (BANK, *self.nodes)
+            f"\n--- {member}\n{self.said(member)[-3000:]}"
+            for member in (REGULATOR, BANK, *self.nodes)
         )
 
     def export(self) -> Path:
