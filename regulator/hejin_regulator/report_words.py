@@ -122,7 +122,10 @@ BUDGETS_NOTE = Text(
     "“已用”为累计读数，向上取整；“剩余”向下取整；保证以上限为准。epsilon 按章程的 delta 计算。"
     "因 epsilon 不可相加，剩余以 rho 表示。各银行共用节点的上限。精确分数见附录 A。",
 )
-PERIOD = Text("Budget period {start} to {end} UTC", "预算期 {start} 至 {end}（UTC）")
+PERIOD = Text(
+    "Budget period {start} to {end} UTC; delta {delta}",
+    "预算期 {start} 至 {end}（UTC）；delta {delta}",
+)
 NODE = Text("Node", "节点")
 BANK = Text("Bank", "银行")
 ALL_BANKS = Text("all banks", "全部银行")
