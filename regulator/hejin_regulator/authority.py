@@ -18,6 +18,7 @@ from datetime import datetime
 from fractions import Fraction
 from pathlib import Path
 
+from hejin_regulator.certificate_status import CertificateStatus, read_charters, status_of
 from hejin_trust import certificates
 from hejin_trust.canonical import time_text
 from hejin_trust.charter import Charter, CharterSource
@@ -152,6 +153,16 @@ class Office:
             _make_folder(out)
             sealed = _store(self.home, after, self.identity)
             return tuple(self._answer(member, issued[member.id], sealed, out) for member in members)
+
+    def certificate_status(self, at: datetime) -> tuple[CertificateStatus, bytes]:
+        """Return the status of every certificate ever named, and the same signed.
+
+        raises   FileError, CharterError: an earlier charter is missing or altered
+        """
+        current = self.charter
+        row = read_charters(self.home, current, self.identity.public)
+        status = status_of(row, at)
+        return status, status.seal(self.identity, current.regulator.id)
 
     def revoke(self, member_id: str, at: datetime) -> Charter:
         """Revoke a member's admission: from now on every call of its is refused.

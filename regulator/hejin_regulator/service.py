@@ -1,4 +1,4 @@
-"""What the regulator answers over gRPC: the charter in force, to admitted members only."""
+"""What the regulator serves to admitted members: charter, certificate status, and the witness."""
 
 from __future__ import annotations
 
@@ -10,8 +10,17 @@ from typing import Final
 import grpc
 import structlog
 
-from hejin.v1 import charter_pb2, charter_pb2_grpc
+from hejin.v1 import (
+    certificates_pb2,
+    certificates_pb2_grpc,
+    charter_pb2,
+    charter_pb2_grpc,
+    witness_pb2_grpc,
+)
 from hejin_regulator.authority import Office
+from hejin_regulator.mirror import LogMirror, open_mirror
+from hejin_regulator.mirror_check import check_newest
+from hejin_regulator.witness_service import WitnessServicer
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import (
     PeerInterceptor,
@@ -23,10 +32,13 @@ from hejin_trust.channels import (
 )
 from hejin_trust.charter import CharterSource
 from hejin_trust.clock import now
+from hejin_trust.files import held
 from hejin_trust.members import Role
 
 ROLES: Final[dict[str, frozenset[Role]]] = {
     "/hejin.v1.CharterService/": frozenset({"node", "bank"}),
+    "/hejin.v1.CertificateService/": frozenset({"node", "bank"}),
+    "/hejin.v1.WitnessService/": frozenset({"node", "bank"}),
 }
 """Who may call what at the regulator."""
 
@@ -58,6 +70,24 @@ class CharterServicer(charter_pb2_grpc.CharterServiceServicer):
         return charter_pb2.GetCharterResponse(envelope=signed)
 
 
+class CertificateServicer(certificates_pb2_grpc.CertificateServiceServicer):
+    """Hands out the certificate status list, made and signed anew for each caller."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def GetStatus(  # noqa: N802 - name fixed by certificates.proto
+        self,
+        request: certificates_pb2.GetStatusRequest,  # noqa: ARG002 - it has no fields
+        context: grpc.ServicerContext,
+    ) -> certificates_pb2.GetStatusResponse:
+        """Return the signed list as of now."""
+        with refusals(context):
+            _, signed = self._office.certificate_status(now())
+        _log.info("certificate status given", member=peer_of(context).id)
+        return certificates_pb2.GetStatusResponse(envelope=signed)
+
+
 def serve(
     home: Path, address: str, listening: Callable[[int], None], stop: threading.Event
 ) -> None:
@@ -65,16 +95,35 @@ def serve(
 
     address     HOST:PORT, port 0 for any free one
     listening   called with the bound port as soon as calls are answered
-    raises      PortTakenError, CharterError, CertificateError if the own certificate has expired
+    raises      HeldError if another process serves from `home`, PortTakenError, CharterError,
+                CertificateError if the own certificate has expired, StorageError,
+                MirrorDamagedError
     """
     office = Office(home)
+    with held(home), open_mirror(office) as mirror:
+        check_newest(mirror)
+        _serve(office, mirror, address, listening, stop)
+
+
+def _serve(
+    office: Office,
+    mirror: LogMirror,
+    address: str,
+    listening: Callable[[int], None],
+    stop: threading.Event,
+) -> None:
     charter = office.charter
     key, certificate = office.tls()
     check_certificate(certificate, now())
-    peers = PeerInterceptor(office.charters, ROLES)
-    grpc_server = server([peers], THREADS)
+    grpc_server = server([PeerInterceptor(office.charters, ROLES)], THREADS)
     charter_pb2_grpc.add_CharterServiceServicer_to_server(  # type: ignore[no-untyped-call]
         CharterServicer(office.charters), grpc_server
+    )
+    certificates_pb2_grpc.add_CertificateServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        CertificateServicer(office), grpc_server
+    )
+    witness_pb2_grpc.add_WitnessServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        WitnessServicer(mirror), grpc_server
     )
     port = bind(grpc_server, address, server_credentials(key, certificate, charter.ca_certificate))
     grpc_server.start()
