@@ -24,13 +24,20 @@ PINNED = Text(
     "由核验人提供（已固定）",
 )
 NOT_PINNED = Text(
-    "NOT pinned: taken from the export itself. Compare it with the key you know; until then this "
-    "report only says that the files agree with each other.",
-    "未固定：取自导出文件本身。请与您所知的公钥核对；核对之前，本报告仅说明各文件彼此一致。",
+    "NOT pinned: taken from the export itself",
+    "未固定：取自导出文件本身",
 )
 
 # -- the verdict -----------------------------------------------------------------------------
 VERIFIED = Text("VERIFIED", "核验通过")
+VERIFIED_UNSURE = Text(
+    "VERIFIED, but under a key that nobody confirmed", "核验通过，但公钥未经确认"
+)
+UNSURE = Text(
+    "The key was taken from the export itself: compare it with the regulator's key that you know. "
+    "Until then this only says that the files agree with each other; anybody could have made them.",
+    "公钥取自导出文件本身，请与您所知的监管方公钥核对。核对之前仅说明各文件彼此一致，任何人都可能伪造。",
+)
 NOT_VERIFIED = Text("NOT VERIFIED", "核验未通过")
 VERIFIED_SENTENCE = Text(
     "All {checks} checks hold for the files in this folder.",
@@ -92,6 +99,10 @@ CHECK = Text("Check", "检查")
 WHAT_HOLDS = Text("What must hold", "须成立的内容")
 RESULT = Text("Result", "结果")
 FINDINGS_NUMBER = Text("Findings", "问题数")
+CHECKS_NOTE = Text(
+    "Where a log could not be read to its end, the other checks only saw what stands before.",
+    "若某日志未能读至末尾，其余检查仅涵盖此前部分。",
+)
 HOLDS = Text("✓ holds", "✓ 成立")
 FAILED = Text("✗ failed", "✗ 不成立")
 

@@ -133,11 +133,16 @@ def test_a_failed_export_says_so_and_counts_its_findings() -> None:
 
 
 def test_a_key_from_the_export_itself_is_an_alarm_even_if_all_holds() -> None:
-    page = _shown(replace(verification(), pinned=False))
-    alarms = [e.text("en") for e in page.walk() if e.attributes.get("class") == "alarm"]
-    assert len(alarms) == 2
-    assert all("NOT pinned" in alarm for alarm in alarms)
-    assert not [e for e in _shown(verification()).walk() if e.attributes.get("class") == "alarm"]
+    told = _shown(replace(verification(), pinned=False))
+    assert "NOT pinned" in told.all("header")[0].text("en")
+    verdict = next(e for e in told.all("section") if "verdict" in e.attributes.get("class", ""))
+    assert verdict.attributes["class"] == "verdict unsure"
+    assert "VERIFIED, but under a key that nobody confirmed" in verdict.text("en")
+    assert "核验通过，但公钥未经确认" in verdict.text("zh")
+    failed = replace(verification([finding()]), pinned=False)
+    assert "NOT VERIFIED" in _shown(failed).text("en")
+    assert "nobody confirmed" not in _shown(failed).text("en")
+    assert "nobody confirmed" not in _shown(verification()).text("en")
 
 
 def test_a_finding_names_member_entry_reason_and_evidence() -> None:
@@ -220,7 +225,13 @@ def _everything() -> list[Verification]:
     rows = [spending("jing", CAP * 11, period=year) for year in years]
     rows += [spending("jing", CAP, f"bank-{number}") for number in range(600)]
     above = verification(rows=rows, points={"jing": course(("2026-01-02", CAP * 11))})
-    return [verification(), warned, above, verification(rows=[]), replace(above, pinned=False)]
+    return [
+        verification(),
+        warned,
+        above,
+        verification(rows=[]),
+        replace(verification(), pinned=False),
+    ]
 
 
 def _texts(value: object) -> Iterator[Text]:
