@@ -76,11 +76,7 @@ def _check_log(
 
     tree = Frontier()
     check(tree)
-    for entry, tree in log.rebuilt(connection):
-        if entry.by != member.id:
-            _damaged(
-                log, f"entry {entry.seq} is of another member", f"第 {entry.seq} 条属于其他成员"
-            )
+    for tree in log.rebuilt(connection, member.id):
         check(tree)
         if tree.size % 1000 == 0:
             progress(done + tree.size)

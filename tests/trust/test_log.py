@@ -145,9 +145,10 @@ def test_a_log_copied_in_portions_is_the_same_log(engine: Engine, log: Log, tmp_
             copy.extend(connection, entries[start:end])
     with reading(other) as connection:
         assert (copy.size(connection), copy.root(connection)) == (41, root)
-        assert [(entry, tree.size) for entry, tree in copy.rebuilt(connection)] == [
-            (entry, entry.seq + 1) for entry in entries
-        ]
+        assert list(copy.entries(connection)) == [entry.raw for entry in entries]
+        assert [tree.size for tree in copy.rebuilt(connection, "a")] == list(range(1, 42))
+        with pytest.raises(LogError, match="out of place"):
+            list(copy.rebuilt(connection, "b"))
     for gap in (entries[:1], entries[40:]):
         with writing(other) as connection, pytest.raises(ValueError, match="continue"):
             copy.extend(connection, gap)

@@ -92,6 +92,29 @@ def open_database(path: Path, migrations: Path) -> Engine:
     BEGIN IMMEDIATE transaction, so it happens once and wholly or not at all.
     """
     _own_file(path)
+    engine = _engine(path)
+    try:
+        _migrate(engine, migrations)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def open_existing(path: Path) -> Engine:
+    """Open a database file as it is, whoever else works with it; StorageError if there is none.
+
+    For tools that look at a member from outside: nothing is made or migrated.
+    """
+    if not path.is_file():
+        raise StorageError(
+            f"There is no database {path}: run join first, or name another folder.",
+            f"没有数据库 {path}：请先执行 join，或指定其他目录。",
+        )
+    return _engine(path)
+
+
+def _engine(path: Path) -> Engine:
     engine = create_engine(
         URL.create("sqlite+pysqlite", database=str(path)),
         connect_args={"timeout": BUSY_TIMEOUT_SECONDS},
@@ -100,11 +123,6 @@ def open_database(path: Path, migrations: Path) -> Engine:
     )
     event.listen(engine, "connect", _prepare)
     event.listen(engine, "begin", _begin)
-    try:
-        _migrate(engine, migrations)
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
 
 
@@ -131,10 +149,23 @@ def erase_deleted(engine: Engine) -> None:
     Without effect while another connection reads; the next call, or closing, does it then.
     raises   StorageError
     """
+    _at_once(engine, "PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def compact(engine: Engine) -> None:
+    """Write the database anew without the space that deleted rows left; needs as much again.
+
+    Waits for others that write. raises   StorageError: nothing was changed
+    """
+    _at_once(engine, "VACUUM")
+    erase_deleted(engine)
+
+
+def _at_once(engine: Engine, statement: str) -> None:
+    """Run a statement that SQLite does not allow inside a transaction."""
     connection = engine.raw_connection()
     try:
-        # SQLite, "PRAGMA wal_checkpoint": no transaction may be open.
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.cursor().execute(statement)
     except sqlite3.Error as reason:
         raise _storage_error(engine.url.database, reason) from reason
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,7 +25,12 @@ class HeldError(HejinError):
 
 
 def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
-    """Make `data` the content of `path`: written aside, synced, then renamed over it.
+    """Make `data` the content of `path`; see `replace_stream`."""
+    replace_stream(path, (data,), mode=mode)
+
+
+def replace_stream(path: Path, parts: Iterable[bytes], *, mode: int = 0o644) -> None:
+    """Make the parts in a row the content of `path`: written aside, synced, renamed over it.
 
     raises   FileError with the reason (no space, no permission, ...)
     """
@@ -33,7 +38,7 @@ def replace_file(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     try:
         handle, aside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines(parts)
             file.flush()
             os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())

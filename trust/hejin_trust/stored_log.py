@@ -335,14 +335,16 @@ class StoredLog:
         for row in connection.execute(query):
             yield StoredCosignature(*row)
 
-    def rebuilt(self, connection: Connection) -> Iterator[tuple[Entry, Frontier]]:
+    def rebuilt(self, connection: Connection, by: str) -> Iterator[Frontier]:
         """Rebuild the tree from the leaves, compared with all that is stored; raises LogError.
 
-        Yields each entry with the tree that ends in it: entries in order, well formed and of one
-        member, times never going back, every stored hash.
+        Yields the tree as it grows, entry by entry: each in order, well formed, of the member
+        `by`, of a time that never goes back, and under every stored hash. Of an entry in a sealed
+        file, the hash alone is looked at.
         """
-        frontier, last = Frontier(), None
-        nodes = self._nodes(connection)
+        frontier, last_time = Frontier(), ""
+        nodes, archived = self._nodes(connection), archives(connection, self.origin)
+        archived_end = archived[-1].end if archived else 0
         query = (
             select(_ENTRY)
             .where(_ENTRY.c.origin == self.origin)
@@ -350,21 +352,23 @@ class StoredLog:
             .execution_options(yield_per=1000)
         )
         for row in connection.execute(query):
-            entry, seq = parse(row.raw), frontier.size
-            told = (row.seq, row.type, row.time, row.leaf)
-            if told != (seq, entry.type, entry.time, leaf_hash(row.raw)):
-                raise self._damaged(f"entry {seq} was altered", f"条目 {seq} 被改动")
-            if entry.seq != seq or (
-                last is not None and (entry.by != last.by or entry.time < last.time)
-            ):
+            seq = frontier.size
+            if row.raw or seq >= archived_end:
+                entry = parse(row.raw)
+                told = (row.type, row.time, row.leaf)
+                if told != (entry.type, entry.time, leaf_hash(row.raw)):
+                    raise self._damaged(f"entry {seq} was altered", f"条目 {seq} 被改动")
+                if (entry.seq, entry.by) != (seq, by):
+                    raise self._damaged(f"entry {seq} is out of place", f"条目 {seq} 位置不对")
+            if row.seq != seq or row.time < last_time:
                 raise self._damaged(f"entry {seq} is out of place", f"条目 {seq} 位置不对")
+            last_time = row.time
             for completed in frontier.append(row.leaf):
                 if next(nodes, None) != completed:
                     raise self._damaged(
                         f"the tree differs at entry {seq}", f"树在条目 {seq} 处不符"
                     )
-            yield entry, frontier
-            last = entry
+            yield frontier
         if next(nodes, None) is not None:
             raise self._damaged("its end was cut off", "末尾被截断")
 
