@@ -1,11 +1,9 @@
-"""The regulator's commands: found, admit, revoke, show, serve, verify, audit the noise."""
+"""The regulator's commands: found, admit, revoke, show, serve, verify; the rest is joined on."""
 
 from __future__ import annotations
 
 import json
 import math
-import signal
-import threading
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -19,12 +17,21 @@ from hejin_privacy.accounting import epsilon, rho_for
 from hejin_regulator import authority, service
 from hejin_regulator.authority import Office, Terms
 from hejin_regulator.cli_audit import audit_noise
+from hejin_regulator.cli_mirror import (
+    AsJson,
+    Home,
+    approve_recovery,
+    certificates,
+    export,
+    logs,
+)
 from hejin_trust.canonical import hexbytes
 from hejin_trust.charter import LARGEST_DELTA, Charter
 from hejin_trust.clock import now
 from hejin_trust.errors import HejinError
 from hejin_trust.logs import log_to_stderr
 from hejin_trust.members import Member
+from hejin_trust.process import until_signal
 from hejin_trust.text import Text
 
 app = typer.Typer(
@@ -33,12 +40,10 @@ app = typer.Typer(
 charter_app = typer.Typer(no_args_is_help=True, help="The charter in force. 现行章程。")
 app.add_typer(charter_app, name="charter")
 app.command("audit-noise")(audit_noise)
-
-Home = Annotated[
-    Path,
-    typer.Option("--home", envvar="HEJIN_HOME", help="The regulator's folder.", file_okay=False),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+app.command()(logs)
+app.command()(certificates)
+app.command()(export)
+app.command("approve-recovery")(approve_recovery)
 
 
 class UsageError(HejinError):
@@ -239,11 +244,9 @@ def serve(
     home: Home,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
 ) -> None:
-    """Serve the charter to members until SIGTERM or Ctrl-C."""
+    """Serve charter, mirror and witness to members until SIGTERM or Ctrl-C."""
     log_to_stderr()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+    stop = until_signal()
     host = listen.rpartition(":")[0]
     service.serve(home, listen, lambda port: typer.echo(f"listening on {host}:{port}"), stop)
 
