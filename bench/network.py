@@ -13,18 +13,13 @@ from pathlib import Path
 from bench.figures import Figure
 from bench.population import VIEW_FILE, one_node
 from bench.spans import Split, read_trace, split_sums
-from bench.start import NODE_READY, cpu_of, resident
+from bench.start import NODE_READY, cpu_of, resident, tell_bank, tell_node
 from bench.traced import program
-from hejin_coordinator import config as bank_config
 from hejin_coordinator import desk
-from hejin_coordinator.config import CoordinatorSettings
 from hejin_coordinator.home import CoordinatorHome, open_home
-from hejin_node import config as node_config
-from hejin_node.config import NodeSettings
 from hejin_sandbox.memory import fill, found_homes, write_plan
 from hejin_sandbox.supervisor import LISTENING, Service, Supervisor
 from hejin_sandbox.tables import BANK, REGULATOR
-from hejin_trust.settings import read_settings, write_settings
 
 SECTION = "network"
 EPSILON, EPSILON_CAP = 8.0, 20.0
@@ -32,7 +27,7 @@ NODE_LIMIT = 300.0
 """MB that a node which trains scorecards may hold."""
 
 Through = Callable[[str, str], str]
-"""(node, the bank's address) -> the address that the node dials."""
+"""(member, its address) -> the address at which a node dials it."""
 
 # Twenty nodes start at once on a machine that may be busy.
 _START_SECONDS, _PLAN_SECONDS = 600.0, 1200.0
@@ -102,7 +97,7 @@ def carry_out(
 
     records   folder for logs and traces, which must be new
     mode      noise mode of the plans
-    through   what a node dials instead of the bank
+    through   what each node dials instead of the bank and the regulator
     begun     called when all serve and no plan is made yet
     """
     traces = records / "traces"
@@ -123,24 +118,19 @@ def carry_out(
 def _start(
     folder: Path, supervisor: Supervisor, members: Sequence[str], through: Through
 ) -> list[Service]:
-    """Start everyone; the node's and the bank's settings get the addresses that were free."""
+    """Start everyone; nodes and bank are told the addresses that were free."""
     regulator = supervisor.serve(
         REGULATOR, ["regulator", "serve", "--listen", "127.0.0.1:0"], folder / REGULATOR
     )
     office = regulator.wait_for(LISTENING, _START_SECONDS).group(1)
-    path = folder / BANK / bank_config.FILE
-    settings = read_settings(path, CoordinatorSettings)
-    write_settings(path, settings.model_copy(update={"regulator": office}))
+    tell_bank(folder / BANK, office)
     bank = supervisor.serve(
         BANK, ["coordinator", "serve", "--listen", "127.0.0.1:0"], folder / BANK
     )
     desk_address = bank.wait_for(LISTENING, _START_SECONDS).group(1)
     nodes = []
     for node in members:
-        path = folder / node / node_config.FILE
-        found = read_settings(path, NodeSettings)
-        update = {"regulator": office, "banks": {BANK: through(node, desk_address)}}
-        write_settings(path, found.model_copy(update=update))
+        tell_node(folder / node, through(REGULATOR, office), {BANK: through(BANK, desk_address)})
         nodes.append(supervisor.serve(node, ["node", "serve"], folder / node))
     for service in nodes:
         service.wait_for(NODE_READY, _START_SECONDS)
@@ -179,6 +169,7 @@ def _figures(nodes: int, enterprises: int, run: Run) -> list[Figure]:
         Figure(SECTION, f"{name}: a private sum", total, "s"),
         part("compute", statistics.median(split.compute for split in later)),
         part("fsync", statistics.median(split.fsync for split in later)),
+        part("cosign", statistics.median(split.cosign for split in later)),
         part("engine", statistics.median(split.engine for split in later)),
         part("a run's first sum", statistics.median(split.total for split in first)),
         Figure(SECTION, f"{name}: CPU a sum, everyone", run.cpu / len(run.splits), "CPU s"),

@@ -13,31 +13,38 @@ Stretch = tuple[float, float]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one process did, as `bench.traced` wrote it."""
+    """What one process did, as `bench.traced` wrote it.
+
+    waits    for answers (the bank), for receipts (a node)
+    cosigns  for a checkpoint that the regulator has cosigned, from asking to checking it
+    """
 
     sums: tuple[tuple[int, Stretch], ...]
     waits: tuple[Stretch, ...]
     answers: tuple[Stretch, ...]
     fsyncs: tuple[Stretch, ...]
+    cosigns: tuple[Stretch, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Where the wall clock of one private sum went, seconds; the three parts make the whole.
+    """Where the wall clock of one private sum went, seconds; the four parts make the whole.
 
     compute  some process was computing; fsync: none was, some waited for its disk;
-    engine   neither: messages were on their way, or waited to be fetched
+    cosign   neither, some waited for the regulator to mirror, sync and cosign its log;
+    engine   none of these: messages were on their way, or waited to be fetched
     """
 
     index: int
     compute: float
     fsync: float
+    cosign: float
     engine: float
 
     @property
     def total(self) -> float:
         """The sum's wall-clock time."""
-        return self.compute + self.fsync + self.engine
+        return self.compute + self.fsync + self.cosign + self.engine
 
 
 def read_trace(path: Path) -> Trace:
@@ -52,6 +59,7 @@ def read_trace(path: Path) -> Trace:
         plain.get("wait", ()),
         plain.get("answer", ()),
         plain.get("fsync", ()),
+        plain.get("cosign", ()),
     )
 
 
@@ -61,15 +69,24 @@ def split_sums(bank: Trace, nodes: Sequence[Trace]) -> list[Split]:
 
 
 def _split(index: int, within: Stretch, bank: Trace, nodes: Sequence[Trace]) -> Split:
+    traces = (bank, *nodes)
     busy = [without([within], clip(bank.waits, within))]
-    busy += [union(clip(node.answers, within)) for node in nodes]
-    syncing = [union(clip(trace.fsyncs, within)) for trace in (bank, *nodes)]
+    busy += [without(clip(node.answers, within), clip(node.waits, within)) for node in nodes]
+    syncing = [clip(trace.fsyncs, within) for trace in traces]
+    asking = [clip(trace.cosigns, within) for trace in traces]
     computing = union(
-        stretch for mine, disk in zip(busy, syncing, strict=True) for stretch in without(mine, disk)
+        stretch
+        for mine, disk, witness in zip(busy, syncing, asking, strict=True)
+        for stretch in without(mine, [*disk, *witness])
     )
-    waiting = without(union(stretch for mine in busy for stretch in mine), computing)
-    compute, fsync = length(computing), length(waiting)
-    return Split(index, compute, fsync, within[1] - within[0] - compute - fsync)
+    waiting = union(
+        stretch
+        for mine, disk in zip(busy, syncing, strict=True)
+        for stretch in without(mine, without(mine, disk))
+    )
+    compute, fsync = length(computing), length(without(waiting, computing))
+    cosign = length(without((s for found in asking for s in found), [*computing, *waiting]))
+    return Split(index, compute, fsync, cosign, within[1] - within[0] - compute - fsync - cosign)
 
 
 def clip(stretches: Iterable[Stretch], within: Stretch) -> list[Stretch]:

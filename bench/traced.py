@@ -1,4 +1,4 @@
-"""The `hejin` command with a stopwatch: writes when a process computed, waited and synced.
+"""The `hejin` command with a stopwatch: when a process computed, waited, synced, was cosigned.
 
 Run as `python -m bench.traced TRACES node serve ...`; spans go to TRACES/MEMBER.jsonl, one JSON
 line each, where MEMBER is the name of the home folder.
@@ -12,7 +12,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import Any
 
@@ -50,40 +51,58 @@ class Stopwatch:
         setattr(owner, name, timed)
 
     def waiting(self, owner: Any, name: str) -> None:
-        """Time the waits for each item of a generator method."""
+        """Time the waits for each item of a method that returns a generator."""
         inner = getattr(owner, name)
 
         @functools.wraps(inner)
-        def timed(*arguments: Any, **named: Any) -> Iterator[Any]:
-            items = iter(inner(*arguments, **named))
-            while True:
-                begin = time.monotonic()
-                try:
-                    item = next(items)
-                except StopIteration:
-                    return
-                finally:
-                    self.note("wait", begin)
-                yield item
+        def timed(*arguments: Any, **named: Any) -> Generator[Any, Any, None]:
+            items, sent = inner(*arguments, **named), None
+            try:
+                while True:
+                    begin = time.monotonic()
+                    try:
+                        item = items.send(sent)
+                    except StopIteration:
+                        return
+                    finally:
+                        self.note("wait", begin)
+                    sent = yield item
+            finally:
+                items.close()
 
         setattr(owner, name, timed)
+
+
+class WithoutPandas(MetaPathFinder):
+    """Lets pandas look as if it were not installed."""
+
+    def find_spec(self, fullname: str, *_: object) -> None:
+        """Raise ModuleNotFoundError for pandas; say nothing of other modules."""
+        if fullname == "pandas":
+            raise ModuleNotFoundError(fullname, name=fullname)
 
 
 def main() -> None:
     """Time what the role on the command line does, then run it."""
     # The test tools bring pandas, a node's own install does not; pyarrow imports it where it can,
     # which would count as 40 MB of ours.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    sys.meta_path.insert(0, WithoutPandas())
     traces = Path(sys.argv.pop(1))
     member = Path(os.environ["HEJIN_HOME"]).name
     watch = Stopwatch(traces / f"{member}.jsonl")
     watch.around(DefaultDialect, "do_commit", "fsync", lambda *_: -1)
     watch.around(os, "fsync", "fsync", lambda *_: -1)
     role = sys.argv[1]
+    if role != "regulator":
+        from hejin_trust.witness import Witness
+
+        watch.around(Witness, "cover", "cosign", lambda *_: -1)
     if role == "node":
+        from hejin_node.service import BankChannel
         from hejin_node.session import Session
 
         watch.around(Session, "answer", "answer", lambda *_: -1)
+        watch.around(BankChannel, "fetch_receipt", "wait", lambda *_: -1)
     elif role == "coordinator":
         from hejin_coordinator.engine import EngineRun
         from hejin_coordinator.rounds import PlanRun

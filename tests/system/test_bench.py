@@ -114,7 +114,7 @@ def test_a_node_that_trained_a_scorecard_stays_under_300_mb(tmp_path: Path) -> N
     name = "2 nodes of 1,500"
     assert 100 < found[f"{name}: a node's peak"]["value"] < 300
     total = found[f"{name}: a private sum"]["value"]
-    parts = [found[f"{name}: {part}"]["value"] for part in ("compute", "fsync", "engine")]
+    parts = [found[f"{name}: {part}"]["value"] for part in ("compute", "fsync", "cosign", "engine")]
     assert all(part > 0 for part in parts)
     assert sum(parts) < 2 * total  # each is a median of its own
 
@@ -127,8 +127,8 @@ def test_a_link_of_50_ms_costs_a_sum_at_least_a_round_trip(tmp_path: Path) -> No
     (linked,) = [figure for name, figure in sums.items() if name.endswith("50 ms")]
     assert linked["value"] > 0.05
     assert linked["ratio"] == pytest.approx(linked["value"] / direct["value"])
-    for way in ("sends", "receives"):
-        (crossed,) = [figure for name, figure in found.items() if name.endswith(f"a node {way}")]
+    for way in ("a node sends", "a node receives", "a node and the regulator"):
+        (crossed,) = [figure for name, figure in found.items() if name.endswith(way)]
         assert 1000 < crossed["value"] < 1e6
 
 
@@ -139,16 +139,24 @@ def test_a_cost_that_grows_with_the_square_has_exponent_two() -> None:
 
 
 def test_the_clock_of_a_sum_is_split_into_what_it_waited_for() -> None:
-    # The bank computes in 0-1 and 9-10 and waits between; a node answers in 3-7, syncing in 4-5,
-    # another one in 4-6, syncing in 4-4.5.
-    bank = Trace(sums=((2, (0.0, 10.0)),), waits=((1.0, 9.0),), answers=(), fsyncs=((9.5, 10.0),))
-    slow = Trace((), (), answers=((3.0, 7.0),), fsyncs=((4.0, 5.0),))
-    quick = Trace((), (), answers=((4.0, 6.0),), fsyncs=((4.0, 4.5),))
+    # The bank computes in 0-1 and 9-10 and waits between, in 1.5-2 for the regulator; a node
+    # answers in 3-7, syncing in 4-5 and waiting for the regulator in 5-6.5; another one in 4-6,
+    # syncing in 4-4.5 and waiting for the bank's receipt in 5.5-6.
+    bank = Trace(
+        sums=((2, (0.0, 10.0)),),
+        waits=((1.0, 9.0),),
+        answers=(),
+        fsyncs=((9.5, 10.0),),
+        cosigns=((1.5, 2.0),),
+    )
+    slow = Trace((), (), answers=((3.0, 7.0),), fsyncs=((4.0, 5.0),), cosigns=((5.0, 6.5),))
+    quick = Trace((), ((5.5, 6.0),), answers=((4.0, 6.0),), fsyncs=((4.0, 4.5),), cosigns=())
     (split,) = split_sums(bank, [slow, quick])
     assert split.index == 2
     assert split.fsync == pytest.approx(0.5 + 0.5)  # both sync in 4-4.5, the bank in 9.5-10
-    assert split.compute == pytest.approx(1.0 + 1.0 + 2.5 + 0.5)
-    assert split.engine == pytest.approx(2.0 + 2.0)
+    assert split.compute == pytest.approx(1.0 + 1.0 + 1.0 + 0.5 + 0.5)
+    assert split.cosign == pytest.approx(0.5 + 1.0)  # in 5-5.5 the quick node still computes
+    assert split.engine == pytest.approx(0.5 + 1.0 + 2.0)
     assert split.total == pytest.approx(10.0)
 
 
