@@ -17,8 +17,8 @@ from node_world import BANK, VIEW, World, fill, found_world
 from hejin_coordinator import config, desk, store
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.home import open_home as open_bank
+from hejin_coordinator.receipts import receipt_for
 from hejin_coordinator.rounds import PlanRun
-from hejin_coordinator.service import receipt_for
 from hejin_node import offers
 from hejin_node.home import NodeHome
 from hejin_node.home import open_home as open_node

@@ -1,4 +1,4 @@
-"""The coordinator's commands: join, propose, start, report, disputes, serve, models, export."""
+"""The coordinator's commands: join, propose, start, report, disputes, serve, models."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hejin_coordinator.cli_ledger import export, preflight, recover, status
 from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import open_home
 from hejin_trust import membership
@@ -93,8 +94,10 @@ def propose(
 ) -> None:
     """Sign a plan and offer it to its nodes, after showing what it costs and should reach."""
     from hejin_coordinator import desk
+    from hejin_coordinator.witnessing import mirror_now
 
     with open_home(home) as bank:
+        mirror_now(bank)
         proposed = desk.propose(bank, file, start_when_answered)
     plan, outlook = proposed.plan, proposed.outlook
     if as_json:
@@ -283,8 +286,10 @@ def start(home: Home, plan: PlanHash) -> None:
 def drop(home: Home, plan: PlanHash) -> None:
     """Give up a plan that is offered, paused or has failed. What its sums cost stays spent."""
     from hejin_coordinator import desk
+    from hejin_coordinator.witnessing import mirror_now
 
     with open_home(home) as bank:
+        mirror_now(bank)
         desk.drop(bank, plan)
     typer.echo(Text("dropped", "已放弃"))
 
@@ -342,19 +347,8 @@ def show_model(
     typer.echo(found.card())
 
 
-@app.command()
-def export(
-    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
-) -> None:
-    """Write both ledgers, and what proves plans and rounds, as flat files for the regulator."""
-    from hejin_coordinator import export as evidence
-    from hejin_trust.export import CHARTER_FILE
-    from hejin_trust.files import replace_file
-
-    with open_home(home) as bank:
-        written = evidence.export(bank, folder)
-        replace_file(folder / CHARTER_FILE, bank.charters.signed())
-    typer.echo(str(written))
+for command in (status, preflight, export, recover):
+    app.command()(command)
 
 
 def _table(headings: Sequence[Text]) -> Table:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hejin_coordinator import store
+from hejin_coordinator import ending, store
 from hejin_coordinator.errors import CoordinatorError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.proposal import make_plan, mode_reason, read_plan_file
@@ -159,7 +159,8 @@ def drop(home: CoordinatorHome, digest: str) -> None:
                 f"the plan is {stored.state}: only one that is offered or has failed is dropped",
                 f"该计划当前状态为 {stored.state}：只能放弃待答复或已失败的计划",
             )
-        store.set_state(connection, stored.digest, "dropped", stored.error)
+        ending.drop(home, connection, stored, stored.error, ending.GIVEN_UP)
+        home.release_log.checkpoint(connection)
 
 
 def start_answered(home: CoordinatorHome) -> None:

@@ -86,3 +86,9 @@ class RoundOpenError(RefusedError):
     """The round is still being answered: there is no receipt yet."""
 
     code = "round-open"
+
+
+class RoundUnknownError(RefusedError):
+    """The bank has no record of the round, and no reason for that."""
+
+    code = "round-unknown"

@@ -1,7 +1,7 @@
 """The bank's part of an export: its ledgers, plans and views, and what proves each round.
 
 DIR/<bank>/release.jsonl ...          both logs and their checkpoints, see hejin_trust.export
-DIR/<bank>/documents/<digest>.json    each plan as it was signed
+DIR/<bank>/documents/<digest>.json    each plan, and the regulator's approvals of recoveries
 DIR/<bank>/documents/<sha256>.view    the feature view of each plan
 DIR/<bank>/rosters.jsonl              of each masked run: the keys and certificates of its nodes
 DIR/<bank>/rounds.jsonl               in the order of the `result` and `burn` entries: the query,
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection
 
-from hejin_coordinator import roster, store
+from hejin_coordinator import recovery, roster, store
 from hejin_coordinator.home import CoordinatorHome
 from hejin_privacy.mechanism import MAX_NODES
 from hejin_trust import canonical
@@ -37,14 +37,27 @@ def export(home: CoordinatorHome, folder: Path) -> Path:
     """
     own = folder / home.member_id
     with writing(home.database) as connection:
-        plans = ((digest, envelope) for digest, envelope, _ in store.documents(connection))
-        write_export(folder, home.member_id, connection, home.release_log, home.internal_log, plans)
+        write_export(
+            folder,
+            home.member_id,
+            connection,
+            home.release_log,
+            home.internal_log,
+            _documents(home, connection),
+        )
         for _, _, view in store.documents(connection):
             name = f"{hashlib.sha256(view).hexdigest()}.view"
             replace_file(own / "documents" / name, view)
         _write_lines(own / ROSTERS, _rosters(connection))
         _write_lines(own / ROUNDS, _rounds(home, connection))
     return own
+
+
+def _documents(home: CoordinatorHome, connection: Connection) -> Iterator[tuple[str, bytes]]:
+    for digest, envelope, _ in store.documents(connection):
+        yield digest, envelope
+    for path in sorted((home.path / recovery.FOLDER).glob("*.json")):
+        yield path.stem, path.read_bytes()
 
 
 def _rosters(connection: Connection) -> Iterator[dict[str, object]]:

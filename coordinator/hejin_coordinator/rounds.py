@@ -15,6 +15,7 @@ import structlog
 from hejin_coordinator import disputes, store
 from hejin_coordinator.asking import Transport
 from hejin_coordinator.collecting import AskedQuery, Collecting
+from hejin_coordinator.ending import burn
 from hejin_coordinator.errors import PlanLostError, RoundBurnedError, RunPausedError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.roster import RunRoster, agree_roster
@@ -257,18 +258,16 @@ class PlanRun:
             raise RunPausedError(reason.text.en, reason.text.zh) from reason
         at = time_text(home.now())
         with writing(home.database) as connection:
-            store.burn_round(connection, self._run, opened.round, str(reason.text))
             if reason.giver:
                 disputes.add(connection, self._run, opened.round, reason.giver, reason.taker, at)
-            home.release_log.append(
+            burn(
+                home,
                 connection,
-                "burn",
-                {
-                    "run": self._run,
-                    "round": opened.round,
-                    "giver": reason.giver,
-                    "taker": reason.taker,
-                },
+                self._run,
+                opened.round,
+                str(reason.text),
+                giver=reason.giver,
+                taker=reason.taker,
             )
             home.release_log.checkpoint(connection)
         _log.warning("round-burned", round=opened.round, reason=reason.text.en)

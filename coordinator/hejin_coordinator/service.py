@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import structlog
+from sqlalchemy import Connection
 
 from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
@@ -21,11 +22,11 @@ from hejin_coordinator.desk import drop_expired, start_answered
 from hejin_coordinator.engine import Engine
 from hejin_coordinator.errors import (
     PlanLostError,
-    RoundOpenError,
     RunPausedError,
     UnknownPlanError,
 )
 from hejin_coordinator.home import CoordinatorHome, open_home
+from hejin_coordinator.receipts import witnessed_word
 from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.witnessing import (
@@ -35,8 +36,7 @@ from hejin_coordinator.witnessing import (
     pause_plans,
     regulator_address,
 )
-from hejin_privacy.messages import NotReceived
-from hejin_trust.canonical import text, time_text
+from hejin_trust.canonical import text
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import (
     PeerInterceptor,
@@ -49,11 +49,9 @@ from hejin_trust.channels import (
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import (
     APPROVAL,
-    NOT_RECEIVED,
     REFUSAL,
     EnvelopeError,
     open_envelope,
-    seal,
 )
 from hejin_trust.errors import HejinError
 from hejin_trust.files import held
@@ -115,7 +113,12 @@ class PlanServicer(pb_grpc.PlanServiceServicer):
                 opened = open_envelope(request.answer, REFUSAL, peer.identity_key, peer.id)
                 digest, approved = text(opened.body, "request"), False
             with writing(self._home.database) as connection:
-                stored = store.find_plan(connection, digest)
+                try:
+                    stored = store.find_plan(connection, digest)
+                except UnknownPlanError:
+                    if self._is_lost(connection, digest):
+                        return pb.AnswerOfferResponse()
+                    raise
                 if stored.digest != digest or peer.id not in stored.plan.nodes:
                     raise UnknownPlanError(
                         "that plan does not invite this node", "该计划未邀请此节点"
@@ -124,41 +127,30 @@ class PlanServicer(pb_grpc.PlanServiceServicer):
             _log.info("answered", node=peer.id, plan=digest[:16], approved=approved)
         return pb.AnswerOfferResponse()
 
+    def _is_lost(self, connection: Connection, digest: str) -> bool:
+        """Return whether the ledger names a plan that was lost with the database.
+
+        Its answers are taken and forgotten: refused ones would be sent for ever.
+        """
+        known = self._home.release_log.of_type(connection, "plan")
+        return any(entry.body["plan"] == digest for entry in known)
+
 
 class ReceiptServicer(pb_grpc.ReceiptServiceServicer):
     """Gives nodes the bank's word on what it holds of them."""
 
-    def __init__(self, home: CoordinatorHome) -> None:
-        self._home = home
+    def __init__(self, home: CoordinatorHome, witness: Witness) -> None:
+        self._home, self._witness = home, witness
 
     def GetReceipt(  # noqa: N802 - name fixed by coordinator.proto
         self, request: pb.GetReceiptRequest, context: grpc.ServicerContext
     ) -> pb.GetReceiptResponse:
         """Return the receipt, or once the round is closed a signed `not-received`."""
         with refusals(context):
-            return pb.GetReceiptResponse(
-                receipt=receipt_for(self._home, request.run, request.round, peer_of(context).id)
+            word = witnessed_word(
+                self._home, self._witness, request.run, request.round, peer_of(context).id
             )
-
-
-def receipt_for(home: CoordinatorHome, run: str, number: int, node: str) -> bytes:
-    """Return the bank's signed word on one release of `node`; RoundOpenError while it is open.
-
-    Where a plan is dropped in an open round, the bank holds nothing of that round.
-    """
-    with reading(home.database) as connection:
-        receipt = store.find_receipt(connection, run, number, node)
-        found = store.find_round(connection, run, number)
-        dropped = store.is_dropped(connection, run)
-    if receipt is not None:
-        return receipt
-    # Once the survivors are fixed, or the round is lost, nothing more is accepted.
-    if found is None or (found.asked is None and not found.burned and not dropped):
-        raise RoundOpenError(
-            f"round {number} is not closed: ask again later", f"第 {number} 轮尚未结束：请稍后再试"
-        )
-    word = NotReceived(run=run, round=number, node=node, time=time_text(home.now()))
-    return seal(NOT_RECEIVED, word.body(), home.identity, home.member_id)
+        return pb.GetReceiptResponse(receipt=word)
 
 
 class Worker:
@@ -277,7 +269,7 @@ def _serve(
     grpc_server = server([PeerInterceptor(home.charters, ROLES), *engine.interceptors()], THREADS)
     engine.add_to(grpc_server)
     pb_grpc.add_PlanServiceServicer_to_server(PlanServicer(home), grpc_server)  # type: ignore[no-untyped-call]
-    pb_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(home), grpc_server)  # type: ignore[no-untyped-call]
+    pb_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(home, witness), grpc_server)  # type: ignore[no-untyped-call]
     credentials = server_credentials(
         membership.tls_key_pem, membership.certificate_pem, home.charter.ca_certificate
     )

@@ -191,12 +191,12 @@ def find_plan(connection: Connection, digest: str) -> StoredPlan:
     return _plan(rows[0])
 
 
-def is_dropped(connection: Connection, run: str) -> bool:
-    """Return whether the plan that a run carried out was given up."""
-    query = select(plan_table.c.plan).where(
-        plan_table.c.run == run, plan_table.c.state == "dropped"
+def state_of(connection: Connection, run: str) -> PlanState | None:
+    """Return the state of the plan that a run carries out; None if there is no such run."""
+    state: PlanState | None = connection.scalar(
+        select(plan_table.c.state).where(plan_table.c.run == run)
     )
-    return connection.scalar(query) is not None
+    return state
 
 
 def set_state(connection: Connection, digest: str, state: PlanState, error: str = "") -> None:
@@ -252,6 +252,16 @@ def find_round(connection: Connection, run: str, number: int) -> Round | None:
         select(round_table).where(round_table.c.run == run, round_table.c.round == number)
     ).first()
     return None if row is None else Round(**row._mapping)
+
+
+def open_rounds(connection: Connection) -> set[tuple[str, int]]:
+    """Return (run, round) of the rounds that are neither opened nor burned."""
+    rows = connection.execute(
+        select(round_table.c.run, round_table.c.round).where(
+            round_table.c.result.is_(None), round_table.c.burned == ""
+        )
+    )
+    return {(row.run, row.round) for row in rows}
 
 
 def open_round(

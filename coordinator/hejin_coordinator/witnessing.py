@@ -55,6 +55,16 @@ def dialled(home: CoordinatorHome) -> Iterator[WitnessChannel]:
         yield WitnessChannel(channel, regulator)
 
 
+def mirror_now(home: CoordinatorHome) -> None:
+    """Compare both ledgers with the mirror and give it what is new.
+
+    Commands do so before they append: on a restored backup it would fork the ledger for good.
+    raises   RegulatorMissingError, FrozenError, WitnessUnreachableError, WitnessRefusedError
+    """
+    with dialled(home) as mirror:
+        Witness(home, mirror).start()
+
+
 def await_witness(home: CoordinatorHome, witness: Witness, stop: threading.Event) -> bool:
     """Start the witness as soon as the regulator answers; return False if `stop` came first.
 

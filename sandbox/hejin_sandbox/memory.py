@@ -27,9 +27,9 @@ from hejin_coordinator.asking import Answers
 from hejin_coordinator.config import CoordinatorSettings
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.home import open_home as open_bank
+from hejin_coordinator.receipts import receipt_for
 from hejin_coordinator.registry import Model, register
 from hejin_coordinator.rounds import PlanRun
-from hejin_coordinator.service import receipt_for
 from hejin_models.families import FamilyResult
 from hejin_models.features import ColumnType, FeatureView
 from hejin_node import config as node_config

@@ -13,7 +13,8 @@ from bank_world import Bank, Wire, findings, open_world
 from hejin_coordinator import desk, store
 from hejin_coordinator.desk import NotDroppableError, NotStartableError
 from hejin_coordinator.errors import RoundOpenError
-from hejin_coordinator.service import Worker, receipt_for
+from hejin_coordinator.receipts import receipt_for
+from hejin_coordinator.service import Worker
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
 from hejin_trust.database import reading

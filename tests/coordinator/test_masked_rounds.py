@@ -16,8 +16,9 @@ from sqlalchemy import event
 
 from hejin_coordinator import disputes, parts, store
 from hejin_coordinator.errors import PlanLostError, RoundFailedError, RunPausedError
+from hejin_coordinator.receipts import receipt_for
 from hejin_coordinator.rounds import PlanRun
-from hejin_coordinator.service import Worker, receipt_for
+from hejin_coordinator.service import Worker
 from hejin_models.features import FeatureView
 from hejin_models.sums import NoisySum
 from hejin_models.training import train

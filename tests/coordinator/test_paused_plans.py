@@ -14,7 +14,8 @@ from bank_world import Bank, Wire, body_of, lost, open_world
 from hejin_coordinator import store
 from hejin_coordinator.desk import drop_expired
 from hejin_coordinator.errors import RoundOpenError
-from hejin_coordinator.service import Worker, receipt_for
+from hejin_coordinator.receipts import receipt_for
+from hejin_coordinator.service import Worker
 from hejin_trust.database import reading, writing
 from hejin_trust.fleet import Payload
 

@@ -16,7 +16,7 @@ from bank_world import Bank, open_world
 from hejin_coordinator import desk, registry, store
 from hejin_coordinator.collecting import Collecting
 from hejin_coordinator.errors import RoundFailedError, RoundOpenError
-from hejin_coordinator.service import receipt_for
+from hejin_coordinator.receipts import receipt_for
 from hejin_models.features import FeatureView
 from hejin_models.training import train
 from hejin_trust.database import reading

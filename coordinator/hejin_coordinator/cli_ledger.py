@@ -1,0 +1,148 @@
+"""The bank's commands about its ledgers: status, preflight, export, recover."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from hejin_coordinator.home import open_home
+from hejin_trust.text import Text
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def status(home: Home, as_json: AsJson = False) -> None:
+    """Show ledgers, plans, and whether the regulator's mirror holds the same ledgers."""
+    from hejin_coordinator import store
+    from hejin_coordinator.witnessing import mirror_now
+    from hejin_trust.database import reading
+    from hejin_trust.errors import HejinError
+
+    says = Text("holds the same ledgers", "所持账本相同")
+    code = ""
+    with open_home(home) as bank:
+        try:
+            mirror_now(bank)
+        except HejinError as reason:
+            says, code = reason.text, reason.code
+        with reading(bank.database) as connection:
+            sizes = [log.size(connection) for log in (bank.release_log, bank.internal_log)]
+            states = Counter(stored.state for stored in store.plans(connection))
+        facts: dict[str, object] = {
+            "member": bank.member_id,
+            "charter": bank.charter.serial,
+            "release_log": sizes[0],
+            "internal_log": sizes[1],
+            "plans": dict(sorted(states.items())),
+        }
+    if as_json:
+        witness = {"ok": code == "", "code": code, "en": says.en, "zh": says.zh}
+        _print_json({**facts, "regulator": witness})
+        return
+    plans = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
+    table = Table(show_header=False)
+    for label, value in (
+        (Text("member", "成员"), facts["member"]),
+        (Text("charter", "章程"), facts["charter"]),
+        (Text("entries of the release ledger", "发布账本条目"), sizes[0]),
+        (Text("entries of the internal ledger", "内部账本条目"), sizes[1]),
+        (Text("plans", "计划"), plans or "0"),
+        (Text("regulator's mirror", "监管方镜像"), says),
+    ):
+        table.add_row(str(label), escape(str(value)))
+    Console().print(table)
+
+
+def preflight(home: Home, as_json: AsJson = False) -> None:
+    """Look at certificate, ledgers, regulator and clock. Exit 0: all well; 1: see the table."""
+    from hejin_coordinator.witnessing import dialled
+    from hejin_trust.preflight import preflight as look
+    from hejin_trust.witness import Witness
+
+    with open_home(home) as bank, dialled(bank) as mirror:
+        looks = list(look(bank, Witness(bank, mirror)))
+    if as_json:
+        rows = [
+            {"name": one.name, "ok": one.ok, "code": one.code, "en": one.says.en, "zh": one.says.zh}
+            for one in looks
+        ]
+        _print_json({"ok": all(one.ok for one in looks), "looks": rows})
+    else:
+        table = Table(show_header=False)
+        for one in looks:
+            mark = "[green]✓[/green]" if one.ok else "[red]✗[/red]"
+            table.add_row(mark, str(one.what), escape(str(one.says)))
+        Console().print(table)
+    raise typer.Exit(0 if all(one.ok for one in looks) else 1)
+
+
+def export(
+    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
+) -> None:
+    """Write both ledgers, and what proves plans and rounds, as flat files for the regulator."""
+    from hejin_coordinator.export import export as write
+    from hejin_coordinator.witnessing import mirror_now
+    from hejin_trust.errors import HejinError
+
+    with open_home(home) as bank:
+        try:
+            mirror_now(bank)
+        except HejinError as reason:
+            typer.echo(
+                Text(
+                    f"note: the newest entries are not witnessed yet ({reason.text.en}), and"
+                    " verification will say so",
+                    f"注意：最新条目尚未经见证（{reason.text.zh}），核验时会指出",
+                ),
+                err=True,
+            )
+        typer.echo(str(write(bank, folder)))
+
+
+def recover(
+    home: Home,
+    approval: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The regulator's approval.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Put back from the regulator's mirror what a restored backup has lost; open runs end."""
+    from hejin_coordinator.recovery import recover as put_back
+    from hejin_coordinator.witnessing import dialled
+    from hejin_trust.files import held
+    from hejin_trust.witness import Witness
+
+    with held(home), open_home(home) as bank:
+        bank.verify_logs()
+        with dialled(bank) as mirror:
+            found = put_back(bank, mirror, approval.read_bytes())
+            Witness(bank, mirror).start()
+    facts = {
+        "entries": (Text("entries put back", "补回条目"), found.entries),
+        "receipts": (Text("receipts signed again", "重新签署的回执"), found.receipts),
+        "rounds": (Text("open rounds burned", "作废的未结轮次"), found.rounds),
+        "plans": (Text("plans ended", "已终止的计划"), found.plans),
+        "models": (Text("models lost with the disk, to be trained again", "随磁盘丢失、须重新训练"
+                        "的模型"), found.models),
+    }  # fmt: skip
+    if as_json:
+        _print_json({name: number for name, (_, number) in facts.items()})
+        return
+    table = Table(show_header=False)
+    for label, number in facts.values():
+        table.add_row(str(label), str(number))
+    Console().print(table)
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
