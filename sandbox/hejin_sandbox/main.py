@@ -49,6 +49,14 @@ DOORS: Mapping[str, Door] = {
         ),
         None,
     ),
+    "ledger": Door(
+        "hejin_trust.cli_ledger:app",
+        Text(
+            "A node's or bank's ledger: read it, prove entries, archive.",
+            "节点或银行的账本:查看、证明与归档。",
+        ),
+        None,
+    ),
     "sandbox": Door(
         "hejin_sandbox.cli:app",
         Text(

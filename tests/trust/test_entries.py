@@ -18,6 +18,7 @@ from hejin_trust.entries import (
     build,
     parse,
 )
+from hejin_trust.entry_words import TYPES, words
 
 AT = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)
 SALT = bytes(range(16))
@@ -248,3 +249,14 @@ def test_any_text_survives_the_round_trip(reason: str, seq: int, salt: bytes) ->
     entry = build("void", seq, AT, "a", {"reservation": 1, "reason": reason}, salt)
     assert parse(entry.raw) == entry
     assert b"\n" not in entry.raw
+
+
+@pytest.mark.parametrize("kind", ENTRY_TYPES)
+def test_every_entry_can_be_told_in_words(kind: str) -> None:
+    told = words(build(kind, 7, AT, "a", BODIES[kind], SALT))
+    for text in (told, TYPES[kind]):
+        assert text.en
+        assert text.zh
+        assert "None" not in f"{text.en}{text.zh}"
+    assert len(told.en) < 120
+    assert TYPES.keys() == ENTRY_TYPES.keys()

@@ -23,7 +23,7 @@ from hejin_trust.archived import Archive, ArchiveError, archives
 from hejin_trust.charter import Charter
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import parse
-from hejin_trust.files import FileError
+from hejin_trust.files import make_folder
 from hejin_trust.sealing import check_part, seal_part
 from hejin_trust.stored_log import TABLES, StoredLog
 from hejin_trust.text import Text
@@ -72,13 +72,7 @@ def archive(
         head = log.newest_cosigned(connection)
         assert head is not None, "a rule asks for it"
         sealed = Archive(start, limit.end, path_of(start, limit.end))
-        try:
-            sealed.path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as reason:
-            raise FileError(
-                f"{sealed.path.parent} cannot be made ({reason.strerror}); name another folder",
-                f"无法建立 {sealed.path.parent}（{reason.strerror}）；请换一个目录",
-            ) from reason
+        make_folder(sealed.path.parent)
         seal_part(connection, log, start, limit.end, head, sealed.path)
     part = check_part(sealed.path, charter)
     assert (part.origin, part.start, part.end) == (log.origin, start, limit.end)

@@ -18,7 +18,7 @@ MAX_NOTE_BYTES = 64 * 1024
 MAX_PROOF_BYTES = 160 * 1024  # a note, and the longest entry in base64 beside it
 MAX_SIGNATURES = 64
 _ED25519 = b"\x01"  # c2sp.org/signed-note, signature types
-_PROOF_HEADER = "c2sp.org/tlog-proof@v1"
+PROOF_HEADER = "c2sp.org/tlog-proof@v1"
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
 _NAME = re.compile(r"[^\s+]+")
 
@@ -180,7 +180,7 @@ def format_proof(index: int, path: Sequence[bytes], checkpoint: str, extra: byte
     """Return an inclusion proof as text. C2SP tlog-proof."""
     beside = f"extra {base64.b64encode(extra).decode()}\n" if extra else ""
     hashes = "".join(f"{base64.b64encode(item).decode()}\n" for item in path)
-    return f"{_PROOF_HEADER}\n{beside}index {index}\n{hashes}\n{checkpoint}"
+    return f"{PROOF_HEADER}\n{beside}index {index}\n{hashes}\n{checkpoint}"
 
 
 def parse_proof(proof: str) -> InclusionProof:
@@ -189,7 +189,7 @@ def parse_proof(proof: str) -> InclusionProof:
         _refuse("the proof is too long", "证明过长")
     head, parted, checkpoint = proof.partition("\n\n")
     header, *lines = head.split("\n")
-    if not parted or header != _PROOF_HEADER:
+    if not parted or header != PROOF_HEADER:
         _refuse("it is not a tlog-proof", "不是 tlog-proof 证明")
     extra = b""
     if lines and lines[0].startswith("extra "):

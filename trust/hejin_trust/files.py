@@ -59,6 +59,17 @@ def replace_stream(path: Path, parts: Iterable[bytes], *, mode: int = 0o644) -> 
             Path(aside).unlink(missing_ok=True)
 
 
+def make_folder(folder: Path) -> None:
+    """Make `folder` and what it lies in, if it is not there; raises FileError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as reason:
+        raise FileError(
+            f"{folder} cannot be made ({reason.strerror}); name another folder",
+            f"无法建立 {folder}（{reason.strerror}）；请换一个目录",
+        ) from reason
+
+
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold `folder` for the one process that may serve from it; the kernel lets go at its death.
