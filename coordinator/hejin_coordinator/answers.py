@@ -20,7 +20,7 @@ from hejin_privacy.mechanism import MAX_NODES
 from hejin_privacy.messages import MaskedHeader, Query
 from hejin_privacy.secure_sum.bank import check_masked
 from hejin_privacy.secure_sum.keys import Roster
-from hejin_trust.canonical import child, integer, text
+from hejin_trust.canonical import child, fraction_body, integer, text
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import Checkpoint, CheckpointError, open_checkpoint, parse_proof
 from hejin_trust.cosignature import open_cosigned, witness_name
@@ -146,7 +146,11 @@ def _check_reservation(
     charter: Charter,
     reference: Callable[[], datetime],
 ) -> Checkpoint:
-    """Raise unless the node's log holds, and proves, the charge for exactly this query."""
+    """Raise unless the node's log holds, and proves, the charge for exactly this query.
+
+    The cost is the node's own word, but it follows from the query: a bank that took less would
+    hold a total that the regulator's recomputation (V8) calls unpaid.
+    """
     proof = parse_proof(payload.get("proof", b"").decode(errors="replace"))
     checkpoint = _check_cosigned(proof.checkpoint, member, charter, reference)
     entry = parse(payload.get("entry", b""))
@@ -162,9 +166,14 @@ def _check_reservation(
         "part": query.part,
         "round_ctx": header.round_ctx,
         "mechanism": query.mechanism.body(),
+        "rho": fraction_body(query.mechanism.cost()),
+        "rho_alone": fraction_body(query.mechanism.cost_alone()),
     }
     if any(body[key] != value for key, value in expected.items()):
-        raise _wrong("its reservation is for another query", "其预留对应另一查询")
+        raise _wrong(
+            "its reservation is for another query, or at another cost",
+            "其预留对应另一查询或另一费用",
+        )
     return checkpoint
 
 
