@@ -137,6 +137,50 @@ def test_the_first_copy_may_still_be_answered_after_a_second_was_sent(bank: Bank
     raw.close()
 
 
+def test_a_member_whose_answer_is_no_final_word_is_asked_again(bank: Bank) -> None:
+    raw = Raw(PARTIES, "node-0", bank.address).register()
+    with bank.engine.open_run() as run:
+
+        def wait_and_answer() -> None:
+            for word in (b"not now", b"not now", b"yes"):
+                head, _ = raw.pull()
+                raw.push(head, answer(head, n=word))
+
+        node = threading.Thread(target=wait_and_answer)
+        node.start()
+        began = time.monotonic()
+        asking = run.ask({"node-0": {"q": b""}}, timeout=10, reissue_after=0.3)
+        got = [next(asking)]
+        got += [asking.send(True), asking.send(True)]
+        # It was given its time before each repeat.
+        assert time.monotonic() - began >= 0.6
+        with pytest.raises(StopIteration):
+            asking.send(False)
+        node.join()
+    assert got == [("node-0", {"n": word}) for word in (b"not now", b"not now", b"yes")]
+    raw.close()
+
+
+def test_a_member_that_is_asked_again_is_not_waited_for_beyond_the_timeout(bank: Bank) -> None:
+    raw = Raw(PARTIES, "node-0", bank.address).register()
+    with bank.engine.open_run() as run:
+
+        def never() -> None:
+            head, _ = raw.pull()
+            raw.push(head, answer(head, n=b"not now"))
+
+        node = threading.Thread(target=never)
+        node.start()
+        began = time.monotonic()
+        asking = run.ask({"node-0": {"q": b""}}, timeout=1, reissue_after=0.3)
+        next(asking)
+        with pytest.raises(StopIteration):
+            asking.send(True)
+        assert 0.9 < time.monotonic() - began < 3
+        node.join()
+    raw.close()
+
+
 def test_a_late_answer_to_an_earlier_question_is_refused(bank: Bank) -> None:
     raw = Raw(PARTIES, "node-0", bank.address).register()
     with bank.engine.open_run() as run:

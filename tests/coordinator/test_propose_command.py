@@ -3,24 +3,50 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from away_mirror import FarMirror, Line
 from node_world import BANK, VIEW, World, found_world
 from typer.testing import CliRunner
 
+from hejin_coordinator import witnessing
 from hejin_coordinator.cli import app
 from hejin_coordinator.config import FILE, CoordinatorSettings
+from hejin_coordinator.home import CoordinatorHome, open_home
+from hejin_trust.database import reading
 from hejin_trust.settings import write_settings
+from hejin_trust.witness import WitnessUnreachableError
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+def founded(tmp_path_factory: pytest.TempPathFactory) -> World:
     folder = tmp_path_factory.mktemp("world")
     world = found_world(folder, nodes=5, size_band=(2000, 3000))
-    key = world.office.identity.public.hex()
-    write_settings(folder / BANK / FILE, CoordinatorSettings(member=BANK, regulator_key=key))
+    settings = CoordinatorSettings(
+        member=BANK, regulator_key=world.office.identity.public.hex(), regulator="127.0.0.1:1"
+    )
+    write_settings(folder / BANK / FILE, settings)
     (folder / "firms-1.toml").write_bytes(VIEW)
     return world
+
+
+@pytest.fixture
+def line() -> Line:
+    return Line()
+
+
+@pytest.fixture
+def world(founded: World, line: Line, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Let the bank's commands ask the mirror in this process."""
+
+    @contextmanager
+    def dialled(home: CoordinatorHome) -> Iterator[FarMirror]:
+        yield FarMirror(founded.mirror.door(home.member_id), home.member_id, line)
+
+    monkeypatch.setattr(witnessing, "dialled", dialled)
+    return founded
 
 
 def propose(world: World, language: str, *more: str, lines: str = "") -> str:
@@ -67,3 +93,15 @@ def test_a_plan_in_mode_node_shows_no_thresholds(world: World) -> None:
     shown = propose(world, "en", lines='mode = "node"\n')
     assert "node (the plan file says so)" in shown
     assert "quorum" not in shown
+
+
+def test_nothing_is_logged_before_the_mirror_was_asked(world: World, line: Line) -> None:
+    """On a restored backup the entry would fork the ledger for good."""
+    propose(world, "en")
+    with open_home(world.folder / BANK) as home, reading(home.database) as connection:
+        before = home.release_log.size(connection)
+    line.cut.add(BANK)
+    with pytest.raises(WitnessUnreachableError):
+        propose(world, "en")
+    with open_home(world.folder / BANK) as home, reading(home.database) as connection:
+        assert home.release_log.size(connection) == before
