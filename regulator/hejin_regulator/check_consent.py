@@ -3,171 +3,246 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import combinations
-from typing import cast
+from typing import Final
 
-from hejin_regulator.check_plans import PlanBook
-from hejin_regulator.evidence import Evidence, roots_at
-from hejin_regulator.records import NodeLog, Snapshot
-from hejin_trust.canonical import encode, time_from, time_text
+from hejin_regulator.evidence import Evidence
+from hejin_regulator.plans import KnownPlan, PlanBook
+from hejin_regulator.records import number, text
+from hejin_regulator.workbook import Shelf
+from hejin_trust.canonical import time_from, time_text
 from hejin_trust.entries import Body, Entry
 
 #: A snapshot is taken a little before its entry is written; an authorisation that began or ended
 #: in between counts as it stood at either moment.
-_TAKING = timedelta(minutes=10)
+_TAKING: Final = timedelta(minutes=10)
 
-#: Most combinations of grant scopes that are tried; each is one pass over the grants.
-_MOST_SCOPES = 10
+_ANY: Final = "*"
 
-_Scope = tuple[tuple[str, ...], tuple[str, ...]]  # data categories, features
+_STANDING: Final = """
+SELECT MAX(seq) FROM granted WHERE seq < ?1 AND (revoked IS NULL OR revoked >= ?1)
+AND valid_from <= ?2 AND valid_to > ?2 AND scope IN (SELECT id FROM fitting)
+GROUP BY enterprise ORDER BY 1
+"""
+_INDEXES: Final = (
+    "CREATE INDEX granted_revoked ON granted (revoked) WHERE revoked IS NOT NULL",
+    "CREATE INDEX granted_from ON granted (valid_from)",
+    "CREATE INDEX granted_to ON granted (valid_to)",
+)
+_INDEX_NAMES: Final = ("granted_revoked", "granted_from", "granted_to")
+
+#: What distinguishes two moments of a log: the last grant and revocation before it, and the last
+#: time at which a grant began or ended.
+_STATE: Final = """
+SELECT (SELECT MAX(seq) FROM granted WHERE seq < ?1),
+(SELECT MAX(revoked) FROM granted WHERE revoked < ?1),
+(SELECT MAX(valid_from) FROM granted WHERE valid_from <= ?2),
+(SELECT MAX(valid_to) FROM granted WHERE valid_to <= ?2)
+"""
+
+_Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # purpose, bank, categories, features
 
 
 @dataclass(frozen=True, slots=True)
-class _Grant:
+class _Taken:
+    """A `snapshot` entry, and how many entries of the internal log it rests on."""
+
     seq: int
-    enterprise: str
-    purposes: tuple[str, ...]
-    banks: tuple[str, ...]
-    scope: _Scope
-    valid_from: str
-    valid_to: str
+    time: str
+    plan: str
+    authorisations: str
+    internal_size: int
 
 
 class ConsentCheck:
-    """Follows a node's internal log and checks each snapshot against the grants standing then.
+    """The authorisations of one node's internal log, and the snapshots that rest on them.
 
     A snapshot names the hash of the sorted grants it rests on: the newest one of each enterprise
-    that covers purpose, bank, data categories and features. The feature view is no part of an
-    export, so which categories and features were needed is not known; but grants share few
-    scopes, and some set of them must lead to the logged hash.
+    that covers purpose, bank, and the categories and features of the plan's view.
+    Rows of enterprises that revoke later are left out of the sums that follow; of that a log
+    holds no trace, so it cannot be verified.
     """
 
-    def __init__(self, evidence: Evidence, plans: PlanBook, node: NodeLog) -> None:
+    def __init__(self, evidence: Evidence, plans: PlanBook, node: str) -> None:
         self._evidence, self._plans, self._node = evidence, plans, node
-        self._standing: dict[int, _Grant] = {}
-        self._waiting = sorted(node.snapshots.values(), key=lambda s: s.internal_size)
-        self._size = 0
+        self._scopes: Shelf[int] = Shelf(evidence.workbook, "scopes", str, int)
+        self._known_scopes = 0
+        self._hashes: dict[tuple[object, ...], str] = {}
+        for name in _INDEX_NAMES:
+            evidence.workbook.change(f"DROP INDEX IF EXISTS {name}")
+        for table in ("granted", "scope", "snapshot"):
+            evidence.workbook.change(f"DELETE FROM {table}")  # noqa: S608 - of the three above
+
+    def take(self, entry: Entry, bank: str | None) -> None:
+        """Take a `snapshot` entry of the release log; bank: who may ask under its plan."""
+        body = entry.body
+        size, root = number(body, "internal_size"), bytes.fromhex(text(body, "internal_root"))
+        self._evidence.claim(
+            (self._node, "internal"), (size, root), "snapshot", self._node, entry.seq
+        )
+        self._evidence.workbook.put(
+            "snapshot",
+            entry.seq,
+            entry.time,
+            bank,
+            text(body, "plan"),
+            text(body, "authorisations"),
+            size,
+        )
 
     def see(self, entry: Entry) -> None:
-        """Take the next entry of the internal log."""
-        self._check_due()
-        self._size = entry.seq + 1
+        """Take an entry of the internal log."""
         if entry.type == "authorisation.grant":
-            self._standing[entry.seq] = _grant(entry.seq, entry.body)
+            body = entry.body
+            self._evidence.workbook.put(
+                "granted",
+                entry.seq,
+                text(body, "enterprise"),
+                self._scope(body),
+                text(body, "valid_from"),
+                text(body, "valid_to"),
+            )
         elif entry.type == "authorisation.revoke":
-            revoked = cast("int", entry.body["grant"])
-            if self._standing.pop(revoked, None) is None:
+            revoked = number(entry.body, "grant")
+            changed = self._evidence.workbook.change(
+                "UPDATE granted SET revoked = ? WHERE seq = ? AND revoked IS NULL",
+                entry.seq,
+                revoked,
+            )
+            if changed != 1:
                 self._evidence.notes.add(
                     "V7",
-                    self._node.member.id,
+                    self._node,
                     entry.seq,
                     f"grant {revoked}, which is revoked here, does not stand",
                     f"此处撤销的授权 {revoked} 并不存在或已失效",
+                    log="internal",
                 )
 
     def finish(self) -> None:
-        """Check what is left at the end of the log, and the roots that snapshots name."""
-        self._check_due()
-        for snapshot in self._waiting:
-            self._note(
-                snapshot,
-                f"the snapshot rests on {snapshot.internal_size} entries of the internal log, "
-                f"the export has {self._size}",
-                f"该快照依据内部日志的 {snapshot.internal_size} 条，导出仅有 {self._size} 条",
-            )
-        snapshots = self._node.snapshots.values()
-        roots = roots_at(self._node.export, "internal", {s.internal_size for s in snapshots})
-        for snapshot in snapshots:
-            root = roots.get(snapshot.internal_size)
-            if root is not None and root.hex() != snapshot.internal_root:
+        """Check every snapshot against the grants that stood when it was taken."""
+        workbook = self._evidence.workbook
+        for statement in _INDEXES:
+            workbook.change(statement)
+        snapshots = workbook.rows(
+            "SELECT bank, seq, time, plan, authorisations, internal_size FROM snapshot ORDER BY seq"
+        )
+        needed: _Need | None = None
+        for bank, seq, time, plan, authorisations, size in snapshots:
+            taken = _Taken(seq, time, plan, authorisations, size)
+            known = None if bank is None else self._plans.find(bank, plan)
+            if known is None:
                 self._note(
-                    snapshot,
-                    "the snapshot names another internal log than the exported one: "
-                    "one of the two was rewritten",
-                    "该快照所指的内部日志与导出的不同：其一被改写",
+                    taken,
+                    "the snapshot was taken for a plan that was not approved or is missing",
+                    "该快照所依据的计划未获批准或缺失",
+                )
+                continue
+            if known.view is None:
+                self._note(
+                    taken,
+                    "the feature view of the snapshot's plan is missing, so that its "
+                    "authorisations cannot be told",
+                    "该快照所属计划的特征视图缺失，无法核对授权",
+                )
+                continue
+            if (need := _need(known)) != needed:
+                needed = need
+                self._fit(need)
+            if all(
+                self._hash(need, taken.internal_size, moment) != taken.authorisations
+                for moment in self._moments(taken.time)
+            ):
+                self._note(
+                    taken,
+                    "the snapshot rests on authorisations that were not in force for this bank and "
+                    "purpose, or leaves out some that were",
+                    "该快照所依据的授权当时对该银行和用途无效，或遗漏了有效授权",
                 )
 
-    def _check_due(self) -> None:
-        while self._waiting and self._waiting[0].internal_size == self._size:
-            self._check(self._waiting.pop(0))
-
-    def _check(self, snapshot: Snapshot) -> None:
-        bank = next(
-            (
-                approval.bank
-                for approval in self._node.approvals.values()
-                if approval.plan == snapshot.plan
-            ),
-            None,
+    def _note(self, taken: _Taken, en: str, zh: str) -> None:
+        self._evidence.notes.add(
+            "V7",
+            self._node,
+            taken.seq,
+            en,
+            zh,
+            evidence=(f"{self._node}/internal.jsonl:{max(taken.internal_size - 1, 0)}",),
         )
-        known = None if bank is None else self._plans.find(bank, snapshot.plan)
-        if bank is None or known is None:
-            self._note(
-                snapshot,
-                "the snapshot was taken for a plan that was not approved or is missing",
-                "该快照所依据的计划未获批准或缺失",
+
+    def _scope(self, body: Body) -> int:
+        """Return the number of a grant's scope; bulk grants share theirs."""
+        words = json.dumps(
+            [body[key] for key in ("purposes", "banks", "categories", "features")],
+            ensure_ascii=False,
+        )
+        known = self._scopes.get(words)
+        if known is None:
+            self._known_scopes += 1
+            known = self._known_scopes
+            self._scopes.put(words, known)
+            self._evidence.workbook.at_once("INSERT INTO scope VALUES (?, ?)", known, words)
+        return known
+
+    def _fit(self, need: _Need) -> None:
+        """Write down which scopes cover a need."""
+        workbook = self._evidence.workbook
+        workbook.change("DELETE FROM fitting")
+        for scope, words in workbook.rows("SELECT id, words FROM scope"):
+            if _covers(json.loads(words), need):
+                workbook.at_once("INSERT INTO fitting VALUES (?)", scope)
+
+    def _hash(self, need: _Need, size: int, time: str) -> str:
+        """Return the hash of the grants that stood at a moment; most snapshots find it the same."""
+        workbook = self._evidence.workbook
+        state = (need, workbook.row(_STATE, size, time))
+        found = self._hashes.get(state)
+        if found is None:
+            if len(self._hashes) > 256:
+                self._hashes.clear()
+            found = self._hashes[state] = _hash_of(
+                str(seq) for (seq,) in workbook.rows(_STANDING, size, time)
             )
-            return
-        fitting = [
-            grant
-            for grant in self._standing.values()
-            if known.plan.purpose in grant.purposes and not {bank, "*"}.isdisjoint(grant.banks)
-        ]
-        if not any(
-            snapshot.authorisations == digest for digest in _possible(fitting, snapshot.time)
-        ):
-            self._note(
-                snapshot,
-                "the snapshot rests on authorisations that were not in force for this bank and "
-                "purpose, or leaves out some that were",
-                "该快照所依据的授权当时对该银行和用途无效，或遗漏了有效授权",
-            )
+        return found
 
-    def _note(self, snapshot: Snapshot, en: str, zh: str) -> None:
-        self._evidence.notes.add("V7", self._node.member.id, snapshot.seq, en, zh)
+    def _moments(self, time: str) -> Iterator[str]:
+        """Yield `time` and, if grants began or ended shortly before it, the moments before that."""
+        yield time
+        earliest = time_text(time_from(time) - _TAKING)
+        changes = self._evidence.workbook.rows(
+            "SELECT valid_from FROM granted WHERE valid_from > ?1 AND valid_from <= ?2 "
+            "UNION SELECT valid_to FROM granted WHERE valid_to > ?1 AND valid_to <= ?2 ORDER BY 1",
+            earliest,
+            time,
+        )
+        for (change,) in changes:
+            yield time_text(time_from(change) - timedelta(seconds=1))
 
 
-def _possible(grants: list[_Grant], time: str) -> Iterator[str]:
-    """Yield the hash of every set of grants that a snapshot at `time` could rest on."""
-    for moment in _moments(grants, time):
-        valid = [grant for grant in grants if grant.valid_from <= moment < grant.valid_to]
-        yield _hash_of(valid)  # what is most likely, however many scopes there are
-        scopes = list(dict.fromkeys(grant.scope for grant in valid))[:_MOST_SCOPES]
-        for size in range(len(scopes), -1, -1):
-            for chosen in combinations(scopes, size):
-                yield _hash_of(grant for grant in valid if grant.scope in chosen)
+def _need(known: KnownPlan) -> _Need:
+    assert known.view is not None, "the caller has looked"
+    features = tuple(feature.name for feature in known.view.features)
+    return known.plan.purpose, known.plan.bank, known.categories, features
 
 
-def _hash_of(grants: Iterable[_Grant]) -> str:
-    newest = {grant.enterprise: grant.seq for grant in grants}
-    return hashlib.sha256(encode(sorted(newest.values()))).hexdigest()
-
-
-def _moments(grants: list[_Grant], time: str) -> list[str]:
-    """Return `time` and, if grants began or ended shortly before it, the moments before that."""
-    earliest = time_text(time_from(time) - _TAKING)
-    changes = {
-        moment
-        for grant in grants
-        for moment in (grant.valid_from, grant.valid_to)
-        if earliest < moment <= time
-    }
-    return [time, *(time_text(time_from(c) - timedelta(seconds=1)) for c in sorted(changes))]
-
-
-def _grant(seq: int, body: Body) -> _Grant:
-    def words(key: str) -> tuple[str, ...]:
-        return tuple(cast("list[str]", body[key]))
-
-    return _Grant(
-        seq=seq,
-        enterprise=cast("str", body["enterprise"]),
-        purposes=words("purposes"),
-        banks=words("banks"),
-        scope=(words("categories"), words("features")),
-        valid_from=cast("str", body["valid_from"]),
-        valid_to=cast("str", body["valid_to"]),
+def _covers(scope: list[list[str]], need: _Need) -> bool:
+    purposes, banks, categories, features = (frozenset(words) for words in scope)
+    purpose, bank, wanted, named = need
+    return (
+        purpose in purposes
+        and not banks.isdisjoint((bank, _ANY))
+        and (_ANY in categories or categories.issuperset(wanted))
+        and (_ANY in features or features.issuperset(named))
     )
+
+
+def _hash_of(seqs: Iterator[str]) -> str:
+    """Return the hash of a JSON list of numbers, which is written as it is read."""
+    seen = hashlib.sha256(b"[")
+    for place, seq in enumerate(seqs):
+        seen.update((f",{seq}" if place else seq).encode())
+    seen.update(b"]")
+    return seen.hexdigest()

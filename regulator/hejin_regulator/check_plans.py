@@ -1,203 +1,158 @@
-"""V7: plans are signed, approved and within the charter; authorisations were in force."""
+"""V7: every reservation rests on a plan that was approved, in force and open to its parties."""
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from typing import Final
 
-from hejin_models.plan import Plan
-from hejin_privacy.holdout import split_key
-from hejin_privacy.mechanism import Mechanism
 from hejin_regulator.evidence import Evidence
-from hejin_regulator.records import Approval, BankLog, NodeLog, Reservation
+from hejin_regulator.plans import KnownPlan, PlanBook
+from hejin_regulator.records import Approval, Priced, Reservation, fraction, rational, text
+from hejin_regulator.workbook import Shelf
 from hejin_trust.canonical import time_text
-from hejin_trust.charter import Charter
-from hejin_trust.envelope import PLAN, open_envelope
+from hejin_trust.entries import Entry
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
-
-@dataclass(frozen=True, slots=True)
-class KnownPlan:
-    """A plan whose envelope was verified.
-
-    split_key_hash  what its reservations must name
-    charter         the charter it was made under
-    """
-
-    plan: Plan
-    split_key_hash: str
-    charter: Charter
+_MOST_JUDGED: Final = 4096
 
 
-class PlanBook:
-    """The plans of all banks, each looked up once in its bank's part of the export."""
+class PlanCheck:
+    """The reservations of one node against plans, approvals and the charter."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
-        self._known: dict[tuple[str, str], KnownPlan | None] = {}
-
-    def find(self, bank: str, digest: str) -> KnownPlan | None:
-        """Return a plan; None, and a finding the first time, if it is missing or not valid."""
-        key = (bank, digest)
-        if key not in self._known:
-            self._known[key] = self._load(bank, digest)
-        return self._known[key]
-
-    def _load(self, bank: str, digest: str) -> KnownPlan | None:
-        notes, log = self._evidence.notes, self._evidence.banks.get(bank)
-        if log is None:
-            notes.add(
-                "V7",
-                bank,
-                None,
-                "the log of the bank that a plan names is not in the export",
-                "导出中没有计划所指银行的日志",
-            )
-            return None
-        try:
-            opened = open_envelope(log.export.document(digest), PLAN, log.member.identity_key, bank)
-            plan = Plan.parse(opened.body)
-        except HejinError as reason:
-            notes.add_text("V7", bank, None, reason.text)
-            return None
-        charter = self._evidence.charters.get(plan.charter)
-        for fault in _plan_faults(plan, opened.digest, digest, log, charter):
-            notes.add_text("V7", bank, None, fault)
-        if charter is None:
-            return None
-        hashed = hashlib.sha256(split_key(digest, charter.nonce)).hexdigest()
-        return KnownPlan(plan, hashed, charter)
-
-
-def _plan_faults(
-    plan: Plan, found: str, digest: str, bank: BankLog, charter: Charter | None
-) -> list[Text]:
-    """Return what is wrong with a plan in itself and under the charter it names."""
-    short = digest[:12]
-    if found != digest:
-        return [Text(f"document {short} is another plan", f"文件 {short} 是另一份计划")]
-    if charter is None:
-        return [
-            Text(
-                f"plan {short} was made under a charter that is not in the export: "
-                "add it to charters/",
-                f"计划 {short} 依据的章程不在导出中：请放入 charters/",
-            )
-        ]
-    faults: list[Text] = []
-    if bank.plans.get(digest) != (plan.purpose, plan.family):
-        faults.append(
-            Text(
-                f"plan {short} is not in the bank's log as it was signed",
-                f"银行日志中没有与签名一致的计划 {short}",
-            )
+    def __init__(self, evidence: Evidence, plans: PlanBook, node: str) -> None:
+        self._evidence, self._plans, self._node = evidence, plans, node
+        self._approvals: Shelf[Approval] = Shelf(
+            evidence.workbook, "approvals", _dump_approval, _load_approval, 256
         )
-    if plan.consortium != charter.consortium or plan.bank != bank.member.id:
-        faults.append(
-            Text(f"plan {short} names another bank or consortium", f"计划 {short} 的银行或联盟不符")
-        )
-    nodes = {member.id for member in charter.members if member.role == "node"}
-    if not nodes.issuperset(plan.nodes):
-        faults.append(
-            Text(f"plan {short} names nodes outside the charter", f"计划 {short} 含章程外的节点")
-        )
-    if plan.minimum_nodes < charter.minimum_nodes:
-        faults.append(
-            Text(
-                f"plan {short} allows {plan.minimum_nodes} nodes, "
-                f"the charter asks for {charter.minimum_nodes}",
-                f"计划 {short} 允许 {plan.minimum_nodes} 个节点，"
-                f"章程要求至少 {charter.minimum_nodes} 个",
-            )
-        )
-    if plan.rho > charter.rho_cap:
-        faults.append(
-            Text(f"plan {short} costs more than the charter's cap", f"计划 {short} 超过章程上限")
-        )
-    if plan.rho_alone(charter.r) > charter.rho_alone_cap:
-        faults.append(
-            Text(
-                f"plan {short} costs more than the charter's cap if all other nodes colluded",
-                f"若其他节点全部合谋，计划 {short} 超过章程为此设定的上限",
-            )
-        )
-    return faults
+        self._banks: Shelf[str] = Shelf(evidence.workbook, "banks", str, str, 256)
+        self._judged: dict[tuple[str, str, bytes], tuple[Text, ...]] = {}
 
+    def approve(self, entry: Entry) -> None:
+        """Take a `plan.approve` entry; the first one of a plan counts."""
+        body = entry.body
+        key = f"{text(body, 'bank')}/{text(body, 'plan')}"
+        if self._approvals.get(key) is None:
+            rhos = (rational(body, name) for name in ("rho", "rho_train", "rho_holdout"))
+            self._approvals.put(key, Approval(entry.seq, *rhos))
+            if self.bank_of(text(body, "plan")) is None:
+                self._banks.put(text(body, "plan"), text(body, "bank"))
 
-def check_plans(evidence: Evidence, plans: PlanBook, node: NodeLog) -> None:
-    """Compare every reservation of a node with its plan and the operator's approval."""
-    for reservation in node.reservations.values():
-        known = plans.find(reservation.bank, reservation.plan)
+    def bank_of(self, plan: str) -> str | None:
+        """Return the bank whose plan was approved first under a digest."""
+        return self._banks.get(plan)
+
+    def check(self, reservation: Reservation) -> KnownPlan | None:
+        """Return the plan of a reservation, all of V7 that concerns both checked."""
+        known = self._plans.find(reservation.bank, reservation.plan)
         if known is None:
-            evidence.notes.add(
-                "V7",
-                node.member.id,
+            self._note(
                 reservation.seq,
-                "no valid plan is in the export for the reservation",
-                "导出中没有该预留所依据的有效计划",
+                Text("the reservation rests on no valid plan", "该预留没有有效的计划"),
             )
-            continue
-        approval = node.approvals.get((reservation.plan, reservation.bank))
-        for fault in _reservation_faults(node.member.id, reservation, known, approval):
-            evidence.notes.add_text("V7", node.member.id, reservation.seq, fault)
+            return None
+        approval = self._approvals.get(f"{reservation.bank}/{reservation.plan}")
+        for fault in (
+            *self._faults(reservation, known, approval),
+            *self._sum_faults(reservation, known),
+        ):
+            self._note(reservation.seq, fault, reservation.bank, known.digest)
+        self.check_time(reservation.seq, reservation.time, reservation.bank, known)
+        return known
 
+    def check_time(self, seq: int, time: str, bank: str, known: KnownPlan) -> None:
+        """Check that plan and parties were in force when a reservation was made or renewed."""
+        if time >= time_text(known.plan.expires):
+            self._note(seq, Text("the plan had expired", "当时该计划已过期"), bank, known.digest)
+        history = self._evidence.history
+        if not history.admitted(bank, "bank", time):
+            self._note(
+                seq,
+                Text(
+                    f"{bank} was not admitted at {time}, or its certificate had been revoked",
+                    f"{bank} 在 {time} 未获准入或其证书已被撤销",
+                ),
+            )
+        if not history.admitted(self._node, "node", time):
+            self._note(
+                seq,
+                Text(
+                    f"the node was not admitted at {time}, or its certificate had been revoked",
+                    f"该节点在 {time} 未获准入或其证书已被撤销",
+                ),
+            )
 
-def _reservation_faults(
-    name: str, reservation: Reservation, known: KnownPlan, approval: Approval | None
-) -> list[Text]:
-    plan, mechanism = known.plan, reservation.mechanism
-    faults: list[Text] = []
-    if approval is None or approval.seq >= reservation.seq:
-        faults.append(Text("the plan was not approved before", "该计划此前未获批准"))
-    elif (approval.rho, approval.rho_train, approval.rho_holdout) != (
-        plan.rho,
-        plan.rho_train,
-        plan.rho_holdout,
-    ):
-        faults.append(
-            Text("the approval names another cost than the plan", "批准所列费用与计划不符")
-        )
-    if name not in plan.nodes:
-        faults.append(Text("the node is not in the plan", "该节点不在计划之内"))
-    if reservation.time >= time_text(plan.expires):
-        faults.append(Text("the plan had expired", "当时该计划已过期"))
-    if reservation.split_key_hash != known.split_key_hash:
-        faults.append(
-            Text(
+    def _note(self, seq: int, reason: Text, bank: str = "", digest: str = "") -> None:
+        evidence = (f"{bank}/documents/{digest}.json",) if digest else ()
+        self._evidence.notes.add_text("V7", self._node, seq, reason, evidence=evidence)
+
+    def _faults(
+        self, reservation: Reservation, known: KnownPlan, approval: Approval | None
+    ) -> Iterator[Text]:
+        plan = known.plan
+        if approval is None:
+            yield Text("the plan was not approved before", "该计划此前未获批准")
+        elif (approval.rho, approval.rho_train, approval.rho_holdout) != (
+            plan.rho,
+            plan.rho_train,
+            plan.rho_holdout,
+        ):
+            yield Text("the approval names another cost than the plan", "批准所列费用与计划不符")
+        if self._node not in plan.nodes:
+            yield Text("the node is not in the plan", "该节点不在计划之内")
+        if reservation.split_key_hash != known.split_key_hash:
+            yield Text(
                 "the hold-out split is not the one that plan and charter fix",
                 "留出划分与计划及章程所定不符",
             )
-        )
-    if mechanism is not None and not any(
+
+    def _sum_faults(self, reservation: Reservation, known: KnownPlan) -> tuple[Text, ...]:
+        """Return what is wrong with the sum; nodes log the same one many times."""
+        if isinstance(reservation.priced, HejinError):
+            return ()  # a finding of V8
+        key = (known.digest, reservation.part, reservation.mechanism)
+        found = self._judged.get(key)
+        if found is None:
+            if len(self._judged) >= _MOST_JUDGED:
+                self._judged.clear()
+            found = tuple(sum_faults(reservation.priced, reservation.part, known))
+            self._judged[key] = found
+        return found
+
+
+def sum_faults(priced: Priced, part: str, known: KnownPlan) -> Iterator[Text]:
+    """Yield why a mechanism is not that of one of a plan's sums."""
+    plan, mechanism = known.plan, priced.mechanism
+    if not any(
         (planned.statistic, planned.version, planned.part)
-        == (mechanism.statistic, mechanism.version, reservation.part)
-        and mechanism.cost() <= planned.rho
+        == (mechanism.statistic, mechanism.version, part)
+        and priced.cost <= planned.rho
         for planned in plan.sums
     ):
-        faults.append(
-            Text(
-                "the plan has no such sum, or not at that cost", "计划中没有该求和，或费用超出计划"
-            )
+        yield Text(
+            "the plan has no such sum, or not at that cost", "计划中没有该求和，或费用超出计划"
         )
-    if mechanism is not None and _sizes(mechanism) != (
+    sizes = (mechanism.mode, mechanism.n, mechanism.tau, mechanism.m, mechanism.t, mechanism.r)
+    shared = plan.mode == "shared"
+    if sizes != (
         plan.mode,
         len(plan.nodes),
         plan.quorum,
-        plan.minimum_nodes if plan.mode == "shared" else 0,
+        plan.minimum_nodes if shared else 0,
         plan.colluders,
         known.charter.r,
     ):
-        faults.append(
-            Text(
-                "noise mode, number of nodes, thresholds or r are not those of plan and charter",
-                "噪声模式、节点数、门限或 r 与计划及章程不符",
-            )
+        yield Text(
+            "noise mode, number of nodes, thresholds or r are not those of plan and charter",
+            "噪声模式、节点数、门限或 r 与计划及章程不符",
         )
-    return faults
 
 
-def _sizes(mechanism: Mechanism) -> tuple[str, int, int, int, int, int]:
-    return (
-        mechanism.mode, mechanism.n, mechanism.tau, mechanism.m, mechanism.t, mechanism.r
-    )  # fmt: skip
+def _dump_approval(approval: Approval) -> str:
+    rhos = (approval.rho, approval.rho_train, approval.rho_holdout)
+    return " ".join((str(approval.seq), *(f"{rho.numerator}/{rho.denominator}" for rho in rhos)))
+
+
+def _load_approval(value: str) -> Approval:
+    seq, *rhos = value.split(" ")
+    return Approval(int(seq), *(fraction(*rho.split("/")) for rho in rhos))

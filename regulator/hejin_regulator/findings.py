@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -161,8 +160,8 @@ class Verification:
     pinned      the caller gave that key; it was not taken from the export itself
     heads       the logs that were read to their checkpoint
     members     ids of all members whose logs were read, nodes first
-    course      by node, its account over time, in time order and thinned for a chart; every
-                budget period begins at rho = 0
+    course      by node, its account over time, in time order and thinned for a chart to at most
+                400 points a budget period, of which each begins at rho = 0
     checked_at  RFC 3339, when it was verified
     """
 
@@ -187,23 +186,6 @@ class Verification:
     def ok(self) -> bool:
         """Whether every check held."""
         return not self.findings
-
-
-@dataclass(slots=True)
-class Notebook:
-    """Collects what the checks find and count."""
-
-    findings: list[Finding] = field(default_factory=list)
-    warnings: list[Text] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-
-    def add(self, check: Check, member: str, seq: int | None, en: str, zh: str) -> None:
-        """Note a finding."""
-        self.findings.append(Finding(check, member, seq, Text(en, zh)))
-
-    def add_text(self, check: Check, member: str, seq: int | None, reason: Text) -> None:
-        """Note a finding whose reason is an error's text."""
-        self.findings.append(Finding(check, member, seq, reason))
 
 
 def shown(rho: Fraction) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from fractions import Fraction
 
@@ -41,6 +42,20 @@ def shared_multiplier(
     ratio = math.sqrt(float(delta_squared) / (honest * spread))
     e = min(math.hypot(ratio, math.sqrt(tau * dimension / 2)), ratio + tau * math.sqrt(dimension))
     return 1.0 / (r * e)
+
+
+def one_multiplier(releases: Mapping[float, int], kept: int) -> Counter[float]:
+    """Return the releases with all but `kept` noise multipliers merged into one release.
+
+    Gaussian releases compose to one whose 1/multiplier^2 is the sum of theirs (exactly so in Renyi
+    divergence, Mironov 2017, corollary 3). The smallest multipliers stay as they are.
+    """
+    ordered = sorted(releases.items())
+    merged = sum(count / noise**2 for noise, count in ordered[kept:])
+    found = Counter(dict(ordered[:kept]))
+    if merged:
+        found[1 / math.sqrt(merged)] += 1
+    return found
 
 
 def composed_epsilon(releases: Mapping[float, int], delta: float) -> float:

@@ -186,12 +186,13 @@ def witnessed(folder: Path, member: str, log: LogName) -> Iterator[str]:
     """
     path = folder / WITNESS_FOLDER / f"{member}.{log}.jsonl"
     for line in _lines(path, 2 * MAX_NOTE_BYTES):
+        if not line.startswith(b'"'):
+            raise _malformed(path)
         try:
-            note = json.loads(line)
+            note: str = json.loads(line)
+            note.encode()  # no half of a surrogate pair
         except ValueError as reason:
             raise _malformed(path) from reason
-        if not isinstance(note, str):
-            raise _malformed(path)
         yield note
 
 

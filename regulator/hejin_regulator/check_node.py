@@ -1,0 +1,182 @@
+"""Read a node's two logs side by side and put every entry before the checks that follow it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from hejin_regulator.check_accounts import AccountCheck
+from hejin_regulator.check_budget import AccountReplay
+from hejin_regulator.check_consent import ConsentCheck
+from hejin_regulator.check_plans import PlanCheck
+from hejin_regulator.check_receipts import OpenedNote, ReceiptCheck
+from hejin_regulator.check_recovery import check_recovery
+from hejin_regulator.check_reservations import ReservationCheck
+from hejin_regulator.check_results import check_noted_result
+from hejin_regulator.evidence import Evidence, LogReader
+from hejin_regulator.findings import Point, RefusalCount, Spending, VoidCount
+from hejin_regulator.notebook import place
+from hejin_regulator.plans import PlanBook
+from hejin_regulator.records import Release, Reservation, number, text
+from hejin_regulator.runs import RunBook
+from hejin_regulator.workbook import Shelf
+from hejin_trust.charter import Member
+from hejin_trust.entries import Entry
+
+_Kind = TypeVar("_Kind")
+_MOST_KINDS: Final = 10_000
+"""Kinds of refusals, or of voids, that are counted one by one: codes and peers are few."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What is told of a node beside findings."""
+
+    node: str
+    spending: tuple[Spending, ...]
+    course: tuple[Point, ...]
+    refusals: tuple[RefusalCount, ...]
+    voids: tuple[VoidCount, ...]
+
+
+class NodeCheck:
+    """One node: V1 to V4 and V7 to V10 of its logs, and its side of V5 and V6."""
+
+    def __init__(
+        self,
+        evidence: Evidence,
+        plans: PlanBook,
+        runs: RunBook,
+        opened: Shelf[OpenedNote],
+        node: Member,
+    ) -> None:
+        self._evidence, self._node, self._name = evidence, node, node.id
+        self._plans = PlanCheck(evidence, plans, node.id)
+        self._reservations = ReservationCheck(evidence, runs, node.id)
+        self._receipts = ReceiptCheck(evidence, opened, node.id)
+        self._consent = ConsentCheck(evidence, plans, node.id)
+        self._replay = AccountReplay(evidence, node.id)
+        self._refusals: Counter[tuple[str, str]] = Counter()
+        self._voids: Counter[str] = Counter()
+
+    def read(self) -> NodeReport:
+        """Read and check everything."""
+        accounts = AccountCheck(self._evidence.notes, self._name, self._internal())
+        for entry, seen in LogReader(self._evidence, self._node, "release").entries():
+            self._take(entry, accounts)
+            if seen is not None:
+                self._reservations.cover(seen)
+        accounts.finish()
+        self._reservations.finish()
+        self._receipts.finish()
+        self._consent.finish()
+        self._replay.finish()
+        return self._report()
+
+    def _take(self, entry: Entry, accounts: AccountCheck) -> None:
+        match entry.type:
+            case "reserve":
+                self._reserve(Reservation.of(entry), accounts)
+            case "release":
+                release = Release.of(entry)
+                standing = self._reservations.release(release)
+                self._receipts.sent(release, standing)
+                if standing is not None:
+                    self._replay.released(standing.period, standing.reservation.bank)
+            case "receipt":
+                self._receipts.receive(entry)
+            case "result":
+                check_noted_result(self._evidence, self._name, entry)
+            case "void":
+                self._void(entry)
+            case "renew":
+                self._renew(entry)
+            case "snapshot":
+                self._reservations.snapshot(entry)
+                self._consent.take(entry, self._plans.bank_of(text(entry.body, "plan")))
+            case "plan.approve":
+                self._plans.approve(entry)
+            case "recover":
+                check_recovery(self._evidence, self._node, "release", entry)
+
+    def _reserve(self, reservation: Reservation, accounts: AccountCheck) -> None:
+        known = self._plans.check(reservation)
+        balance = self._replay.reserve(reservation, known)
+        accounted = accounts.check(reservation.seq, balance)
+        self._reservations.reserve(reservation, balance.period, known, accounted)
+
+    def _renew(self, entry: Entry) -> None:
+        standing = self._reservations.renew(entry)
+        if standing is None:
+            return
+        if self._replay.period_at(entry.time) != standing.period:
+            self._evidence.notes.add(
+                "V8",
+                self._name,
+                entry.seq,
+                f"reservation {standing.reservation.seq} was renewed in another budget period "
+                "than it was charged to",
+                f"预留 {standing.reservation.seq} 在另一预算期内续期，而费用计入原预算期",
+                evidence=(place(self._name, "release", standing.reservation.seq),),
+            )
+        if standing.known is not None:
+            bank = standing.reservation.bank
+            self._plans.check_time(entry.seq, entry.time, bank, standing.known)
+
+    def _void(self, entry: Entry) -> None:
+        standing = self._reservations.void(entry.seq, number(entry.body, "reservation"))
+        self._count(self._voids, text(entry.body, "reason"), entry)
+        if standing is not None and not standing.accounted:
+            self._evidence.notes.add(
+                "V10",
+                self._name,
+                entry.seq,
+                f"reservation {standing.reservation.seq} is void and was not accounted for: "
+                "its cost is not returned",
+                f"预留 {standing.reservation.seq} 已作废且未记账：其费用不退还",
+                evidence=(place(self._name, "release", standing.reservation.seq),),
+            )
+
+    def _internal(self) -> Iterator[Entry]:
+        """Yield the `account` entries of the internal log; look at all others on the way."""
+        for entry, _ in LogReader(self._evidence, self._node, "internal").entries():
+            match entry.type:
+                case "account":
+                    yield entry
+                case "authorisation.grant" | "authorisation.revoke":
+                    self._consent.see(entry)
+                case "refusal":
+                    told = (text(entry.body, "code"), text(entry.body, "peer"))
+                    self._count(self._refusals, told, entry)
+                case "recover":
+                    check_recovery(self._evidence, self._node, "internal", entry)
+
+    def _count(self, counted: Counter[_Kind], kind: _Kind, entry: Entry) -> None:
+        if kind in counted or len(counted) < _MOST_KINDS:
+            counted[kind] += 1
+            return
+        self._evidence.notes.add(
+            "V10",
+            self._name,
+            entry.seq,
+            f"there are more than {_MOST_KINDS} kinds of {entry.type}: this one is not counted",
+            f"{entry.type} 的种类超过 {_MOST_KINDS} 种：此条未计数",
+            log="internal" if entry.type == "refusal" else "release",
+        )
+
+    def _report(self) -> NodeReport:
+        return NodeReport(
+            self._name,
+            tuple(self._replay.spending()),
+            self._replay.course(),
+            tuple(
+                RefusalCount(self._name, code, peer, count)
+                for (code, peer), count in sorted(self._refusals.items())
+            ),
+            tuple(
+                VoidCount(self._name, reason, count)
+                for reason, count in sorted(self._voids.items())
+            ),
+        )
