@@ -112,10 +112,11 @@ class MemoryConsortium:
     ) -> None:
         self.bank, self.nodes, self.mirror = bank, nodes, mirror
         self._folder = folder
+        self.witnesses = {name: self._witness(home) for name, home in nodes.items()}
         self.sessions: dict[str, Session] = {}
         for name, home in nodes.items():
             receipt = partial(self._receipt, name)
-            self.sessions[name] = Session(home, BANK, self._witness(home), receipt)
+            self.sessions[name] = Session(home, BANK, self.witnesses[name], receipt)
 
     def propose(
         self,
