@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from hejin_trust import database
-from hejin_trust.database import StorageError, open_database, reading, writing
+from hejin_trust.database import StorageError, open_database, open_existing, reading, writing
 
 FIRST = '''"""first"""
 from alembic import op
@@ -150,11 +150,13 @@ def test_a_rival_that_never_lets_go_is_told(
 ) -> None:
     monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
     engine = open_database(tmp_path / "node.db", migrations)
-    with writing(engine) as connection:
-        add(connection, 1)
-        with pytest.raises(StorageError, match="Another process"), writing(engine):
-            pass
-    assert count(engine) == 1
+    rival = open_existing(tmp_path / "node.db")
+    for number, other in enumerate((engine, rival)):
+        with writing(engine) as connection:
+            add(connection, number)
+            with pytest.raises(StorageError, match="Another process"), writing(other):
+                pass
+    assert count(engine) == 2
 
 
 def test_writers_take_turns(engine: Engine) -> None:
