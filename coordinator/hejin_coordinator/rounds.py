@@ -63,9 +63,11 @@ class PlanRun:
         transport: Transport,
         progress: Progress,
         witness: Witness,
+        accepted: Callable[[], None] = lambda: None,
     ) -> None:
+        """Open the plan's run; `accepted` is called once a round's answers are taken and logged."""
         self._home, self._stored, self._nodes = home, stored, nodes
-        self._witness = witness
+        self._witness, self._accepted = witness, accepted
         self._plan = stored.plan
         self._view = FeatureView.parse(stored.view)
         self._transport, self._progress = transport, progress
@@ -178,6 +180,7 @@ class PlanRun:
             )  # fmt: skip
             accepted = collecting.collect(asked, self._last_result(earlier))
             collecting.fix(asked, accepted)
+            self._accepted()
         with reading(self._home.database) as connection:
             fixed = store.find_round(connection, self._run, opened.round)
             accepts = store.accepts(connection, self._run, opened.round)

@@ -31,6 +31,7 @@ from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.witnessing import (
     NOT_WITNESSED,
+    EarlyMirror,
     await_witness,
     dialled,
     pause_plans,
@@ -156,8 +157,16 @@ class ReceiptServicer(pb_grpc.ReceiptServiceServicer):
 class Worker:
     """Carries out started plans, one at a time."""
 
-    def __init__(self, home: CoordinatorHome, engine: Engine, witness: Witness) -> None:
+    def __init__(
+        self,
+        home: CoordinatorHome,
+        engine: Engine,
+        witness: Witness,
+        accepted: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Work with an engine; `accepted` is called whenever answers were taken and logged."""
         self._home, self._engine, self._witness = home, engine, witness
+        self._accepted = accepted
         # Plan -> when it last had its turn: the paused plan that waited longest is next.
         self._turns: dict[str, float] = {}
 
@@ -213,7 +222,9 @@ class Worker:
             store.set_state(connection, stored.digest, "running")
         try:
             with self._engine.open_run() as transport:
-                run = PlanRun(home, stored, nodes, transport, self._progress, self._witness)
+                run = PlanRun(
+                    home, stored, nodes, transport, self._progress, self._witness, self._accepted
+                )
                 result = run.carry_out()
             register(home, stored, run.run, result)
         except HejinError as reason:
@@ -276,7 +287,9 @@ def _serve(
     port = bind(grpc_server, address, credentials)
     grpc_server.start()
     try:
-        running.start("worker", Worker(home, engine, witness).work)
+        early = EarlyMirror(home, witness)
+        running.start("mirror", early.work)
+        running.start("worker", Worker(home, engine, witness, early.wake).work)
         listening(port)
         running.wait()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import structlog
@@ -14,6 +14,7 @@ from hejin_coordinator.errors import RegulatorMissingError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
+from hejin_trust.process import WAKE_SECONDS
 from hejin_trust.witness import (
     ClockOffError,
     FrozenError,
@@ -78,6 +79,32 @@ def await_witness(home: CoordinatorHome, witness: Witness, stop: threading.Event
             raise
         return start_witness(witness, stop)
     return True
+
+
+class EarlyMirror:
+    """Lets the regulator cosign what was accepted while its round still goes on.
+
+    Nodes fetch their receipts before they answer the next round: these are then there at once.
+    """
+
+    def __init__(self, home: CoordinatorHome, witness: Witness) -> None:
+        self._home, self._witness = home, witness
+        self._due = threading.Event()
+
+    def wake(self) -> None:
+        """Something was accepted."""
+        self._due.set()
+
+    def work(self, stop: threading.Event) -> None:
+        """Mirror after each `wake`, until `stop`."""
+        while not stop.is_set():
+            if self._due.wait(WAKE_SECONDS):
+                self._due.clear()
+                with reading(self._home.database) as connection:
+                    newest = self._home.release_log.size(connection) - 1
+                # What fails here is told, and tried again, by those that wait for it.
+                with suppress(HejinError):
+                    self._witness.cover(newest)
 
 
 def pause_plans(home: CoordinatorHome, reason: HejinError) -> None:

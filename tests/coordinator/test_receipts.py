@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -14,6 +16,7 @@ from hejin_coordinator import desk, store
 from hejin_coordinator.errors import RoundOpenError, RoundUnknownError, RunPausedError
 from hejin_coordinator.receipts import receipt_for, witnessed_word
 from hejin_coordinator.rounds import PlanRun
+from hejin_coordinator.witnessing import EarlyMirror
 from hejin_models.features import FeatureView
 from hejin_models.sums import SumRequest
 from hejin_models.training import train
@@ -167,3 +170,22 @@ def test_a_receipt_waits_until_the_regulator_holds_the_acceptance(
     witness.refresh()
     line.cut_off(BANK)
     assert witnessed_word(bank.home, witness, run.run, 1, "node-1") == word
+
+
+def test_acceptances_are_mirrored_while_their_round_goes_on(bank: Bank) -> None:
+    run = bank.run(bank.propose(epsilon=20.0))
+    early, stop = EarlyMirror(bank.home, run._witness), threading.Event()
+    run._accepted = early.wake
+    working = threading.Thread(target=early.work, args=(stop,))
+    working.start()
+    try:
+        run._sum(first(run))
+        with reading(bank.home.database) as connection:
+            accepts = list(bank.home.release_log.of_type(connection, "accept"))
+        door, end = bank.world.mirror.door(BANK), time.monotonic() + 30
+        while next(s.size for s in door.standing()) <= accepts[-1].seq:
+            assert time.monotonic() < end, "nobody woke it"
+            time.sleep(0.01)
+    finally:
+        stop.set()
+        working.join()
