@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Final
@@ -15,6 +16,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from hejin_regulator.authority import Office
 from hejin_regulator.mirror_tables import refusal
+from hejin_regulator.shared_writes import SharedWrites
 from hejin_regulator.stamps import Stamps
 from hejin_regulator.witness_rules import (
     MOST_BYTES,
@@ -30,7 +32,7 @@ from hejin_trust.canonical import time_text
 from hejin_trust.charter import CharterSource
 from hejin_trust.clock import Clock, now
 from hejin_trust.cosignature import Cosigned, cosign, witness_name
-from hejin_trust.database import open_database, reading, writing
+from hejin_trust.database import open_database, reading
 from hejin_trust.keys import SigningKey
 from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Member
@@ -71,8 +73,7 @@ class LogMirror:
         self._key, self._clock = log_key, clock
         self._stamps = Stamps(engine, clock)
         self._turns: dict[str, threading.Lock] = {}
-        # SQLite lets one write at a time, but waits for its turn by sleeping.
-        self._writer = threading.Lock()
+        self._writes = SharedWrites(engine)
 
     def door(self, member_id: str) -> Door:
         """Return an admitted member's way in; the charter is asked again at each call."""
@@ -115,11 +116,7 @@ class LogMirror:
             ]
             if fresh:
                 # Stored and synced with all that it covers before anybody sees a cosignature.
-                with self._writer, writing(self.engine) as connection:
-                    for accepted, cosigned in fresh:
-                        log = StoredLog(accepted.checkpoint.origin)
-                        log.extend(connection, accepted.entries)
-                        log.keep_cosigned(connection, cosigned)
+                self._writes.write(partial(_store, fresh))
             return lines
 
     def entries(self, member: Member, origin: str, start: int) -> tuple[bytes, ...]:
@@ -181,8 +178,11 @@ class LogMirror:
                 "note": case((refusal.c.note == "", refused.evidence), else_=refusal.c.note),
             }
         )
-        with self._writer, writing(self.engine) as connection:
+
+        def upsert(connection: Connection) -> None:
             connection.execute(again)
+
+        self._writes.write(upsert)
 
 
 class Door:
@@ -231,6 +231,13 @@ def open_mirror(office: Office, clock: Clock = now) -> Iterator[LogMirror]:
         yield LogMirror(engine, office.charters, key, clock)
     finally:
         engine.dispose()
+
+
+def _store(fresh: Sequence[tuple[Accepted, Cosigned]], connection: Connection) -> None:
+    for accepted, cosigned in fresh:
+        log = StoredLog(accepted.checkpoint.origin)
+        log.extend(connection, accepted.entries)
+        log.keep_cosigned(connection, cosigned)
 
 
 def _standing(connection: Connection, log: StoredLog) -> LogStanding:
