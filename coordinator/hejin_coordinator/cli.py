@@ -57,7 +57,10 @@ def join(
     home: Home,
     admission: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
     regulator: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the regulator, for charter updates.")
+        str | None,
+        typer.Option(
+            help="HOST:PORT of the regulator, the witness of the ledgers; needed to serve."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

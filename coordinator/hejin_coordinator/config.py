@@ -10,6 +10,7 @@ FILE = "coordinator.toml"
 class CoordinatorSettings(BaseModel):
     """One bank. `regulator_key` is pinned at init, in hex.
 
+    regulator        HOST:PORT of the ledgers' witness; nothing is served or proposed without it
     reissue_seconds  silence after which a node is asked again; how long the bank waits in all
                      stands in each plan
     """

@@ -228,9 +228,12 @@ class Worker:
                 result = run.carry_out()
             register(home, stored, run.run, result)
         except HejinError as reason:
-            _log.error("run-failed", plan=stored.digest[:16], reason=reason.text.en)
+            state, plan, why = _stopped(reason), stored.digest[:16], reason.text.en
+            if state == "paused":
+                _log.warning("run-paused", plan=plan, reason=why)
+            else:
+                _log.error("run-failed", plan=plan, reason=why)
             with writing(home.database) as connection:
-                state = _stopped(reason)
                 store.set_state(connection, stored.digest, state, str(reason.text))
             return
         _log.info("run-done", plan=stored.digest[:16], run=run.run)

@@ -31,7 +31,7 @@ _NODE_READY = re.compile(r"^node serves", re.MULTILINE)
 # What the bank's log says of a run, in structlog's logfmt.
 ROUND = re.compile(r"event=round\b.*?\bsum=(\d+)")
 DONE = re.compile(r"event=run-done\b")
-FAILED = re.compile(r"event=run-failed\b|^Exception in thread", re.MULTILINE)
+FAILED = re.compile(r"event=run-(?:failed|paused)\b|^Exception in thread", re.MULTILINE)
 
 Answers = Mapping[str, object]
 
