@@ -13,8 +13,9 @@ from typing import Generic, TypeVar
 from hejin_regulator.findings import CHECKS, Check, Finding, Spending, Verification
 from hejin_regulator.report_chart import Chart, spending_charts
 from hejin_regulator.report_values import cost, exact, fair_share, held, loss, percent, visible
-from hejin_regulator.report_words import LOGS, TYPES
+from hejin_regulator.report_words import LOGS
 from hejin_trust.canonical import time_from
+from hejin_trust.entry_words import TYPES
 from hejin_trust.text import Text
 
 _MOST_FINDINGS = 60

@@ -195,28 +195,6 @@ ROOT = Text("Root (SHA-256)", "根（SHA-256）")
 TYPE = Text("Type of entry", "条目类型")
 MEANING = Text("What it says", "含义")
 NUMBER = Text("Number", "数量")
-TYPES: Mapping[str, Text] = {
-    "genesis": Text("a log begins", "日志开始"),
-    "snapshot": Text("data and authorisations of a run fixed", "固定一次运行的数据与授权"),
-    "authorisation.grant": Text("an enterprise authorises", "企业授权"),
-    "authorisation.revoke": Text("an authorisation ends", "撤销授权"),
-    "plan.approve": Text("a node approves a bank's plan", "节点批准银行计划"),
-    "plan.refuse": Text("a node refuses a bank's plan", "节点拒绝银行计划"),
-    "reserve": Text("the cost of a sum is charged", "预留：扣减一次求和的费用"),
-    "renew": Text("a reservation stands again", "预留重新生效"),
-    "account": Text("account before and after a reservation", "预留前后的账户"),
-    "release": Text("a node's answer to a sum leaves it", "输出：节点对一次求和的应答离开节点"),
-    "void": Text("a reservation ends without an answer", "预留作废，未作应答"),
-    "receipt": Text("the bank's signed receipt", "银行签名回执"),
-    "result": Text("the total of a round", "一轮的总和"),
-    "labels": Text("labels received from a bank", "收到银行标签"),
-    "refusal": Text("a request was refused", "拒绝一次请求"),
-    "recover": Text("a log goes on after a restored backup", "恢复备份后日志继续"),
-    "plan": Text("a bank offers a plan", "银行提出计划"),
-    "accept": Text("a bank accepts a node's answer", "银行接收节点应答"),
-    "burn": Text("a bank gives up a round", "银行放弃一轮"),
-    "model": Text("a model was made", "形成模型"),
-}
 
 # -- 7 limits --------------------------------------------------------------------------------
 LIMITS = Text("7. What cannot be verified from ledgers", "7. 账本无法核验的事项")
