@@ -74,7 +74,7 @@ def go(tmp_path_factory: pytest.TempPathFactory) -> Go:
     """The program of main.go: call it with a command and the text or JSON of its file."""
     folder = tmp_path_factory.mktemp("go")
     # No module, no network: the packages that Debian installs as source.
-    environment = {**os.environ, "GO111MODULE": "off", "GOPATH": str(DEBIAN), "GOFLAGS": ""}
+    environment = {"HOME": str(folder), **os.environ, "GO111MODULE": "off", "GOPATH": str(DEBIAN)}
     program = folder / "interop"
     subprocess.run(["go", "build", "-o", program, SOURCE], check=True, env=environment)
 
