@@ -118,15 +118,30 @@ _LAST = (
 _LEAF = select(_ENTRY.c.leaf).where(
     _ENTRY.c.origin == bindparam("origin"), _ENTRY.c.seq == bindparam("position")
 )
+_SIZE = select(func.max(_ENTRY.c.seq)).where(_ENTRY.c.origin == bindparam("origin"))
 _LEAVES = (
     select(_ENTRY.c.seq, _ENTRY.c.leaf, _ENTRY.c.raw)
+    .where(_ENTRY.c.origin == bindparam("origin"))
     .order_by(_ENTRY.c.seq)
     .execution_options(yield_per=1000)
 )
+_LEAVES_FROM = _LEAVES.where(_ENTRY.c.seq >= bindparam("start"))
+_LEAVES_BETWEEN = _LEAVES_FROM.where(_ENTRY.c.seq < bindparam("end"))
+_LEAVES_OF_TYPE = _LEAVES.where(_ENTRY.c.type.in_(bindparam("types", expanding=True)))
 _SUBTREE = select(_NODE.c.hash).where(
     _NODE.c.origin == bindparam("origin"),
     _NODE.c.level == bindparam("level"),
     _NODE.c.position == bindparam("position"),
+)
+_KEEP_COSIGNED = insert_or(_COSIGNED).on_conflict_do_nothing()
+_COSIGNED_OF = select(_COSIGNED.c.size, _COSIGNED.c.time, _COSIGNED.c.note).where(
+    _COSIGNED.c.origin == bindparam("origin")
+)
+_NEWEST_COSIGNED = _COSIGNED_OF.order_by(_COSIGNED.c.size.desc()).limit(1)
+_COSIGNED_FROM = (
+    _COSIGNED_OF.where(_COSIGNED.c.size >= bindparam("start"))
+    .order_by(_COSIGNED.c.size)
+    .execution_options(yield_per=1000)
 )
 
 
@@ -239,9 +254,7 @@ class StoredLog:
 
     def size(self, connection: Connection) -> int:
         """Return the number of entries."""
-        last = connection.execute(
-            select(func.max(_ENTRY.c.seq)).where(_ENTRY.c.origin == self.origin)
-        ).scalar_one()
+        last = connection.execute(_SIZE, {"origin": self.origin}).scalar_one()
         return 0 if last is None else int(last) + 1
 
     def root(self, connection: Connection, size: int | None = None) -> bytes:
@@ -268,31 +281,27 @@ class StoredLog:
 
         raises   ArchiveMissingError, ArchiveError where the bytes lie in a sealed file
         """
-        query = _LEAVES.where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq >= start)
-        if end is not None:
-            query = query.where(_ENTRY.c.seq < end)
-        yield from self._leaves(connection, query)
+        query = _LEAVES_FROM if end is None else _LEAVES_BETWEEN
+        yield from self._leaves(connection, query, start=start, end=end)
 
     def of_type(self, connection: Connection, *entry_types: str) -> Iterator[Entry]:
         """Yield the entries of the given types in order, streamed; raises as `entries` does."""
-        query = _LEAVES.where(_ENTRY.c.origin == self.origin, _ENTRY.c.type.in_(entry_types))
-        yield from map(parse, self._leaves(connection, query))
+        yield from map(parse, self._leaves(connection, _LEAVES_OF_TYPE, types=entry_types))
 
     def entry(self, connection: Connection, seq: int) -> Entry:
         """Return entry `seq`; raises LogError if there is none, else as `entries` does."""
-        query = _LEAVES.where(_ENTRY.c.origin == self.origin, _ENTRY.c.seq == seq)
-        found = list(self._leaves(connection, query))
+        found = list(self._leaves(connection, _LEAVES_BETWEEN, start=seq, end=seq + 1))
         if not found:
             raise self._damaged(f"entry {seq} is missing", f"缺少条目 {seq}")
         return parse(found[0])
 
     def _leaves(
-        self, connection: Connection, query: Select[tuple[int, bytes, bytes]]
+        self, connection: Connection, query: Select[tuple[int, bytes, bytes]], **chosen: object
     ) -> Iterator[bytes]:
         """Yield the bytes of the rows that `query` selects, wherever they lie."""
         with ExitStack() as files:
             archived: ArchivedLeaves | None = None
-            for row in connection.execute(query):
+            for row in connection.execute(query, {"origin": self.origin, **chosen}):
                 if row.raw:
                     yield row.raw
                     continue
@@ -304,35 +313,23 @@ class StoredLog:
     def keep_cosigned(self, connection: Connection, cosigned: Cosigned) -> None:
         """Store a cosigned tree head; the first one of a size is kept."""
         connection.execute(
-            insert_or(_COSIGNED)
-            .values(
-                origin=self.origin,
-                size=cosigned.checkpoint.size,
-                time=time_text(cosigned.time),
-                note=cosigned.note,
-            )
-            .on_conflict_do_nothing()
+            _KEEP_COSIGNED,
+            {
+                "origin": self.origin,
+                "size": cosigned.checkpoint.size,
+                "time": time_text(cosigned.time),
+                "note": cosigned.note,
+            },
         )
 
     def newest_cosigned(self, connection: Connection) -> StoredCosignature | None:
         """Return the cosigned tree head of the largest size."""
-        row = connection.execute(
-            select(_COSIGNED.c.size, _COSIGNED.c.time, _COSIGNED.c.note)
-            .where(_COSIGNED.c.origin == self.origin)
-            .order_by(_COSIGNED.c.size.desc())
-            .limit(1)
-        ).one_or_none()
+        row = connection.execute(_NEWEST_COSIGNED, {"origin": self.origin}).one_or_none()
         return None if row is None else StoredCosignature(*row)
 
     def cosigned(self, connection: Connection, start: int = 0) -> Iterator[StoredCosignature]:
         """Yield the cosigned tree heads of sizes >= start, smallest first, streamed."""
-        query = (
-            select(_COSIGNED.c.size, _COSIGNED.c.time, _COSIGNED.c.note)
-            .where(_COSIGNED.c.origin == self.origin, _COSIGNED.c.size >= start)
-            .order_by(_COSIGNED.c.size)
-            .execution_options(yield_per=1000)
-        )
-        for row in connection.execute(query):
+        for row in connection.execute(_COSIGNED_FROM, {"origin": self.origin, "start": start}):
             yield StoredCosignature(*row)
 
     def rebuilt(self, connection: Connection, by: str) -> Iterator[Frontier]:
