@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -15,23 +15,28 @@ import pytest
 from node_world import BANK, VIEW, World, fill, found_world
 
 from hejin_coordinator import config, desk, store
+from hejin_coordinator.export import export as export_bank
 from hejin_coordinator.home import CoordinatorHome
 from hejin_coordinator.home import open_home as open_bank
 from hejin_coordinator.receipts import receipt_for
 from hejin_coordinator.rounds import PlanRun
 from hejin_node import offers
+from hejin_node.export import export as export_node
 from hejin_node.home import NodeHome
 from hejin_node.home import open_home as open_node
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
 from hejin_privacy.secure_sum import masks
 from hejin_privacy.secure_sum import node as masking_node
+from hejin_regulator.authority import Office
+from hejin_regulator.mirror import LogMirror
+from hejin_regulator.mirror_export import export as export_mirror
 from hejin_regulator.verify import verify_export
 from hejin_trust import canonical
 from hejin_trust.database import reading, writing
-from hejin_trust.export import CHARTER_FILE, write_export
 from hejin_trust.fleet import Payload
 from hejin_trust.settings import write_settings
+from hejin_trust.witness import Witness
 
 Place = tuple[str, str, int]
 """A message on its way: node, kind, round (0 for keys)."""
@@ -197,18 +202,27 @@ def findings(bank: Bank, folder: Path) -> tuple[object, ...]:
     """Return what the regulator finds once the nodes have asked for the bank's word."""
     for session in bank.wire.sessions.values():
         session.fetch_receipts()
-    folder.mkdir()
-    homes = {BANK: bank.home, **bank.nodes}
-    for name, home in homes.items():
-        with writing(home.database) as connection:
-            documents = (
-                [(plan.digest, plan.envelope) for plan in store.plans(connection)]
-                if name == BANK
-                else []
-            )
-            write_export(folder, name, connection, home.release_log, home.internal_log, documents)
-    (folder / CHARTER_FILE).write_bytes(bank.home.charters.signed())
-    return verify_export(folder, bank.world.office.identity.public).findings
+    world = bank.world
+    export_all(folder, world.office, world.mirror, bank.home, bank.nodes.values())
+    return verify_export(folder, world.office.identity.public).findings
+
+
+def export_all(
+    folder: Path,
+    office: Office,
+    mirror: LogMirror,
+    bank: CoordinatorHome,
+    nodes: Iterable[NodeHome],
+) -> None:
+    """Let every member mirror what is new and export; then the regulator adds its part."""
+    Witness(bank, mirror.door(bank.member_id)).start()
+    export_bank(bank, folder)
+    for node in nodes:
+        Witness(node, mirror.door(node.member_id)).start()
+        export_node(node, folder)
+    export_mirror(
+        office, mirror, folder, bank.now(), with_logs=False, progress=lambda *_: None
+    )
 
 
 def open_world(folder: Path, stack: ExitStack, *, nodes: int = 3, firms: int = 400) -> Bank:
