@@ -19,6 +19,7 @@ from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
+from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import asking
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError, RefusedError
@@ -102,9 +103,12 @@ def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
     Before anything is done the regulator's mirror is asked whether the logs are the newest there
     are; while it does not answer, the node waits.
     raises   FrozenError if they are not; HejinError where the node cannot start: no regulator
-             named, damaged log, missing key, refused charter, another process serving from `path`
+             named, expired certificate, damaged log, missing key, refused charter, another
+             process serving from `path`
     """
     with held(path), open_home(path) as home:
+        # Nobody would let it in, and it would wait for a regulator that seems to be away.
+        check_certificate(home.membership.certificate_pem, home.now())
         home.verify_logs()
         address = home.regulator_address
         with ExitStack() as channels, threads(stop) as running:
