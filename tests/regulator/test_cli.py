@@ -103,8 +103,7 @@ def test_the_home_folder_can_come_from_the_environment(
 
 def export(office: Office, folder: Path) -> Path:
     """Write the export of a consortium in which nothing has happened yet."""
-    folder.mkdir()
-    (folder / "charter.json").write_bytes(office.charters.signed())
+    run("export", folder, "--home", office.home)
     return folder
 
 
