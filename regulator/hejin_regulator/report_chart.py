@@ -19,7 +19,8 @@ _ROOM = Fraction(110, 100)
 _ROOM_ABOVE = Fraction(150, 100)
 """The same where a node went above its cap; what is higher still is drawn at the edge."""
 _TICKS = 4
-_STEP_SECONDS = ((3 * 86_400, "%Y-%m-%d"), (6 * 3_600, "%m-%d %H:%M"), (0, "%H:%M:%S"))
+_TICK_FORMATS = ((14 * 86_400, "%Y-%m-%d"), (6 * 3_600, "%m-%d %H:%M"), (0, "%H:%M:%S"))
+"""From how many seconds of width on a tick is written how."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def _shares(scale: _Scale) -> tuple[Tick, ...]:
 
 def _dates(scale: _Scale) -> tuple[Tick, ...]:
     span = scale.end - scale.start
-    form = next(form for least, form in _STEP_SECONDS if span.total_seconds() >= least)
+    form = next(form for least, form in _TICK_FORMATS if span.total_seconds() >= least)
     moments = [scale.start + span * number / (_TICKS - 1) for number in range(_TICKS)]
     anchors = ("start", *("middle" for _ in range(_TICKS - 2)), "end")
     return tuple(

@@ -229,7 +229,7 @@ def page_of(verification: Verification, folder: str, version: str) -> Page:
         heads=_first(
             (
                 Head(_name(head.member), LOGS[head.log], head.size, head.root)
-                for head in verification.heads
+                for head in sorted(verification.heads, key=lambda head: (head.member, head.log))
             ),
             _MOST_ROWS,
         ),
