@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+from ledger_world import NODES, Consortium
 from report_world import ALONE_CAP, CAP, course, finding, spending, verification
 from typer.testing import CliRunner
 
@@ -26,7 +28,7 @@ from hejin_trust.text import Text
 _VOID = {"meta", "input", "br"}
 _CHINESE = re.compile(r"[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}</title></svg>\u202e\x1b[31m"
-NAMES = {name for name in vars(report_words) if name.isupper()}
+_WORDS = {name for name in vars(report_words) if name.isupper()}
 
 
 @dataclass
@@ -248,7 +250,7 @@ def _texts(value: object) -> Iterator[Text]:
 def test_every_text_of_the_report_is_in_both_languages_and_is_shown() -> None:
     pages = "".join(render_page(found, "/srv", "en") for found in _everything())
     plain = " ".join(_parsed(render_page(found, "/srv", "en")).text() for found in _everything())
-    for name in NAMES:
+    for name in _WORDS:
         for text in _texts(getattr(report_words, name)):
             assert text.en
             assert text.zh
@@ -436,3 +438,27 @@ def test_the_command_writes_the_report_whatever_the_verdict(
     page = _parsed(file.read_text("utf-8"))
     assert page.all("html")[0].attributes["lang"] == "zh-CN"
     assert str(tmp_path) in page.text()
+
+
+def test_a_real_export_is_reported_with_its_logs_and_with_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+    consortium = Consortium(tmp_path / "export").run()
+    file = tmp_path / "report.html"
+    command = ["verify", str(consortium.folder), "--report", str(file)]
+    command += ["--regulator-key", consortium.regulator.public.hex()]
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 0
+    page = _parsed(file.read_text("utf-8"))
+    assert "VERIFIED All 10 checks hold" in page.text("en")
+    assert len(page.all("figure")) == len(NODES)
+    checkpoint = (consortium.folder / "jing" / "release.checkpoint").read_text().splitlines()
+    root = base64.b64decode(checkpoint[2]).hex()
+    assert ["jing", "release", checkpoint[1], root] in _rows(page)
+
+    (consortium.folder / "jing" / "internal.jsonl").unlink()
+    assert CliRunner().invoke(app, command, catch_exceptions=False).exit_code == 1
+    page = _parsed(file.read_text("utf-8"))
+    assert "NOT VERIFIED" in page.text("en")
+    found = [row for row in _rows(page) if row[0] == "jing" and "cannot be read" in "".join(row)]
+    assert any("jing/internal.jsonl" in row[-1] for row in found)
