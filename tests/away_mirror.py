@@ -29,7 +29,7 @@ class Line:
         self.cut |= set(members)
         for witness in self.witnesses:
             if witness._home.member_id in members:
-                witness._heard = None
+                witness._heard = False
 
 
 @dataclass

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
+
+MOST_ENTRIES: Final = 2_000
+MOST_BYTES: Final = 1 << 20
+"""What one message carries of one log: a slow line brings it over before the call ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,18 @@ class LogUpdate:
     entries: tuple[bytes, ...]
     proof: tuple[bytes, ...]
     checkpoint: str
+
+
+def portion(leaves: Iterable[bytes]) -> tuple[tuple[bytes, ...], bool]:
+    """Return as many leaves as one message carries, and whether these were all."""
+    taken: list[bytes] = []
+    left = MOST_BYTES
+    for leaf in leaves:
+        if taken and (len(taken) == MOST_ENTRIES or len(leaf) > left):
+            return tuple(taken), False
+        taken.append(leaf)
+        left -= len(leaf)
+    return tuple(taken), True
 
 
 class Mirror(Protocol):

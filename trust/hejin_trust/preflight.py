@@ -12,7 +12,7 @@ from hejin_trust.certificates import check_certificate, expires
 from hejin_trust.errors import HejinError
 from hejin_trust.home import MemberHome
 from hejin_trust.text import Text
-from hejin_trust.witness import MOST_OFF, Witness
+from hejin_trust.witness import MOST_CLOCK, Witness
 
 DAYS_AHEAD: Final = 30
 """A certificate that ends sooner is a warning: a new one takes the regulator's time."""
@@ -78,6 +78,6 @@ def _clock(witness: Witness) -> Text:
     witness.ready()
     seconds = round(offset.total_seconds())
     return Text(
-        f"{seconds:+d} s to the regulator's, at most {MOST_OFF.seconds} s are allowed",
-        f"与监管方时钟相差 {seconds:+d} 秒，最多允许 {MOST_OFF.seconds} 秒",
+        f"{seconds:+d} s to the regulator's, at most {MOST_CLOCK.seconds} s are allowed",
+        f"与监管方时钟相差 {seconds:+d} 秒，最多允许 {MOST_CLOCK.seconds} 秒",
     )

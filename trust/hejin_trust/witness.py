@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -17,29 +17,34 @@ from typing import Final
 import structlog
 
 from hejin_trust.channels import PeerRefused, PeerUnreachable
+from hejin_trust.charter import NotAMemberError
+from hejin_trust.checkpoint import CheckpointError
 from hejin_trust.cosignature import Cosigned, open_cosigned, witness_name
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.home import MemberHome
-from hejin_trust.mirroring import LogStanding, LogUpdate, Mirror
+from hejin_trust.mirroring import LogStanding, LogUpdate, Mirror, portion
 from hejin_trust.process import repeat
 
 MOST_OFF: Final = timedelta(seconds=120)
 """A reservation and its cosignature may lie this far apart (LEDGER section 5, V3)."""
 
+MOST_CLOCK: Final = timedelta(seconds=110)
+"""A clock may be this far off: it leaves ten seconds of `MOST_OFF` for the cosignature to come."""
+
+SET_BY: Final = timedelta(seconds=5)
+"""A clock that moved by so much more or less than time passed was set; documents have seconds."""
+
 FRESH: Final = timedelta(seconds=60)
 """A cosignature is shown again this long; a bank refuses one of more than ten minutes."""
 
-HEARD_SECONDS: Final = 10.0
+HEARD: Final = timedelta(seconds=10)
 """The regulator counts as within reach this long after it answered."""
 
 REFRESH_SECONDS: Final = 5.0
-"""Between looks at what is new; well below `HEARD_SECONDS`, so that a round need not look."""
+"""Between looks at what is new; well below `HEARD`, so that a round need not look."""
 
-MOST_ENTRIES: Final = 5_000
-MOST_BYTES: Final = 8 << 20
-"""What one message carries of one log; a longer backlog goes in portions."""
-
+_NEVER: Final = timedelta.max
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +63,7 @@ class WitnessUnreachableError(RefusedError):
 
 
 class WitnessRefusedError(HejinError):
-    """The mirror refuses this member's entries or checkpoints."""
+    """The mirror refuses this member's entries or checkpoints, or its cosignature is not valid."""
 
     code = "witness-refused"
 
@@ -93,7 +98,7 @@ def check_history(log: str, size: int, held: LogStanding, root: Callable[[int], 
 
 
 class Witness:
-    """Keeps one member's two logs mirrored, and gives cosigned checkpoints of its release log.
+    """Keeps a member's two logs mirrored, and gives cosigned checkpoints of its release log.
 
     Safe to use from several threads: one message carries what all of them appended meanwhile.
     """
@@ -101,11 +106,14 @@ class Witness:
     def __init__(self, home: MemberHome, mirror: Mirror) -> None:
         """Watch over the logs of `home`; nothing is asked before `start`."""
         self._home, self._mirror = home, mirror
-        self._logs = {log.origin: log for log in (home.release_log, home.internal_log)}
+        self._logs = {log.origin: log for log in (home.internal_log, home.release_log)}
         self._lock = threading.Lock()
         self._held: dict[str, int] = {}
         self._newest: Cosigned | None = None
-        self._heard: float | None = None
+        # When the newest cosignature came: time.monotonic(), and this member's clock.
+        self._taken = (time.monotonic(), home.now())
+        self._heard = False
+        self._failed: float | None = None  # when the last try began, if it was in vain
         self._unsaved: list[Cosigned] = []
         self._frozen: FrozenError | None = None
         self.offset: timedelta | None = None
@@ -118,55 +126,76 @@ class Witness:
         """
         with self._lock:
             self._compare()
-            self._submit()
+            self._submit(time.monotonic())
 
     def refresh(self) -> None:
         """Mirror what is new, hear the regulator's time, and keep its cosignatures.
 
         To be repeated every few seconds; rounds wait for no disk but their own.
-        raises   FrozenError, WitnessUnreachableError, WitnessRefusedError, StorageError
+        raises   what `ready` does, and StorageError
         """
         with self._lock:
-            self._submit()
-            if self._unsaved:
+            self._submit(time.monotonic())
+            unsaved, self._unsaved = self._unsaved, []
+        try:
+            if unsaved:
                 with writing(self._home.database) as connection:
-                    for cosigned in self._unsaved:
+                    for cosigned in unsaved:
                         log = self._logs[cosigned.checkpoint.origin]
                         log.keep_cosigned(connection, cosigned)
-                self._unsaved.clear()
+        except HejinError:
+            with self._lock:
+                self._unsaved[:0] = unsaved
+            raise
+        self.check_clock()
 
     def ready(self) -> None:
         """Raise unless a reservation made now can be expected to be cosigned in time.
 
-        raises   FrozenError, WitnessUnreachableError, ClockOffError; nothing is charged then
+        raises   FrozenError, WitnessUnreachableError, WitnessRefusedError, ClockOffError
         """
+        asked = time.monotonic()
         with self._lock:
             if self._frozen is not None:
                 raise self._frozen
-            if self._heard is None or time.monotonic() - self._heard > HEARD_SECONDS:
-                self._submit()
+            if not self._heard or self._passed() > HEARD:
+                self._submit(asked)
         offset = self.offset
         assert offset is not None, "heard means that an offset is known"
-        if abs(offset) > MOST_OFF:
+        if abs(offset) > MOST_CLOCK:
             raise clock_off(offset)
+
+    def check_clock(self) -> None:
+        """Raise ClockOffError while this member's clock is known to be off.
+
+        No entry should bear its time: a log does not go back, so that after the clock was set
+        right nothing could be logged until that time has come.
+        raises   also what `ready` does, where it must be asked anew
+        """
+        offset = self.offset
+        if offset is not None and (abs(offset) > MOST_CLOCK or self._passed() == _NEVER):
+            self.ready()
 
     def cover(self, seq: int) -> Cosigned:
         """Return a cosigned checkpoint of the release log over entry `seq`, at most a minute old.
 
         raises   FrozenError, WitnessUnreachableError, WitnessRefusedError
         """
+        asked = time.monotonic()
         with self._lock:
             newest = self._newest
-            if newest is None or newest.checkpoint.size <= seq or not self._is_fresh(newest):
-                self._submit()
+            if newest is None or newest.checkpoint.size <= seq or self._passed() > FRESH:
+                self._submit(asked)
                 newest = self._newest
             assert newest is not None
             assert newest.checkpoint.size > seq, "a message goes up to the newest entry"
             return newest
 
-    def _is_fresh(self, newest: Cosigned) -> bool:
-        assert self.offset is not None, "it came with the cosignature"
-        return abs(self._home.now() + self.offset - newest.time) <= FRESH
+    def _passed(self) -> timedelta:
+        """Return the time since the last cosignature; _NEVER if the clock was set since."""
+        at, by_clock = self._taken
+        passed = timedelta(seconds=time.monotonic() - at)
+        return passed if abs(self._home.now() - by_clock - passed) <= SET_BY else _NEVER
 
     def _compare(self) -> None:
         with self._asking():
@@ -184,46 +213,60 @@ class Witness:
                 self._held[origin] = known.size
         self._frozen = None
 
-    def _submit(self) -> None:
-        """Send what is new until the mirror holds all, and take the cosignatures."""
+    def _submit(self, asked: float) -> None:
+        """Send what is new until the mirror holds all, and take the cosignatures.
+
+        asked   when the caller came: a try that began later and was in vain counts for it too,
+                so that many callers do not wait for one silent regulator one after the other
+        """
         if self._frozen is not None:
             raise self._frozen
-        if not self._held:
-            self._compare()
-        more = True
+        if self._failed is not None and self._failed > asked:
+            raise _unreachable()
+        began = time.monotonic()
+        try:
+            if not self._held:
+                self._compare()
+            self._send()
+            self._take_charter()
+        except HejinError as reason:
+            self._heard = False
+            if isinstance(reason, WitnessUnreachableError):
+                self._failed = began
+            raise
+
+    def _send(self) -> None:
+        more, compared = True, False
         while more:
             updates, more = self._updates()
             try:
                 with self._asking():
                     lines = self._mirror.add(updates)
-            except WitnessUnreachableError:
-                raise
-            except (PeerRefused, RefusedError) as reason:
+            except WitnessRefusedError:
                 # The mirror may hold what an answer that was lost had carried; or another history.
                 before = dict(self._held)
-                self._compare()
+                if not compared:
+                    self._compare()
                 if self._held == before:
-                    raise WitnessRefusedError(
-                        f"the regulator does not cosign: {reason.text.en}",
-                        f"监管方拒绝见证签名：{reason.text.zh}",
-                    ) from reason
-                more = True
+                    raise
+                more = compared = True
             else:
                 self._take(updates, lines)
-        self._take_charter()
+                compared = False
 
     def _updates(self) -> tuple[list[LogUpdate], bool]:
         """Return the next message, and whether another one must follow."""
-        release = self._home.release_log.origin
         updates: list[LogUpdate] = []
-        more = False
+        whole = True
         with reading(self._home.database) as connection:
             for origin, log in self._logs.items():
                 old = self._held[origin]
-                entries, whole = _portion(log.entries(connection, old))
-                more |= not whole
+                entries: tuple[bytes, ...] = ()
+                # The internal log first: a reservation is never mirrored without its account.
+                if whole:
+                    entries, whole = portion(log.entries(connection, old))
                 # Asked again without new entries, the release log gets a fresh time.
-                if entries or origin == release:
+                if entries or log is self._home.release_log:
                     size = old + len(entries)
                     updates.append(
                         LogUpdate(
@@ -234,55 +277,72 @@ class Witness:
                             checkpoint=log.note(connection, size),
                         )
                     )
-        return updates, more
+        return updates, not whole
 
     def _take(self, updates: list[LogUpdate], lines: tuple[str, ...]) -> None:
-        charter, home = self._home.charter, self._home
-        name = witness_name(charter.consortium, charter.regulator.id)
         if len(lines) != len(updates):
             raise WitnessRefusedError(
                 f"the regulator gave {len(lines)} cosignatures for {len(updates)} checkpoints",
                 f"监管方对 {len(updates)} 个检查点给出了 {len(lines)} 个见证签名",
             )
-        for update, line in zip(updates, lines, strict=True):
-            log = self._logs[update.origin]
-            cosigned = open_cosigned(
+        cosigned = [self._opened(*each) for each in zip(updates, lines, strict=True)]
+        for update, taken in zip(updates, cosigned, strict=True):
+            self._held[update.origin] = taken.checkpoint.size
+            if update.entries:
+                self._unsaved.append(taken)
+        now = self._home.now().replace(microsecond=0)
+        # The release log is in every message, and the last one in it.
+        self._newest, self.offset = taken, taken.time - now
+        self._taken, self._heard = (time.monotonic(), now), True
+
+    def _opened(self, update: LogUpdate, line: str) -> Cosigned:
+        charter = self._home.charter
+        try:
+            return open_cosigned(
                 update.checkpoint + line,
                 update.origin,
-                log.public_key,
-                name,
+                self._logs[update.origin].public_key,
+                witness_name(charter.consortium, charter.regulator.id),
                 charter.regulator.log_key,
             )
-            self._held[update.origin] = cosigned.checkpoint.size
-            if update.entries:
-                self._unsaved.append(cosigned)
-            if log is home.release_log:
-                self._newest = cosigned
-                self.offset = cosigned.time - home.now().replace(microsecond=0)
-        self._heard = time.monotonic()
+        except CheckpointError as reason:
+            raise WitnessRefusedError(
+                f"the regulator's cosignature of {update.origin} is not valid, so that nothing"
+                " leaves: ask the regulator whether its key is the charter's",
+                f"监管方对 {update.origin} 的见证签名无效，不会输出任何内容："
+                "请咨询监管方其密钥是否与章程一致",
+            ) from reason
 
     def _take_charter(self) -> None:
         """A member that was revoked meanwhile must not be served under the charter of before."""
-        if self._mirror.charter_serial() > self._home.charter.serial:
+        if self._mirror.charter_serial() <= self._home.charter.serial:
+            return
+        try:
             with self._asking():
-                self._home.charters.update(self._mirror.charter())
+                envelope = self._mirror.charter()
+            self._home.charters.update(envelope)
+        except HejinError:
+            # What came with the newer charter serves nobody before that is known.
+            self._newest = None
+            raise
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        """Turn an unreachable regulator into the refusal that says what waits for it."""
+        """Turn what the regulator's absence or refusal raises into this module's errors."""
         try:
             yield
         except PeerUnreachable as reason:
-            self._heard = None
-            raise WitnessUnreachableError(
-                "the regulator does not answer, and nothing leaves without its cosignature:"
-                " what was asked waits until it is back",
-                "监管方没有应答，未经其见证签名不会输出任何内容：请求将等待其恢复",
+            raise _unreachable() from reason
+        except (PeerRefused, RefusedError, NotAMemberError) as reason:
+            raise WitnessRefusedError(
+                f"the regulator does not cosign: {reason.text.en}",
+                f"监管方拒绝见证签名：{reason.text.zh}",
             ) from reason
 
 
 def start_witness(witness: Witness, stop: threading.Event) -> bool:
-    """Start the witness as soon as the regulator answers; return False if `stop` came first.
+    """Start the witness as soon as the regulator answers and the clock is right; False if `stop`
+    came first.
 
     raises   FrozenError
     """
@@ -290,6 +350,7 @@ def start_witness(witness: Witness, stop: threading.Event) -> bool:
     while not stop.is_set():
         try:
             witness.start()
+            witness.check_clock()
         except FrozenError:
             raise
         except HejinError as reason:
@@ -303,8 +364,10 @@ def start_witness(witness: Witness, stop: threading.Event) -> bool:
 
 
 def keep_witness(witness: Witness, stop: threading.Event) -> None:
-    """Mirror what is new every few seconds until `stop`; raises FrozenError."""
+    """Mirror what is new every few seconds until `stop`, and what is left then; FrozenError."""
     repeat(witness.refresh, REFRESH_SECONDS, stop, fatal=(FrozenError,))
+    with suppress(WitnessUnreachableError):
+        witness.refresh()
 
 
 def clock_off(offset: timedelta) -> ClockOffError:
@@ -313,19 +376,26 @@ def clock_off(offset: timedelta) -> ClockOffError:
     en, zh = ("behind", "落后") if offset > timedelta(0) else ("ahead of", "超前")
     return ClockOffError(
         f"this member's clock is {seconds} s {en} the regulator's, at most"
-        f" {MOST_OFF.seconds} s are allowed: set this member's clock, then ask again",
-        f"本成员的时钟比监管方{zh} {seconds} 秒，最多允许 {MOST_OFF.seconds} 秒："
+        f" {MOST_CLOCK.seconds} s are allowed: set this member's clock, then ask again",
+        f"本成员的时钟比监管方{zh} {seconds} 秒，最多允许 {MOST_CLOCK.seconds} 秒："
         "请校准本成员的时钟后重试",
     )
 
 
-def _portion(leaves: Iterable[bytes]) -> tuple[tuple[bytes, ...], bool]:
-    """Return as many leaves as one message holds, and whether these were all."""
-    taken: list[bytes] = []
-    left = MOST_BYTES
-    for leaf in leaves:
-        if taken and (len(taken) == MOST_ENTRIES or len(leaf) > left):
-            return tuple(taken), False
-        taken.append(leaf)
-        left -= len(leaf)
-    return tuple(taken), True
+def cosigned_late(apart: timedelta) -> WitnessUnreachableError:
+    """Return the refusal for a reservation and a cosignature that lie `apart`."""
+    seconds = round(abs(apart).total_seconds())
+    return WitnessUnreachableError(
+        f"the reservation and the regulator's cosignature lie {seconds} s apart, at most"
+        f" {MOST_OFF.seconds} s are allowed; nothing was read for it: ask again",
+        f"预留与监管方见证签名相隔 {seconds} 秒，最多允许 {MOST_OFF.seconds} 秒；"
+        "未为其读取任何数据：请重试",
+    )
+
+
+def _unreachable() -> WitnessUnreachableError:
+    return WitnessUnreachableError(
+        "the regulator does not answer, and nothing leaves without its cosignature:"
+        " what was asked waits until it is back",
+        "监管方没有应答，未经其见证签名不会输出任何内容：请求将等待其恢复",
+    )
