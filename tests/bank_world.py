@@ -220,9 +220,7 @@ def export_all(
     for node in nodes:
         Witness(node, mirror.door(node.member_id)).start()
         export_node(node, folder)
-    export_mirror(
-        office, mirror, folder, bank.now(), with_logs=False, progress=lambda *_: None
-    )
+    export_mirror(office, mirror, folder, bank.now(), with_logs=False, progress=lambda *_: None)
 
 
 def open_world(folder: Path, stack: ExitStack, *, nodes: int = 3, firms: int = 400) -> Bank:

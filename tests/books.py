@@ -1,4 +1,6 @@
-"""A node's account against what left the node: nothing uncharged, repeats are the same bytes."""
+"""A node's account against what left the node: nothing uncharged, nothing without a cosignature,
+repeats are the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,15 @@ from sqlalchemy import select
 from hejin_node import account
 from hejin_node.home import open_home
 from hejin_privacy.mechanism import Mechanism
-from hejin_trust.canonical import child
+from hejin_trust.canonical import child, time_from
+from hejin_trust.charter import Charter
+from hejin_trust.checkpoint import parse_proof
+from hejin_trust.cosignature import open_cosigned, witness_name
 from hejin_trust.database import reading
 from hejin_trust.entries import parse
+from hejin_trust.log import release_origin
+from hejin_trust.merkle import check_inclusion
+from hejin_trust.witness import MOST_OFF
 
 
 class Books:
@@ -30,7 +38,10 @@ class Books:
             reading(home.database) as connection,
         ):
             rows = connection.execute(select(account.reservation)).all()
+            charter, key = home.charter, home.release_log.public_key
         states = {row.seq: row.state for row in rows}
+        for line in self.sent():
+            _check_cosigned(line, charter, key)
         for row in rows:
             if row.vector is not None:
                 kept = self._kept.setdefault(row.seq, (row.header, row.vector))
@@ -59,3 +70,20 @@ class Books:
         file = self._members.sent(self._node)
         lines = file.read_text().splitlines() if file.exists() else []
         return [json.loads(line) for line in lines]
+
+
+def _check_cosigned(line: dict[str, str], charter: Charter, log_key: bytes) -> None:
+    """Raise unless the regulator had cosigned the reservation of an answer that left."""
+    entry = parse(line["entry"].encode())
+    proof = parse_proof(line["proof"])
+    cosigned = open_cosigned(
+        proof.checkpoint,
+        release_origin(charter.consortium, "node", entry.by),
+        log_key,
+        witness_name(charter.consortium, charter.regulator.id),
+        charter.regulator.log_key,
+    )
+    tree = cosigned.checkpoint
+    check_inclusion(entry.raw, proof.index, tree.size, proof.path, tree.root)
+    assert proof.index == entry.seq
+    assert abs(cosigned.time - time_from(entry.time)) <= MOST_OFF

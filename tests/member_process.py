@@ -36,6 +36,7 @@ from hejin_node.pinned import SnapshotStore
 from hejin_node.session import Session
 from hejin_regulator import service as regulator_service
 from hejin_regulator.mirror import LogMirror
+from hejin_trust.errors import HejinError
 from hejin_trust.logs import log_to_stderr
 from hejin_trust.stored_log import StoredLog
 
@@ -87,6 +88,14 @@ def _run(how: Start) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if how.plant is not None:
         how.plant(how.home)
+    try:
+        _serve(how, stop)
+    except HejinError as error:  # as `hejin` does
+        print(error.text)
+        sys.exit(error.exit_code)
+
+
+def _serve(how: Start, stop: threading.Event) -> None:
     if how.role == "node":
         # Eight restarts of a bank within a minute are the test's doing; waits may stay short.
         node_engine.RETRY_MOST = 1.0  # type: ignore[misc]
@@ -214,6 +223,7 @@ def _record_sent(file: Path) -> None:
         if isinstance(answer, dict) and answer.get("kind") == b"masked":
             line = {name: sha256(answer[name]).hexdigest() for name in ("header", "vector")}
             line["entry"] = answer["entry"].decode()
+            line["proof"] = answer["proof"].decode()
             with file.open("a") as out:
                 out.write(json.dumps(line) + "\n")
         push(self, question, answer)

@@ -12,20 +12,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from bank_world import Bank, open_world
+from bank_world import Bank, export_all, open_world
 from fault_proxy import FaultProxy
 from member_process import Start, start
 from node_world import BANK
 
 from hejin_coordinator import config as bank_config
-from hejin_coordinator import desk, store
+from hejin_coordinator import desk
 from hejin_coordinator.home import open_home as open_bank
 from hejin_node import config as node_config
 from hejin_node.home import open_home as open_node
+from hejin_regulator.authority import Office
 from hejin_regulator.findings import Verification
+from hejin_regulator.mirror import open_mirror
 from hejin_regulator.verify import verify_export
-from hejin_trust.database import writing
-from hejin_trust.export import CHARTER_FILE, write_export
 from hejin_trust.files import replace_file
 from hejin_trust.settings import read_settings, write_settings
 
@@ -161,15 +161,16 @@ class Members:
         )
 
     def export(self) -> Path:
-        """Export every member's ledgers; return the folder."""
-        folder = self.folder / "export"
-        with open_bank(self.folder / BANK) as bank, writing(bank.database) as connection:
-            plans = [(plan.digest, plan.envelope) for plan in store.plans(connection)]
-            write_export(folder, BANK, connection, bank.release_log, bank.internal_log, plans)
-            replace_file(folder / CHARTER_FILE, bank.charters.signed())
-        for node in self.nodes:
-            with open_node(self.folder / node) as home, writing(home.database) as connection:
-                write_export(folder, node, connection, home.release_log, home.internal_log)
+        """Mirror what is new of every member's ledgers, export them; return the folder."""
+        folder, office = self.folder / "export", Office(self.folder / REGULATOR)
+        with ExitStack() as stack:
+            export_all(
+                folder,
+                office,
+                stack.enter_context(open_mirror(office)),
+                stack.enter_context(open_bank(self.folder / BANK)),
+                [stack.enter_context(open_node(self.folder / node)) for node in self.nodes],
+            )
         return folder
 
     def verify(self) -> Verification:

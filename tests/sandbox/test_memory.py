@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from bank_world import export_all
 
-from hejin_coordinator import store
 from hejin_coordinator.errors import RoundFailedError
 from hejin_coordinator.registry import find
 from hejin_models.features import FeatureView, view_file
 from hejin_models.network_model import Network
 from hejin_node import account
+from hejin_regulator.authority import Office
 from hejin_regulator.findings import Verification
 from hejin_regulator.verify import verify_export
 from hejin_sandbox.generator import AS_OF, CLUSTERS, generate
@@ -24,10 +25,8 @@ from hejin_sandbox.memory import (
     memory_consortium,
     open_consortium,
 )
-from hejin_sandbox.tables import BANK
-from hejin_trust.database import reading, writing
-from hejin_trust.export import CHARTER_FILE, write_export
-from hejin_trust.files import replace_file
+from hejin_sandbox.tables import REGULATOR
+from hejin_trust.database import reading
 
 NODES, FIRMS = 2, 300
 
@@ -65,14 +64,8 @@ def test_it_trains_a_registered_model_and_every_sum_is_charged(
 
 def verified(consortium: MemoryConsortium, folder: Path) -> Verification:
     """Return what the regulator finds in an export of everybody's ledgers."""
-    bank = consortium.bank
-    with writing(bank.database) as connection:
-        plans = [(plan.digest, plan.envelope) for plan in store.plans(connection)]
-        write_export(folder, BANK, connection, bank.release_log, bank.internal_log, plans)
-    for name, home in consortium.nodes.items():
-        with writing(home.database) as connection:
-            write_export(folder, name, connection, home.release_log, home.internal_log)
-    replace_file(folder / CHARTER_FILE, bank.charters.signed())
+    office = Office(consortium.bank.path.parent / REGULATOR)
+    export_all(folder, office, consortium.mirror, consortium.bank, consortium.nodes.values())
     return verify_export(folder)
 
 

@@ -1,4 +1,4 @@
-"""Nodes and banks killed with SIGKILL at each step: what left stays charged, and the books agree.
+"""Node, bank, regulator killed with SIGKILL at each step: what left stays charged, books agree.
 
 The kills happen in real processes, in one run of one plan: `arm` names the next step at which
 a member is killed before the member that was killed last starts again, so that none is missed.
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from books import Books
 from node_world import BANK
-from process_world import Members, prepared
+from process_world import REGULATOR, Members, prepared
 from typer.testing import CliRunner
 
 from hejin_coordinator import registry, store
@@ -37,7 +37,11 @@ STEPS = [
     (BANK, "query stored"),
     (NODE, "pinned"),
     (NODE, "reserving"),
+    (REGULATOR, "asked to cosign"),
     (NODE, "reserved"),
+    (REGULATOR, "storing"),
+    (REGULATOR, "stored"),
+    (NODE, "cosigned"),
     (BANK, "some answers in"),
     (BANK, "closing"),
     (BANK, "round closed"),
@@ -97,11 +101,11 @@ def test_the_regulator_verifies_what_every_crash_left_behind(crashed: Members) -
 def test_interrupted_sums_are_void_and_stay_charged(crashed: Members) -> None:
     logged = entries(crashed, NODE)
     voids = [entry for entry in logged if entry["type"] == "void"]
-    # Killed after `reserved`, `computed` and inside the transaction of `releasing`.
-    assert len(voids) == 3
+    # Killed after `reserved`, `cosigned`, `computed` and inside the transaction of `releasing`.
+    assert len(voids) == 4
     reserved = sum(entry["type"] == "reserve" for entry in logged)
     released = sum(entry["type"] == "release" for entry in logged)
-    assert reserved == released + 3 == 6
+    assert reserved == released + 4 == 6
     with open_node(crashed.folder / NODE) as home, reading(home.database) as connection:
         spent = account.spent(connection, home.charter.period_from)
     charges = [
