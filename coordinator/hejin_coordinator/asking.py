@@ -25,7 +25,16 @@ COSIGNATURE_AWAITED: Final = "witness-unreachable"
 """Code of a node that gives nothing before the regulator has cosigned its reservation."""
 
 NOT_NOW: Final = frozenset(
-    {COSIGNATURE_AWAITED, "clock-off", "frozen", "storage-failed", "cosignature-stale"}
+    {
+        COSIGNATURE_AWAITED,
+        "witness-refused",
+        "clock-off",
+        "clock-went-back",
+        "frozen",
+        "receipt-missing",
+        "storage-failed",
+        "cosignature-stale",
+    }
 )
 """Codes of refusals that are no final word: the same question may get another answer later."""
 
