@@ -83,8 +83,8 @@ class _Step:
 def spending_charts(verification: Verification) -> tuple[Chart, ...]:
     """Return a chart for each node, all on one scale so that nodes can be compared.
 
-    The scale is rho in percent of the cap: rho adds up, so equal sums make equal steps, and half
-    of the way is half of the budget. (Epsilon grows as its root: half of it is a quarter spent.)
+    The scale is rho in percent of the cap: rho adds up, so half of the way is half of the budget.
+    (Epsilon grows about as its root: half of it is a quarter spent.)
     """
     periods: dict[str, list[Spending]] = {}
     for row in verification.spending:

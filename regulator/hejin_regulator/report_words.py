@@ -160,8 +160,9 @@ ROWS_LEFT = Text("{left} more rows: --json", "另有 {left} 行：--json")
 # -- 4 course --------------------------------------------------------------------------------
 COURSE = Text("4. Spending over time", "4. 预算支出过程")
 COURSE_NOTE = Text(
-    "Over all banks, in rho, as a share of the cap; times are UTC. Equal sums make equal steps.",
-    "按全部银行合计，以 rho 占上限的比例表示；时间为 UTC。相同的求和为相同的台阶。",
+    "Over all banks, in rho, as a share of the cap: half way up, half of the budget is spent. "
+    "Times are UTC.",
+    "按全部银行合计，以 rho 占上限的比例表示：达到一半，即预算用去一半。时间为 UTC。",
 )
 LEGEND_SPENT = Text("spent", "已用")
 LEGEND_CAP = Text("cap", "上限")
