@@ -135,14 +135,18 @@ def reserve(number: int) -> tuple[str, dict[str, object]]:
     }
 
 
+def opened(house: Any, folder: Path) -> Desk:
+    """An empty log; it begins a year before the charter's period, which begins now."""
+    (folder / "migrations" / "versions").mkdir(parents=True)
+    (folder / "migrations" / "versions" / "0001_first.py").write_text(MIGRATION)
+    engine = open_database(folder / "node.db", folder / "migrations")
+    return Desk(house, engine, folder, house.now - timedelta(days=365))
+
+
 @pytest.fixture
 def desk(house: Any, tmp_path: Path) -> Desk:
     """Twenty entries of last year, cosigned, and three of this year."""
-    (tmp_path / "migrations" / "versions").mkdir(parents=True)
-    (tmp_path / "migrations" / "versions" / "0001_first.py").write_text(MIGRATION)
-    engine = open_database(tmp_path / "node.db", tmp_path / "migrations")
-    # The charter's period begins now; the log begins a year earlier.
-    desk = Desk(house, engine, tmp_path, house.now - timedelta(days=365))
+    desk = opened(house, tmp_path)
     for number in range(20):
         desk.add(void(number))
     desk.now = house.now
@@ -211,6 +215,24 @@ def test_a_log_whose_archives_are_away_still_starts_and_grows(desk: Desk) -> Non
         assert [len(raw) > 0 for raw in desk.log.entries(connection, 20)] == [True] * 4
         with pytest.raises(ArchiveMissingError, match="put it back there"):
             desk.log.entry(connection, 19)
+
+
+def test_what_a_serving_bank_looks_up_needs_no_archive(house: Any, tmp_path: Path) -> None:
+    desk = opened(house, tmp_path)
+    recover = {"approval": "ab" * 32, "reason": "restored", "size": 2}
+    plan = {"plan": "cd" * 32, "purpose": "credit", "family": "scorecard"}
+    desk.add(void(0), ("plan", plan), void(2), ("recover", recover), void(4), void(5))
+    desk.witness()
+    done = desk.archive()
+    assert done.archive is not None
+    assert (done.archive.end, desk.emptied()) == (5, 3)
+    check_part(done.archive.path, desk.charter)
+    whole = desk.leaves()
+    done.archive.path.unlink()
+    with reading(desk.engine) as connection:
+        found = desk.log.of_type(connection, "plan", "recover")
+        assert [entry.raw for entry in found] == [whole[1], whole[3]]
+        desk.log.verify(connection)
 
 
 def test_moved_archives_are_read_from_their_new_place(desk: Desk) -> None:
@@ -292,10 +314,7 @@ def test_the_last_entry_always_stays(desk: Desk) -> None:
 def test_a_reservation_without_its_end_stays_and_all_after_it(
     house: Any, tmp_path: Path, end: str
 ) -> None:
-    (tmp_path / "migrations" / "versions").mkdir(parents=True)
-    (tmp_path / "migrations" / "versions" / "0001_first.py").write_text(MIGRATION)
-    engine = open_database(tmp_path / "node.db", tmp_path / "migrations")
-    desk = Desk(house, engine, tmp_path, house.now - timedelta(days=365))
+    desk = opened(house, tmp_path)
     release = {
         "reservation": 2,
         "run": "0f" * 16,
@@ -311,7 +330,7 @@ def test_a_reservation_without_its_end_stays_and_all_after_it(
     desk.add(void(2) if end == "void" else ("receipt", receipt))
     desk.witness()
     assert desk.archive().limit.end == 6
-    with reading(engine) as connection:
+    with reading(desk.engine) as connection:
         desk.log.verify(connection)
 
 

@@ -30,6 +30,8 @@ from hejin_trust.text import Text
 
 _ENTRY, _ARCHIVE = TABLES.entry, TABLES.archive
 _ENDS: Final = frozenset({"void", "receipt"})
+_LOOKED_UP: Final = ("plan", "recover")
+"""What a serving bank looks for in its whole log: few and short, they stay in the database too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def _first_open(connection: Connection, log: StoredLog, size: int) -> Limit:
 
 
 def _let_go(connection: Connection, log: StoredLog, sealed: Archive) -> None:
-    """Note where a sealed file lies, and empty the bytes that it holds."""
+    """Note where a sealed file lies, and empty the bytes that nobody looks up any more."""
     if archived_end(connection, log) != sealed.start:
         raise ArchiveError(
             f"Somebody else archived {log.origin} at the same time: {sealed.path} is not needed.",
@@ -202,6 +204,7 @@ def _let_go(connection: Connection, log: StoredLog, sealed: Archive) -> None:
             _ENTRY.c.origin == log.origin,
             _ENTRY.c.seq >= sealed.start,
             _ENTRY.c.seq < sealed.end,
+            _ENTRY.c.type.not_in(_LOOKED_UP),
         )
         .values(raw=b"")
     )
