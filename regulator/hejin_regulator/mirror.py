@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +18,6 @@ from hejin_regulator.mirror_tables import refusal
 from hejin_regulator.shared_writes import SharedWrites
 from hejin_regulator.stamps import Stamps
 from hejin_regulator.witness_rules import (
-    MOST_BYTES,
-    MOST_ENTRIES,
     Accepted,
     Held,
     UnknownLogError,
@@ -36,7 +33,7 @@ from hejin_trust.database import open_database, reading
 from hejin_trust.keys import SigningKey
 from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Member
-from hejin_trust.mirroring import LogStanding, LogUpdate
+from hejin_trust.mirroring import LogStanding, LogUpdate, portion
 from hejin_trust.stored_log import StoredLog
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
@@ -120,25 +117,17 @@ class LogMirror:
             return lines
 
     def entries(self, member: Member, origin: str, start: int) -> tuple[bytes, ...]:
-        """Return leaves of a member's log from `start` on, as many as one message may bring."""
+        """Return leaves of a member's log from `start` on, as many as one message carries."""
         logs = {log.origin: log for log in self.logs_of(member)}
         if origin not in logs:
             raise UnknownLogError(
                 "the log that is asked for is not the caller's: a member gets its own back",
                 "所请求的日志不属于调用方：成员只能取回自己的日志",
             )
-        left = MOST_BYTES
-
-        def fits(raw: bytes) -> bool:
-            nonlocal left
-            left -= len(raw)
-            return left >= 0
-
         with reading(self.engine) as connection:
-            end = min(start + MOST_ENTRIES, logs[origin].size(connection))
-            if start >= end:
+            if start >= logs[origin].size(connection):
                 return ()
-            return tuple(takewhile(fits, logs[origin].entries(connection, start, end)))
+            return portion(logs[origin].entries(connection, start))[0]
 
     def refusals(self) -> tuple[Refused, ...]:
         """Return what was refused so far, by member and code."""

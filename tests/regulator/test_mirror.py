@@ -445,9 +445,9 @@ def test_a_member_gets_its_own_entries_back_in_portions(
     assert list(door.entries(book.origin, 3)) == book.leaves[3:]
     for start in (25, 26, 2**64 - 1):
         assert door.entries(book.origin, start) == ()
-    monkeypatch.setattr("hejin_regulator.mirror.MOST_ENTRIES", 4)
+    monkeypatch.setattr("hejin_trust.mirroring.MOST_ENTRIES", 4)
     assert list(door.entries(book.origin, 3)) == book.leaves[3:7]
-    monkeypatch.setattr("hejin_regulator.mirror.MOST_BYTES", 3 * len(book.leaves[0]) - 1)
+    monkeypatch.setattr("hejin_trust.mirroring.MOST_BYTES", 3 * len(book.leaves[0]) - 1)
     assert list(door.entries(book.origin, 0)) == book.leaves[:2]
     with pytest.raises(UnknownLogError):
         world.mirror.door("node-b").entries(book.origin, 0)
