@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import (
     Column,
@@ -20,6 +21,7 @@ from sqlalchemy import (
     func,
     insert,
     select,
+    text,
 )
 from sqlalchemy.dialects.sqlite import insert as insert_or
 
@@ -29,6 +31,7 @@ from hejin_trust.entries import Entry, parse
 from hejin_trust.errors import HejinError
 from hejin_trust.merkle import (
     Frontier,
+    Subtrees,
     consistency_from,
     inclusion_from,
     leaf_hash,
@@ -38,6 +41,8 @@ from hejin_trust.merkle import (
 
 if TYPE_CHECKING:  # it names its witness as a log is named
     from hejin_trust.cosignature import Cosigned
+
+T = TypeVar("T")
 
 
 class LogError(HejinError):
@@ -115,9 +120,6 @@ _LAST = (
     .order_by(_ENTRY.c.seq.desc())
     .limit(1)
 )
-_LEAF = select(_ENTRY.c.leaf).where(
-    _ENTRY.c.origin == bindparam("origin"), _ENTRY.c.seq == bindparam("position")
-)
 _SIZE = select(func.max(_ENTRY.c.seq)).where(_ENTRY.c.origin == bindparam("origin"))
 _LEAVES = (
     select(_ENTRY.c.seq, _ENTRY.c.leaf, _ENTRY.c.raw)
@@ -128,10 +130,16 @@ _LEAVES = (
 _LEAVES_FROM = _LEAVES.where(_ENTRY.c.seq >= bindparam("start"))
 _LEAVES_BETWEEN = _LEAVES_FROM.where(_ENTRY.c.seq < bindparam("end"))
 _LEAVES_OF_TYPE = _LEAVES.where(_ENTRY.c.type.in_(bindparam("types", expanding=True)))
-_SUBTREE = select(_NODE.c.hash).where(
-    _NODE.c.origin == bindparam("origin"),
-    _NODE.c.level == bindparam("level"),
-    _NODE.c.position == bindparam("position"),
+# Asked for as [[level, position], ...] in JSON: one statement for the dozens that a proof takes.
+_SUBTREES = text(
+    """SELECT coalesce(hash, leaf) FROM (
+         SELECT key, json_extract(value, '$[0]') AS at, json_extract(value, '$[1]') AS place
+         FROM json_each(:asked)
+       )
+       LEFT JOIN log_node AS node
+         ON node.origin = :origin AND node.level = at AND node.position = place
+       LEFT JOIN log_entry AS entry ON at = 0 AND entry.origin = :origin AND entry.seq = place
+       ORDER BY key"""
 )
 _KEEP_COSIGNED = insert_or(_COSIGNED).on_conflict_do_nothing()
 _COSIGNED_OF = select(_COSIGNED.c.size, _COSIGNED.c.time, _COSIGNED.c.note).where(
@@ -232,18 +240,20 @@ class StoredLog:
         known[level, position] = digest
         while position & 1:
             at = (level, position - 1)
-            left = known[at] if at in known else self._subtree(connection, *at)
+            left = known[at] if at in known else self._subtrees(connection, [at])[at]
             level, position, digest = level + 1, position >> 1, node_hash(left, digest)
             known[level, position] = digest
             yield level, position, digest
 
-    def _subtree(self, connection: Connection, level: int, position: int) -> bytes:
-        found: bytes | None = connection.execute(
-            _SUBTREE if level else _LEAF,
-            {"origin": self.origin, "level": level, "position": position},
-        ).scalar_one_or_none()
-        if found is None:
-            raise self._damaged(f"subtree {level}/{position} is missing", "缺少树节点")
+    def _subtrees(
+        self, connection: Connection, asked: Sequence[tuple[int, int]]
+    ) -> dict[tuple[int, int], bytes]:
+        """Return the hashes of complete subtrees (level, position); raises LogError."""
+        rows = connection.execute(_SUBTREES, {"origin": self.origin, "asked": json.dumps(asked)})
+        found: dict[tuple[int, int], bytes] = dict(zip(asked, rows.scalars(), strict=True))
+        for (level, position), digest in found.items():
+            if digest is None:
+                raise self._damaged(f"subtree {level}/{position} is missing", "缺少树节点")
         return found
 
     def _damaged(self, en: str, zh: str) -> LogError:
@@ -260,19 +270,26 @@ class StoredLog:
     def root(self, connection: Connection, size: int | None = None) -> bytes:
         """Return the root of the first `size` entries (all of them by default)."""
         size = self.size(connection) if size is None else size
-        return root_from(size, lambda *at: self._subtree(connection, *at))
+        return self._of_tree(connection, lambda tree: root_from(size, tree))
 
     def frontier(self, connection: Connection, size: int) -> Frontier:
         """Return the right edge of the tree of the first `size` entries, to go on from."""
-        return Frontier.resumed(size, lambda *at: self._subtree(connection, *at))
+        return self._of_tree(connection, lambda tree: Frontier.resumed(size, tree))
 
     def inclusion_proof(self, connection: Connection, seq: int, size: int) -> list[bytes]:
         """Return the path of entry `seq` in the tree of the first `size` entries, bottom-up."""
-        return inclusion_from(seq, size, lambda *at: self._subtree(connection, *at))
+        return self._of_tree(connection, lambda tree: inclusion_from(seq, size, tree))
 
     def consistency_proof(self, connection: Connection, old: int, new: int) -> list[bytes]:
         """Return the proof that the first `new` entries extend the first `old`."""
-        return consistency_from(old, new, lambda *at: self._subtree(connection, *at))
+        return self._of_tree(connection, lambda tree: consistency_from(old, new, tree))
+
+    def _of_tree(self, connection: Connection, make: Callable[[Subtrees], T]) -> T:
+        """Return what `make` makes of stored subtrees: it is run to see which, then for good."""
+        asked: dict[tuple[int, int], bytes] = {}
+        make(lambda *at: asked.setdefault(at, b""))
+        found = self._subtrees(connection, list(asked))
+        return make(lambda *at: found[at])
 
     def entries(
         self, connection: Connection, start: int = 0, end: int | None = None
