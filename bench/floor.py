@@ -29,7 +29,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     """Return the floor's figures, milliseconds of wall clock."""
     repeats = 20 if quick else 300
     found_homes(folder, {NODE: 100}, VIEW_FILE, epsilon_cap=1.0)
-    fsync = _fsync(folder / "fsync", repeats)
+    fsync = bare_fsync(folder / "fsync", repeats)
     return [
         Figure(SECTION, "fsync of 4 KB", fsync, "ms"),
         _beside("SQLite transaction of one row, durable", _commit(folder, repeats), fsync),
@@ -41,7 +41,8 @@ def _beside(name: str, value: float, fsync: float) -> Figure:
     return Figure(SECTION, name, value, "ms", value / fsync, "fsync")
 
 
-def _fsync(path: Path, repeats: int) -> float:
+def bare_fsync(path: Path, repeats: int) -> float:
+    """Return the median milliseconds of writing 4 KB to the end of a new file and syncing it."""
     page = os.urandom(4096)
     with path.open("wb", buffering=0) as file:
 

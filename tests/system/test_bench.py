@@ -132,6 +132,18 @@ def test_a_link_of_50_ms_costs_a_sum_at_least_a_round_trip(tmp_path: Path) -> No
         assert 1000 < crossed["value"] < 1e6
 
 
+@pytest.mark.system
+def test_a_round_costs_two_fsyncs_at_the_node_and_one_round_trip(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "ledger")
+    assert found["one round: synced at the node"]["value"] == 2
+    assert found["one round: synced at the mirror"]["value"] == 1
+    assert found["one round: the node's messages to the mirror"]["value"] == 1
+    fsync = found["bare fsync of 4 KB"]["value"]
+    for name in ("append, durable", "reserve and cosign", "reserve and cosign, 50 at once, each"):
+        assert found[name]["ratio"] == pytest.approx(found[name]["value"] / fsync)
+    assert found["reserve and cosign, 50 at once, messages each"]["value"] < 1
+
+
 def test_a_cost_that_grows_with_the_square_has_exponent_two() -> None:
     sizes = [5, 10, 20]
     assert exponent(sizes, [size**2 for size in sizes]) == pytest.approx(2.0)
