@@ -65,9 +65,6 @@ def recover(home: CoordinatorHome, mirror: Mirror, approval: bytes) -> Recovered
     """
     document = Recovery.parse(approval, home.charter)
     release, internal = fetch_missing(home, mirror, document)
-    folder = home.path / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    replace_file(folder / f"{document.digest}.json", approval)
     trained = {
         hashlib.sha256(canonical.encode(model.body)).hexdigest() for model in registry.models(home)
     }
@@ -86,6 +83,10 @@ def recover(home: CoordinatorHome, mirror: Mirror, approval: bytes) -> Recovered
         done = {plan for plan, model in models.items() if model in trained}
         plans = _end_plans(connection, done)
         home.release_log.checkpoint(connection)
+        # Last, so that a recovery that is refused leaves nothing.
+        folder = home.path / FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        replace_file(folder / f"{document.digest}.json", approval)
     return Recovered(
         entries=len(release.entries) + len(internal.entries),
         receipts=receipts,

@@ -201,7 +201,7 @@ class Worker:
         """Return whether rounds may be asked; else every plan that is due pauses and says why."""
         try:
             self._witness.ready()
-        except NOT_WITNESSED as reason:
+        except HejinError as reason:
             pause_plans(self._home, reason)
             if isinstance(reason, FrozenError):
                 raise

@@ -17,7 +17,7 @@ from hejin_coordinator import desk, disputes, registry, store
 from hejin_coordinator.errors import RoundUnknownError, RunPausedError
 from hejin_coordinator.export import export
 from hejin_coordinator.receipts import receipt_for
-from hejin_coordinator.recovery import Recovered, recover
+from hejin_coordinator.recovery import FOLDER, Recovered, recover
 from hejin_coordinator.rounds import PlanRun
 from hejin_models.features import FeatureView
 from hejin_models.training import train
@@ -322,6 +322,7 @@ def test_a_bank_that_went_on_by_itself_after_the_restore_is_refused(bank: Bank) 
     with pytest.raises(RecoveryError, match="restore the backup anew"):
         recovered(bank)
     assert [name for name, _ in logged(bank)] == ["genesis", "burn"]
+    assert not (bank.home.path / FOLDER).exists()
 
 
 def test_a_bank_that_lacks_nothing_has_nothing_to_recover(bank: Bank) -> None:
