@@ -14,6 +14,7 @@ from bank_world import Bank, Fault, Wire, open_world, silent
 from node_world import BANK
 
 from hejin_coordinator import parts, store
+from hejin_coordinator.collecting import ROUND_VOID
 from hejin_coordinator.errors import RunPausedError
 from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.service import Worker
@@ -21,13 +22,19 @@ from hejin_models.features import FeatureView
 from hejin_models.sums import SumRequest
 from hejin_models.training import train
 from hejin_node.refusals import refuse
-from hejin_node.session import RoundVoidError
+from hejin_trust.channels import PeerUnreachable
 from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.witness import ClockOffError, FrozenError, WitnessUnreachableError
 
 NODES = ("node-1", "node-2", "node-3")
+
+
+class Void(HejinError):
+    """What a node says of a round that was charged and interrupted there."""
+
+    code = ROUND_VOID
 
 
 @dataclass
@@ -209,7 +216,7 @@ def failing(bank: Bank, node: str) -> Fault:
     ],
 )
 def test_a_disk_that_is_full_for_a_while_burns_no_round(
-    tmp_path: Path, phase: str, dropped: tuple[str, ...], failed: tuple[str, ...]
+    tmp_path: Path, line: Line, phase: str, dropped: tuple[str, ...], failed: tuple[str, ...]
 ) -> None:
     with ExitStack() as stack:
         bank = open_world(tmp_path, stack, nodes=5)
@@ -223,6 +230,8 @@ def test_a_disk_that_is_full_for_a_while_burns_no_round(
         assert [found.burned for found in rounds(bank, run)] == [""]
         bank.wire.faults.clear()
         asked = len(bank.wire.sent("query"))
+        # Its answers are in: it is opened also while the regulator is away.
+        line.cut_off(BANK)
         run._sum(first(run))
         (only,) = rounds(bank, run)
         assert (only.round, only.burned, only.survivors) == (1, "", 5 - len(dropped))
@@ -249,7 +258,7 @@ def test_a_round_that_one_node_lost_waits_for_another_that_cannot_answer_now(
     run = bank.run(bank.propose(epsilon=20.0, minimum_nodes=2, spare_rounds=1))
 
     def interrupted(payload: Payload, ask: Callable[[Payload], Payload]) -> Payload:
-        return refuse(bank.nodes["node-1"], BANK, payload, RoundVoidError("lost", "丢失"))
+        return refuse(bank.nodes["node-1"], BANK, payload, Void("lost", "丢失"))
 
     bank.wire.faults["node-1", "query", 1] = interrupted
     line.cut_off("node-2")
@@ -259,3 +268,28 @@ def test_a_round_that_one_node_lost_waits_for_another_that_cannot_answer_now(
     line.cut.clear()
     run._sum(first(run))
     assert [found.round for found in rounds(bank, run)] == [1]
+
+
+def test_nodes_that_lack_this_banks_receipts_are_waited_for(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = bank.run(bank.propose(epsilon=20.0, minimum_nodes=3))
+    training = train(FeatureView.parse(run._stored.view))
+    request = next(training)
+
+    def owed(*_: object) -> bytes:
+        raise PeerUnreachable("the bank does not answer", "银行没有应答")
+
+    with monkeypatch.context() as away:
+        for session in bank.wire.sessions.values():
+            away.setattr(session, "_fetch", owed)
+        for _ in range(2):
+            request = training.send(run._sum(request))
+        with pytest.raises(RunPausedError, match="2 receipts of this bank are missing"):
+            run._sum(request)
+    run._sum(request)
+    assert [(found.round, found.burned) for found in rounds(bank, run)] == [
+        (1, ""),
+        (2, ""),
+        (3, ""),
+    ]
