@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import floor, growth, ledger, links, masks, network, start, sums
+from bench import floor, growth, growth_ledger, ledger, links, masks, network, start, sums
 from bench.figures import Figure, machine
 
 
@@ -44,10 +44,11 @@ PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "links": links.measure,
     "growth": growth.measure,
     "ledger": ledger.measure,
+    "ledger-year": growth_ledger.measure,
     "accuracy": _accuracy,
 }
-ON_DEMAND = {"accuracy"}
-"""Parts that run only if they are named: half an hour, and data that not everybody has."""
+ON_DEMAND = {"ledger-year", "accuracy"}
+"""Parts that run only if they are named: they take long, or data that not everybody has."""
 RESULTS = Path(__file__).parent / "results.json"
 
 
