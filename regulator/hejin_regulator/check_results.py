@@ -54,7 +54,7 @@ class ResultCheck:
     def check(self) -> None:
         """Go through `rounds.jsonl` and the bank's entries side by side."""
         lines = self._lines()
-        place_, line = next(lines, (0, None))
+        number, line = next(lines, (0, None))
         rows = self._evidence.workbook.rows(
             "SELECT seq, kind, run, round, body, plan, round_ctx FROM ended WHERE bank = ? "
             "ORDER BY seq",
@@ -62,6 +62,9 @@ class ResultCheck:
         )
         for row in rows:
             ended = _Ended(*row)
+            while line is not None and line.run == ended.run and line.round < ended.round:
+                self._unknown(number, line)
+                number, line = next(lines, (0, None))
             if line is None or (line.run, line.round) != (ended.run, ended.round):
                 self._note(
                     ended,
@@ -71,20 +74,22 @@ class ResultCheck:
                         f"rounds.jsonl 中缺少第 {ended.round} 轮的查询及其结果的投票",
                     ),
                 )
-                self._remember(ended)
-                continue
-            self._check(ended, line, f"{self._bank.id}/rounds.jsonl:{place_}")
+            else:
+                self._check(ended, line, f"{self._bank.id}/rounds.jsonl:{number}")
+                number, line = next(lines, (0, None))
             self._remember(ended)
-            place_, line = next(lines, (0, None))
         if line is not None:
-            self._evidence.notes.add(
-                "V6",
-                self._bank.id,
-                None,
-                f"rounds.jsonl goes on with round {line.round}, which did not end there",
-                f"rounds.jsonl 中第 {line.round} 轮在日志中并未于此结束",
-                evidence=(f"{self._bank.id}/rounds.jsonl:{place_}",),
-            )
+            self._unknown(number, line)
+
+    def _unknown(self, number: int, line: RoundLine) -> None:
+        self._evidence.notes.add(
+            "V6",
+            self._bank.id,
+            None,
+            f"rounds.jsonl goes on with round {line.round}, which did not end there",
+            f"rounds.jsonl 中第 {line.round} 轮在日志中并未于此结束",
+            evidence=(f"{self._bank.id}/rounds.jsonl:{number}",),
+        )
 
     def _lines(self) -> Iterator[tuple[int, RoundLine]]:
         number = 0

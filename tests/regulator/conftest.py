@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import copy
+import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from ledger_lies import Build
+from ledger_world import Consortium, Tamper, honest
 
+from hejin_models.plan import Plan
 from hejin_regulator import authority
 from hejin_regulator.authority import Office, Terms
 from hejin_trust import membership
+from hejin_trust.charter import Charter
 from hejin_trust.members import Role
 from hejin_trust.text import Text
 
@@ -60,3 +68,36 @@ def ask(tmp_path: Path) -> Callable[..., Path]:
         )
 
     return make
+
+
+# -- exported ledgers ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Build:
+    # These tests cut no power: what is durable is tested with the log.
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+    def make(
+        tamper: Tamper = honest,
+        plan: Callable[[Plan], Plan] = replace,
+        charter: Callable[[Charter], Charter] = replace,
+        **more: object,
+    ) -> Consortium:
+        return Consortium(tmp_path / "export", tamper, plan, charter, **more).run()  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Consortium:
+    return Consortium(tmp_path_factory.mktemp("honest") / "export").run()
+
+
+@pytest.fixture
+def consortium(original: Consortium, tmp_path: Path) -> Consortium:
+    """An honest consortium, with an export of its own to damage."""
+    mine = copy.copy(original)
+    mine.folder = tmp_path / "export"
+    shutil.copytree(original.folder, mine.folder)
+    return mine

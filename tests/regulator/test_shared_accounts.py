@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from ledger_papers import write_charters
 from ledger_world import NODES, Body, Consortium, Tamper, honest
 
 from hejin_models.plan import Plan
@@ -147,12 +148,9 @@ def test_the_cap_on_collusion_is_checked_at_every_entry(build: Built) -> None:
     consortium = build()
     spent = consortium.parties["jing"].alone
     assert spent > max(consortium.parties[name].alone for name in NODES if name != "jing")
-    (consortium.folder / "charters").mkdir()
-    older = consortium.charter.seal(consortium.regulator)
-    (consortium.folder / "charters" / "2.json").write_bytes(older)
     for cap, blamed in ((spent - Fraction(1, 2**64), {"jing"}), (spent, set())):
         capped = replace(consortium.charter, serial=3, rho_alone_cap=cap)
-        (consortium.folder / "charter.json").write_bytes(capped.seal(consortium.regulator))
+        write_charters(consortium.folder, (*consortium.charters, capped), consortium.regulator)
         found = consortium.verify().findings
         assert {(f.check, f.member) for f in found} == {("V8", name) for name in blamed}
         assert all("above the charter's cap" in f.reason.en and f.seq for f in found)
