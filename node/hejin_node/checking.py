@@ -11,7 +11,13 @@ from hejin_models.plan import Plan
 from hejin_node import account, inbox
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
-from hejin_node.query import CheckedQuery, QueryOutOfOrderError, QueryRefusedError, check_query
+from hejin_node.query import (
+    CheckedQuery,
+    QueryOutOfOrderError,
+    QueryRefusedError,
+    RoundVoidError,
+    check_query,
+)
 from hejin_node.results import check_result, open_result
 from hejin_privacy.holdout import split_key
 from hejin_privacy.mechanism import check_overflow
@@ -169,4 +175,28 @@ class Checker:
             cost=context.checked.cost,
             cost_alone=context.checked.cost_alone,
             part_cap=plan.rho_train if part == "train" else plan.rho_holdout,
+        )
+
+
+def check_repeat(known: account.Reservation, context: Context) -> None:
+    """Raise unless a round that was asked before can be answered, or taken up, again.
+
+    raises   QueryOutOfOrderError for another query, RoundVoidError where nothing leaves any more
+    """
+    if known.query != context.checked.digest:
+        raise QueryOutOfOrderError(
+            f"round {known.round} was asked before with another query",
+            f"第 {known.round} 轮此前已以另一查询提问",
+        )
+    if known.receipt is not None:
+        raise RoundVoidError(
+            f"round {known.round} is over: the bank has signed what it received of it, and"
+            " the bytes were let go; go on with the next round",
+            f"第 {known.round} 轮已结束：银行已签署回执，内容不再保存；请进入下一轮",
+        )
+    if known.state in ("void", "lost") or (known.state == "released" and known.vector is None):
+        raise RoundVoidError(
+            f"round {known.round} was interrupted at this node; it stays charged: go on with"
+            " the next round",
+            f"第 {known.round} 轮在本节点中断，费用照计：请进入下一轮",
         )

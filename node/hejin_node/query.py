@@ -27,6 +27,12 @@ class QueryOutOfOrderError(QueryRefusedError):
     code = "query-out-of-order"
 
 
+class RoundVoidError(QueryOutOfOrderError):
+    """The round was charged, then interrupted; nothing left and nothing will."""
+
+    code = "round-void"
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedQuery:
     """A query that fits its plan.

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import Connection
 
 from hejin_node import account
@@ -13,6 +14,7 @@ from hejin_node.home import NodeHome
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_trust.charter import Member
 from hejin_trust.checkpoint import open_checkpoint
+from hejin_trust.database import reading
 from hejin_trust.envelope import (
     NOT_RECEIVED,
     RECEIPT,
@@ -20,8 +22,13 @@ from hejin_trust.envelope import (
     Opened,
     open_envelope,
 )
-from hejin_trust.errors import RefusedError
+from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.log import release_origin
+
+Fetch = Callable[[str, int], bytes]
+"""Asks a bank for its receipt of (run, round); HejinError if it cannot."""
+
+_log = structlog.get_logger(__name__)
 
 
 class ReceiptMissingError(RefusedError):
@@ -45,9 +52,7 @@ class Collected:
     word: Receipt | NotReceived
 
 
-def collect(
-    home: NodeHome, reservation: account.Reservation, fetch: Callable[[str, int], bytes]
-) -> Collected:
+def collect(home: NodeHome, reservation: account.Reservation, fetch: Fetch) -> Collected:
     """Return the bank's word on one release, checked; HejinError if it is missing or wrong."""
     bank = home.charter.member(reservation.bank, "bank")
     envelope = fetch(reservation.run, reservation.round)
@@ -56,6 +61,36 @@ def collect(
     except EnvelopeError:
         return Collected(reservation, envelope, _not_received(home, reservation, bank, envelope))
     return Collected(reservation, envelope, _receipt(home, reservation, bank, opened))
+
+
+def collect_all(
+    home: NodeHome, bank: str, fetch: Fetch
+) -> tuple[list[Collected], list[tuple[int, str]]]:
+    """Return the receipts that a bank gives now, and (round, code) of those that it does not."""
+    with reading(home.database) as connection:
+        waiting = account.without_receipt(connection, bank)
+    collected: list[Collected] = []
+    missing: list[tuple[int, str]] = []
+    for reservation in waiting:
+        try:
+            collected.append(collect(home, reservation, fetch))
+        except HejinError as reason:
+            missing.append((reservation.round, reason.code))
+    return collected, missing
+
+
+def collect_enough(home: NodeHome, bank: str, fetch: Fetch) -> list[Collected]:
+    """Return the receipts that a bank gives now; ReceiptMissingError if it owes more than one."""
+    collected, without = collect_all(home, bank, fetch)
+    for number, code in without:
+        _log.warning("receipt-missing", round=number, code=code)
+    missing = len(without)
+    if missing > 1:
+        raise ReceiptMissingError(
+            f"{missing} receipts of this bank are missing; serve them, then ask again",
+            f"该银行尚欠 {missing} 份回执；请先提供回执再提问",
+        )
+    return collected
 
 
 def log_receipt(home: NodeHome, connection: Connection, collected: Collected) -> None:

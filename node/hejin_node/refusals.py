@@ -15,6 +15,7 @@ from hejin_trust.envelope import REFUSAL, seal
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.text import Text
+from hejin_trust.witness import ClockOffError, FrozenError
 
 # What is left over all banks is for the node, the enterprise and the regulator to know.
 _FOR_THE_BANK = Text(
@@ -26,7 +27,10 @@ _log = structlog.get_logger(__name__)
 
 
 def refuse(home: NodeHome, bank: str, payload: Payload, refusal: HejinError) -> Payload:
-    """Return the signed refusal, after logging it; where it cannot be logged, all the same."""
+    """Return the signed refusal, after logging it; where it cannot be logged, all the same.
+
+    Nothing is logged by a clock that is off, nor in a log that the mirror holds another history of.
+    """
     asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
     request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
     _log.warning("refused", code=refusal.code, bank=bank, reason=refusal.text.en)
@@ -40,15 +44,16 @@ def refuse(home: NodeHome, bank: str, payload: Payload, refusal: HejinError) -> 
     }
     if isinstance(refusal, ShareWrongError):
         body["giver"] = refusal.giver
-    try:
-        with writing(home.database) as connection:
-            home.internal_log.append(
-                connection,
-                "refusal",
-                {"request": request, "code": refusal.code, "peer": bank},
-            )
-    except HejinError as reason:  # a full disk, a clock that went back
-        _log.error("refusal-not-logged", reason=reason.text.en)
+    if not isinstance(refusal, (ClockOffError, FrozenError)):
+        try:
+            with writing(home.database) as connection:
+                home.internal_log.append(
+                    connection,
+                    "refusal",
+                    {"request": request, "code": refusal.code, "peer": bank},
+                )
+        except HejinError as reason:  # a full disk, a clock that went back
+            _log.error("refusal-not-logged", reason=reason.text.en)
     return {
         "kind": b"refusal",
         "refusal": seal(REFUSAL, body, home.identity, home.member_id),

@@ -15,7 +15,7 @@ from hejin_node.checking import Checker, Context
 from hejin_node.home import NodeHome
 from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.query import QueryOutOfOrderError
-from hejin_node.results import log_result
+from hejin_node.results import log_result, void_waiting
 from hejin_privacy.messages import Result
 from hejin_trust.canonical import fraction_body, time_from
 from hejin_trust.database import reading, writing
@@ -24,9 +24,15 @@ from hejin_trust.entries import Entry
 
 @dataclass(frozen=True, slots=True)
 class Reserved:
-    """A charged sum: index of its `reserve` entry, and since when it stands (own clock, UTC)."""
+    """A charged sum.
+
+    seq     index of its `reserve` entry
+    stands  index of the entry that it stands from: that one, or its newest `renew`
+    since   that entry's time, by the own clock, UTC
+    """
 
     seq: int
+    stands: int
     since: datetime
 
 
@@ -49,6 +55,8 @@ def reserve(
     with writing(home.database) as connection:
         # Receipts and the snapshot took their time since the first check.
         checker.check_time(context)
+        # An earlier round that still waits for the regulator is not gone back to.
+        void_waiting(home, connection, query.run, "overtaken")
         for receipt in collected:
             receipts.log_receipt(home, connection, receipt)
         if previous is not None:
@@ -74,7 +82,7 @@ def reserve(
             cost_alone=context.checked.cost_alone,
             spending=spending,
         )
-    return Reserved(entry.seq, time_from(entry.time))
+    return Reserved(entry.seq, entry.seq, time_from(entry.time))
 
 
 def stand_again(home: NodeHome, checker: Checker, context: Context, known: Reservation) -> Reserved:
@@ -91,14 +99,14 @@ def stand_again(home: NodeHome, checker: Checker, context: Context, known: Reser
                 f"第 {known.round} 轮的费用计入已结束的预算期",
             )
         entry = home.release_log.append(connection, "renew", {"reservation": known.seq})
-    return Reserved(known.seq, time_from(entry.time))
+    return Reserved(known.seq, entry.seq, time_from(entry.time))
 
 
 def reserved_at(home: NodeHome, known: Reservation) -> Reserved:
     """Return an earlier reservation as it was made."""
     with reading(home.database) as connection:
         entry = home.release_log.entry(connection, known.seq)
-    return Reserved(known.seq, time_from(entry.time))
+    return Reserved(known.seq, known.seq, time_from(entry.time))
 
 
 def _log(

@@ -72,6 +72,28 @@ def void_interrupted(home: NodeHome) -> int:
     return len(interrupted)
 
 
+def void_waiting(home: NodeHome, connection: Connection, run: str, reason: str) -> None:
+    """End the reservation of a run, if there is one, that waits for the regulator."""
+    for reservation in account.unfinished(connection):
+        if reservation.run == run:
+            void(home, connection, reservation.seq, reason)
+
+
+def void_expired(home: NodeHome, bank: str) -> None:
+    """End a bank's reservations that wait for the regulator when their plan has expired."""
+    with reading(home.database) as connection:
+        expired = [
+            reservation.seq
+            for reservation in account.unfinished(connection)
+            if reservation.bank == bank
+            and inbox.find_offer(connection, reservation.plan).plan.expires <= home.now()
+        ]
+    if expired:
+        with writing(home.database) as connection:
+            for seq in expired:
+                void(home, connection, seq, "expired")
+
+
 def void(home: NodeHome, connection: Connection, seq: int, reason: str) -> None:
     """End a reservation of which nothing left; its cost stays."""
     home.release_log.append(connection, "void", {"reservation": seq, "reason": reason})

@@ -142,8 +142,13 @@ def _work_with(
     """Answer one bank's queries, take its offers and fetch its receipts."""
     peer = BankChannel(home, bank, channel)
     session = Session(home, bank, witness, peer.fetch_receipt)
+
+    def look() -> None:
+        witness.check_clock()
+        peer.exchange_offers()
+
     running.start(f"fleet-{bank}", FleetLoop(channel, session.answer).run)
-    running.start(f"offers-{bank}", lambda stop: repeat(peer.exchange_offers, OFFER_SECONDS, stop))
+    running.start(f"offers-{bank}", lambda stop: repeat(look, OFFER_SECONDS, stop))
     running.start(
         f"receipts-{bank}", lambda stop: repeat(session.fetch_receipts, RECEIPT_SECONDS, stop)
     )

@@ -24,14 +24,21 @@ import numpy as np
 import structlog
 
 from hejin_node import account, inbox, receipts
-from hejin_node.checking import Checker, Context
+from hejin_node.checking import Checker, Context, check_repeat
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
-from hejin_node.pinned import SnapshotStore
+from hejin_node.pinned import Pinned, SnapshotLostError, SnapshotStore
 from hejin_node.query import QueryOutOfOrderError, QueryRefusedError
 from hejin_node.refusals import refuse
 from hejin_node.reserving import Reserved, reserve, reserved_at, stand_again
-from hejin_node.results import check_result, log_result, open_result, void
+from hejin_node.results import (
+    check_result,
+    log_result,
+    open_result,
+    void,
+    void_expired,
+    void_waiting,
+)
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
 from hejin_privacy.messages import MaskedHeader, MessageError
@@ -51,17 +58,9 @@ from hejin_trust.envelope import (
 )
 from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.fleet import Payload, pack
-from hejin_trust.witness import MOST_OFF, Witness, clock_off
-
-FetchReceipt = Callable[[str, int], bytes]
+from hejin_trust.witness import MOST_OFF, Witness, cosigned_late
 
 _log = structlog.get_logger(__name__)
-
-
-class RoundVoidError(QueryOutOfOrderError):
-    """The round was charged, then interrupted; nothing left and nothing will."""
-
-    code = "round-void"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class Session:
     """
 
     def __init__(
-        self, home: NodeHome, bank: str, witness: Witness, fetch_receipt: FetchReceipt
+        self, home: NodeHome, bank: str, witness: Witness, fetch_receipt: receipts.Fetch
     ) -> None:
         self._home = home
         self._bank = bank
@@ -105,6 +104,7 @@ class Session:
         """Return the answer to one message of the bank, or a signed refusal; never raises one."""
         with self._lock:
             try:
+                self._witness.check_clock()
                 step = self._steps.get(payload.get("kind", b""))
                 if step is None:
                     raise MessageError(
@@ -122,10 +122,12 @@ class Session:
         no query may ever come. Keys of runs that never got an end go when their plan expires.
         """
         with self._lock:
+            home = self._home
+            self._witness.check_clock()
+            void_expired(home, self._bank)
             for run in self._masking.sweep(self._bank):
                 self._snapshots.forget(run, erase=True)
-            home = self._home
-            collected, _ = self._receipts()
+            collected, _ = receipts.collect_all(home, self._bank, self._fetch)
             if not collected:
                 return
             with writing(home.database) as connection:
@@ -139,19 +141,21 @@ class Session:
         with reading(self._home.database) as connection:
             known = account.find(connection, query.run, query.round)
         if known is not None:
-            self._check_repeat(known, context)
+            check_repeat(known, context)
         if known is not None and known.state == "released":
             return self._repeat(known)
         self._witness.ready()
+        if self._home.charter.serial != context.charter.serial:
+            # A newer charter came with the regulator's word: nothing is charged under the last one.
+            context, previous = self._checker.check(payload)
         if known is None:
-            collected = self._collect_receipts()
+            collected = receipts.collect_enough(self._home, self._bank, self._fetch)
             pinned = self._snapshots.pin(context.plan, context.view, query.run)
             reserved = reserve(
                 self._home, self._checker, self._snapshots, context, previous, collected, pinned
             )
         else:
-            pinned = self._snapshots.pin(context.plan, context.view, query.run)
-            reserved = self._take_up(known, context)
+            pinned, reserved = self._take_up(known, context)
         try:
             return self._compute_and_send(context, pinned.snapshot, reserved)
         except BaseException:
@@ -165,7 +169,9 @@ class Session:
         # Without a cosignature in time nothing is read; the reservation waits for the next try.
         cosigned = self._cosigned(reserved)
         try:
+            # A newer charter may have come with it.
             self._home.charter.admitted(self._bank, "bank")
+            self._home.charter.admitted(self._home.member_id, "node")
             answer = self._compute(context, snapshot, seq, cosigned)
             self._release(context, seq, answer)
         except Exception:
@@ -179,23 +185,24 @@ class Session:
         return self._outgoing(seq, answer.header, answer.vector, answer.ciphertexts)
 
     def _cosigned(self, reserved: Reserved) -> Cosigned:
-        """Step 3; raises WitnessUnreachableError, ClockOffError, FrozenError."""
-        cosigned = self._witness.cover(reserved.seq)
-        late = cosigned.time - reserved.since
-        if abs(late) > MOST_OFF:
-            raise clock_off(late)
+        """Step 3; raises WitnessUnreachableError, WitnessRefusedError, FrozenError."""
+        cosigned = self._witness.cover(reserved.stands)
+        apart = cosigned.time - reserved.since
+        if abs(apart) > MOST_OFF:
+            raise cosigned_late(apart)
         return cosigned
 
-    def _take_up(self, known: account.Reservation, context: Context) -> Reserved:
+    def _take_up(self, known: account.Reservation, context: Context) -> tuple[Pinned, Reserved]:
         """Return a reservation that waits for the regulator, renewed if it has waited long."""
-        reserved = reserved_at(self._home, known)
-        if self._home.now() - reserved.since <= MOST_OFF / 2:
-            return reserved
         try:
-            return stand_again(self._home, self._checker, context, known)
-        except RefusedError:
+            pinned = self._snapshots.pin(context.plan, context.view, known.run)
+            reserved = reserved_at(self._home, known)
+            if abs(self._home.now() - reserved.since) > MOST_OFF / 2:
+                reserved = stand_again(self._home, self._checker, context, known)
+        except (RefusedError, SnapshotLostError):
             self._give_up(known.seq)
             raise
+        return pinned, reserved
 
     # -- the masking protocol's own trips ------------------------------------------------
 
@@ -320,27 +327,6 @@ class Session:
         except HejinError as reason:
             _log.error("not-voided", reservation=seq, code=reason.code)
 
-    @staticmethod
-    def _check_repeat(known: account.Reservation, context: Context) -> None:
-        """Raise unless a round that was asked before can be answered, or taken up, again."""
-        if known.query != context.checked.digest:
-            raise QueryOutOfOrderError(
-                f"round {known.round} was asked before with another query",
-                f"第 {known.round} 轮此前已以另一查询提问",
-            )
-        if known.receipt is not None:
-            raise RoundVoidError(
-                f"round {known.round} is over: the bank has signed what it received of it, and"
-                " the bytes were let go; go on with the next round",
-                f"第 {known.round} 轮已结束：银行已签署回执，内容不再保存；请进入下一轮",
-            )
-        if known.state == "void" or (known.state == "released" and known.vector is None):
-            raise RoundVoidError(
-                f"round {known.round} was interrupted at this node; it stays charged: go on with"
-                " the next round",
-                f"第 {known.round} 轮在本节点中断，费用照计：请进入下一轮",
-            )
-
     def _repeat(self, known: account.Reservation) -> Payload:
         """Send the stored bytes of a round again; only the proof beside them is new."""
         stored = (known.header, known.vector, known.ciphertexts)
@@ -363,32 +349,6 @@ class Session:
 
     # -- step 7 and the end --------------------------------------------------------------
 
-    def _receipts(self) -> tuple[list[receipts.Collected], list[tuple[int, str]]]:
-        """Return the receipts that the bank gives, and (round, why) of those it does not."""
-        home = self._home
-        with reading(home.database) as connection:
-            waiting = account.without_receipt(connection, self._bank)
-        collected: list[receipts.Collected] = []
-        missing: list[tuple[int, str]] = []
-        for reservation in waiting:
-            try:
-                collected.append(receipts.collect(home, reservation, self._fetch))
-            except HejinError as reason:
-                missing.append((reservation.round, reason.code))
-        return collected, missing
-
-    def _collect_receipts(self) -> list[receipts.Collected]:
-        collected, without = self._receipts()
-        for number, code in without:
-            _log.warning("receipt-missing", round=number, code=code)
-        missing = len(without)
-        if missing > 1:
-            raise receipts.ReceiptMissingError(
-                f"{missing} receipts of this bank are missing; serve them, then ask again",
-                f"该银行尚欠 {missing} 份回执；请先提供回执再提问",
-            )
-        return collected
-
     def _take_last_result(self, payload: Payload) -> Payload:
         home = self._home
         bank = home.charter.admitted(self._bank, "bank")
@@ -410,12 +370,13 @@ class Session:
             raise QueryOutOfOrderError("the run is over", "该次运行已结束")
         if new:
             check_result(home, self._masking, payload, result, bank)
-        collected = self._collect_receipts()
+        collected = receipts.collect_enough(home, self._bank, self._fetch)
         with writing(home.database) as connection:
             for receipt in collected:
                 receipts.log_receipt(home, connection, receipt)
             if new:
                 log_result(home, connection, result)
+            void_waiting(home, connection, result.run, "run ended")
             inbox.close_run(connection, result.run)
             self._masking.forget(connection, result.run)
             home.release_log.checkpoint(connection)
