@@ -266,9 +266,9 @@ class EngineRun:
         reissue_after   seconds after which a member that took its request and stayed silent,
                         or whose node is another by now, gets it again, and one that True was
                         sent for; Flower itself delivers a message at most once
-        enough          answers after which members that went away are not waited for, nor those
-                        that this run has once waited for in vain; None: everybody is waited
-                        for until the timeout
+        enough          answers after which members that went away or were revoked are not waited
+                        for, nor those that this run has once waited for in vain; None: everybody
+                        is waited for until the timeout
         raises          PayloadError at once; RunOpenError if another question is being
                         asked; RunLostError if the run ended
 
@@ -307,7 +307,7 @@ class EngineRun:
                     if (yield member, payload):
                         request.asked = time.monotonic()
                         waiting[member] = request
-                away = self._away()
+                away = self._away() | (waiting.keys() - _admitted(self._charters))
                 if enough is not None and asked - len(waiting) >= enough and away >= waiting.keys():
                     return
                 if waiting:

@@ -100,6 +100,20 @@ def test_a_silent_member_is_left_out_at_the_timeout(bank: Bank, nodes: Nodes) ->
     assert 0.9 < time.monotonic() - began < 3
 
 
+def test_a_member_that_was_revoked_is_not_waited_for_where_the_others_suffice(nodes: Nodes) -> None:
+    """It is never asked, so its silence tells nothing; revocation is final."""
+    parties = Consortium(Charters(PARTIES.charters.charter), PARTIES.keys, PARTIES.certificates)
+    bank = start_bank(parties)
+    nodes.start(PARTIES, "node-0", bank.address, echo)
+    parties.charters.revoke("node-1")
+    began = time.monotonic()
+    with bank.engine.open_run() as run:
+        asked = run.ask({"node-0": {}, "node-1": {}}, timeout=20, reissue_after=5, enough=1)
+        assert dict(asked) == {"node-0": {"kind": b"masked"}}
+    assert time.monotonic() - began < 10
+    bank.server.stop(0).wait()
+
+
 def test_a_pulled_question_without_an_answer_is_sent_again(bank: Bank) -> None:
     raw = Raw(PARTIES, "node-0", bank.address).register()
     with bank.engine.open_run() as run:
