@@ -445,6 +445,25 @@ def test_the_thread_that_mirrors_goes_on_until_the_log_is_frozen(
             keeping.result(10)
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_what_was_logged_last_is_mirrored_when_the_process_stops(
+    home: NodeHome, mirror: BentMirror, watch: Witness, there: bool
+) -> None:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        keeping = pool.submit(keep_witness, watch, stop)
+        deadline = time.monotonic() + 10
+        while not mirror.tried and time.monotonic() < deadline:
+            time.sleep(0.01)
+        seq = append(home)
+        real = mirror.door
+        if not there:
+            mirror.door = Told(real.standing(), RefusedError("no", "否"))
+        stop.set()
+        keeping.result(10)
+    assert real.standing()[0].size == seq + int(there)
+
+
 # -- cosignatures that are none -----------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import Final
@@ -45,7 +45,6 @@ REFRESH_SECONDS: Final = 5.0
 """Between looks at what is new; well below `HEARD`, so that a round need not look."""
 
 _NEVER: Final = timedelta.max
-
 _log = structlog.get_logger(__name__)
 
 
@@ -365,9 +364,8 @@ def start_witness(witness: Witness, stop: threading.Event) -> bool:
 
 def keep_witness(witness: Witness, stop: threading.Event) -> None:
     """Mirror what is new every few seconds until `stop`, and what is left then; FrozenError."""
-    repeat(witness.refresh, REFRESH_SECONDS, stop, fatal=(FrozenError,))
-    with suppress(WitnessUnreachableError):
-        witness.refresh()
+    for _ in ("until it is set", "once more"):
+        repeat(witness.refresh, REFRESH_SECONDS, stop, fatal=(FrozenError,))
 
 
 def clock_off(offset: timedelta) -> ClockOffError:
