@@ -33,6 +33,8 @@ DAYS, QUICK_DAYS = 365, 3
 ENTERPRISES = 1500
 EPSILON, EPSILON_CAP = 2.0, 200.0
 """A year of runs of epsilon 2 needs a cap that no charter would have; sizes are not changed."""
+STEP = 0.001
+"""Each run may cost this much more than the last: no two days' charges are equal."""
 NODE = names(1)[0]
 MB = 1e6
 
@@ -56,7 +58,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
         compact(home.database)
         begin, at_first = _entries(home), database.stat().st_size
         fresh = _Fresh(wall_seconds(home.verify_logs), _price(home))
-        spent = [_day(consortium) for _ in range(days)]
+        spent = [_day(consortium, EPSILON + STEP * day) for day in range(days)]
         compact(home.database)
         entries = [now - then for now, then in zip(_entries(home), begin, strict=True)]
         grown = database.stat().st_size - at_first
@@ -80,7 +82,7 @@ def measure(folder: Path, quick: bool) -> list[Figure]:
     return figures
 
 
-def _day(consortium: MemoryConsortium) -> tuple[float, int]:
+def _day(consortium: MemoryConsortium, epsilon: float) -> tuple[float, int]:
     """Carry out one plan; return its seconds and its number of sums."""
     witness = consortium.witnesses[NODE]
     sums = 0
@@ -92,7 +94,7 @@ def _day(consortium: MemoryConsortium) -> tuple[float, int]:
         witness.refresh()
 
     begin = time.perf_counter()
-    plan = consortium.propose(EPSILON)
+    plan = consortium.propose(epsilon)
     consortium.train(plan, progress)
     witness.refresh()
     return time.perf_counter() - begin, sums
