@@ -11,12 +11,13 @@ import json
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ledger_world import Consortium
 
 from hejin_regulator.findings import Verification
+from hejin_trust.certificates import fingerprint
 from hejin_trust.errors import HejinError
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\s{}\[\],:"]+|[{}\[\],:]')
@@ -65,6 +66,12 @@ class Export:
 
     @property
     def logs(self) -> list[str]:
+        ends = ("/release.jsonl", "/internal.jsonl")
+        return [name for name in self.files if name.endswith(ends)]
+
+    @property
+    def rows(self) -> list[str]:
+        """Files of lines: logs, cosigned notes, rounds and rosters."""
         return [name for name in self.files if name.endswith(".jsonl")]
 
     def verify(self, damage: Damage) -> Verification | HejinError:
@@ -93,20 +100,49 @@ def _put(path: Path, data: bytes | None) -> None:
 
 
 def _classes(name: str, data: bytes) -> Iterator[tuple[str, int, int]]:
-    if name.endswith(".jsonl"):
-        start = 0
-        for line in data.splitlines(keepends=True):
-            kind = f"{Path(name).stem} {json.loads(line)['type']}"
-            for where, begin, end in json_spans(line):
-                yield f"{kind} {where}", start + begin, start + end
-            yield f"{Path(name).stem} line end", start + len(line) - 1, start + len(line)
-            start += len(line)
+    stem = Path(name).stem
+    if name.startswith("witness/"):
+        yield from _note_spans(data)
+    elif name.endswith(".jsonl"):
+        yield from _entries(stem, data)
     elif name.endswith(".checkpoint"):
         yield from _checkpoint_spans(data)
+    elif name.endswith(".view"):
+        yield "view text", 0, len(data)
     else:
-        kind = "charter" if name == "charter.json" else "plan"
         for where, begin, end in json_spans(data):
-            yield f"{kind} envelope {where}", begin, end
+            yield f"{kind_of(name)} envelope {where}", begin, end
+
+
+def kind_of(name: str) -> str:
+    """Return what a JSON document is: charter, certificates, plan or recovery."""
+    folder, _, file = name.rpartition("/")
+    if folder in ("", "charters"):
+        return "certificates" if file == "certificates.json" else "charter"
+    return "plan" if folder == "bank/documents" else "recovery"
+
+
+def _entries(stem: str, data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield the classes of a log's entries, or of a file of rounds or rosters."""
+    start = 0
+    for line in data.splitlines(keepends=True):
+        kind = f"{stem} {json.loads(line)['type']}" if stem in ("release", "internal") else stem
+        for where, begin, end in json_spans(line):
+            yield f"{kind} {where}", start + begin, start + end
+        yield f"{stem} line end", start + len(line) - 1, start + len(line)
+        start += len(line)
+
+
+def _note_spans(data: bytes) -> Iterator[tuple[str, int, int]]:
+    """Yield the classes of cosigned notes, each a JSON string: its lines, by what they say."""
+    start = 0
+    for line in data.splitlines(keepends=True):
+        at = start
+        parts = ("origin", "size", "root", "blank", "signature", "cosignature", "quote")
+        for kind, part in zip(parts, line.rstrip(b"\n").split(b"\\n"), strict=True):
+            yield f"witness {kind}", at, at + max(len(part), 1)
+            at += len(part) + 2
+        start += len(line)
 
 
 def json_spans(data: bytes) -> Iterator[tuple[str, int, int]]:
@@ -202,12 +238,12 @@ def damaged_payload(export: Export, file: str, at: str, dice: random.Random) -> 
 
 
 def damaged_lines(export: Export, dice: random.Random) -> Damage:
-    """Drop, repeat, swap, move, cut or exchange whole entries of a log."""
-    file = dice.choice([name for name in export.logs if export.files[name].count(b"\n") > 1])
+    """Drop, repeat, swap, move, cut or exchange whole lines of a file."""
+    file = dice.choice([name for name in export.rows if export.files[name].count(b"\n") > 1])
     lines = export.files[file].splitlines(keepends=True)
     i, j = sorted(dice.sample(range(len(lines)), 2))
     how = dice.choice(("drop", "repeat", "swap", "move", "cut", "foreign", "append", "blank"))
-    other = dice.choice([name for name in export.logs if name != file])
+    other = dice.choice([name for name in export.rows if name != file])
     theirs = export.files[other].splitlines(keepends=True)
     new = {
         "drop": lines[:i] + lines[i + 1 :],
@@ -250,6 +286,7 @@ def damages(export: Export, number: int, seed: int) -> Iterator[Damage]:
         if json.loads(entry)["type"] == "receipt"
     ]
     signed = [(name, "") for name in export.files if name.endswith(".json")]
+    assert len(signed) == 6  # charters, list of certificates, plan, recovery
     made = 0
     while made < number:
         if made < len(kinds):
@@ -277,12 +314,18 @@ def damages(export: Export, number: int, seed: int) -> Iterator[Damage]:
 def judge(export: Export, damage: Damage) -> None:
     """Raise AssertionError unless the damage is found, and named as exactly as can be known.
 
-    charter             nothing can be verified without it: refused as a whole
+    charter in force    nothing can be verified without it: refused as a whole
+    earlier charters    V1 names the regulator; the list of certificates: V7 does
     entries of a log    V1 names the member and the first entry that is not what it should be.
                         An altered entry that is well-formed in itself is named by its log: the
                         root tells that something below the checkpoint changed, not which entry
     checkpoint          V1 names the member
-    plan                V7 names the bank, and every reservation that rests on the plan
+    cosigned notes      V2 names the member, or V2 or V3 the regulator whose file it is. Of a note
+                        that is left out nothing is claimed unless a reservation rests on it
+    plan, view          V7 names the bank, and every reservation that rests on the plan
+    recovery            V1 names the member
+    rounds, rosters     V6 names the bank. A certificate is the same certificate however its PEM
+                        text is laid out: then nothing that is claimed changes
     """
     found = export.verify(damage)
     changed = {n: d for n, d in damage.files.items() if d != export.files.get(n)}
@@ -292,24 +335,40 @@ def judge(export: Export, damage: Damage) -> None:
         assert "charter" in found.text.en, damage.what
         assert "章程" in found.text.zh or "charter.json" in found.text.zh, damage.what
         return
+    if found.ok and all(_harmless(export, name, data) for name, data in changed.items()):
+        same(found, export.consortium.verify())
+        return
     assert not found.ok, f"{damage.what}: not found"
     assert "charter.json" not in changed, f"{damage.what}: verified under a damaged charter"
     for finding in found.findings:
         assert finding.member, damage.what
         assert finding.reason.en, damage.what
         assert finding.reason.zh, damage.what
+    named = {(finding.check, finding.member) for finding in found.findings}
     damaged_logs: dict[tuple[str, str], set[int | None]] = {}
     for name, data in changed.items():
-        member, rest = name.split("/", 1)
-        if rest.startswith("documents/"):
-            plans = [f for f in found.findings if f.check == "V7"]
-            assert any(f.member == member for f in plans), damage.what
+        member, _, rest = name.rpartition("/")
+        member = member.partition("/")[0]
+        stem, _, end = rest.partition(".")
+        if member == "witness":
+            assert named & {("V2", stem), ("V2", "regulator"), ("V3", "regulator")}, damage.what
+        elif end == "view" or (end == "json" and kind_of(name) == "plan"):
+            assert ("V7", member) in named, damage.what
             assert any(f.seq is not None for f in found.findings), damage.what
-            continue
-        seqs = damaged_logs.setdefault((member, rest.split(".")[0]), {None})
-        if rest.endswith(".jsonl"):
-            first = _first_difference(export.files[name], data or b"")
-            seqs |= {first, first + 1}  # an entry that is too late shows at the next one
+        elif end == "json":
+            blamed = {
+                "charter": ("V1", "regulator"),
+                "certificates": ("V7", "regulator"),
+                "recovery": ("V1", member),
+            }[kind_of(name)]
+            assert blamed in named, damage.what
+        elif stem in ("rounds", "rosters"):
+            assert ("V6", member) in named, damage.what
+        else:
+            seqs = damaged_logs.setdefault((member, stem), {None})
+            if end == "jsonl":
+                first = _first_difference(export.files[name], data or b"")
+                seqs |= {first, first + 1}  # an entry that is too late shows at the next one
     for (member, log), seqs in damaged_logs.items():
         assert any(
             (f.check, f.member) == ("V1", member)
@@ -318,6 +377,26 @@ def judge(export: Export, damage: Damage) -> None:
             and f.reason.zh.startswith(f"{log} 日志")
             for f in found.findings
         ), f"{damage.what}: V1 of {member} {log} {seqs} not in {found.findings[:9]}"
+
+
+def same(found: object, honest: Verification) -> None:
+    """Raise unless nothing was found and nothing that is claimed differs."""
+    assert isinstance(found, Verification)
+    assert found.ok
+    assert replace(found, checked_at=honest.checked_at) == honest
+
+
+def _harmless(export: Export, name: str, data: bytes | None) -> bool:
+    """Return whether notes were left out, or certificates laid out as another text."""
+    lines, old = (data or b"").splitlines(), iter(export.files[name].splitlines())
+    if name.startswith("witness/"):
+        return all(line in old for line in lines)  # `in` goes on from the last one found
+    if name != "bank/rosters.jsonl":
+        return False
+    rows = [[json.loads(line) for line in some] for some in (lines, old)]
+    for row in (*rows[0], *rows[1]):
+        row["certificates"] = [fingerprint(base64.b64decode(text)) for text in row["certificates"]]
+    return rows[0] == rows[1]
 
 
 def _first_difference(old: bytes, new: bytes) -> int:

@@ -18,7 +18,8 @@ _BANK: Final = frozenset({"rosters.jsonl", "rounds.jsonl"})
 def check_strangers(evidence: Evidence) -> None:
     """Note every folder, and every file in a known folder, that no member accounts for.
 
-    Single files beside the folders, such as a report, are left alone.
+    Single files beside the folders, such as a report, are left alone; so are the hidden parts of
+    files whose writing was interrupted.
     """
     folder = evidence.folder
     members = {member.id: member.role for member in evidence.charter.members}
@@ -53,7 +54,7 @@ def _check(evidence: Evidence, member: str, folder: Path, known: set[str]) -> No
 
 def _files(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
-        yield from sorted(folder.iterdir())
+        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _note(evidence: Evidence, member: str, path: Path) -> None:

@@ -21,6 +21,7 @@ from hejin_regulator.strangers import check_strangers
 from hejin_regulator.workbook import Workbook
 from hejin_trust.canonical import time_text
 from hejin_trust.charter import Member
+from hejin_trust.envelope import peek_signer
 from hejin_trust.errors import HejinError
 from hejin_trust.export import STATUS_FILE
 from hejin_trust.text import Text
@@ -99,9 +100,12 @@ def _check_bank(evidence: Evidence, plans: PlanBook, runs: RunBook, bank: Member
 def _check_status(evidence: Evidence, regulator_key: bytes) -> None:
     """V7: the regulator's list of certificates is what its charters say."""
     history = evidence.history
+    regulator = history.charter.regulator.id
     try:
         with (evidence.folder / STATUS_FILE).open("rb") as file:
-            status = CertificateStatus.parse(file.read(MOST_BYTES + 1), regulator_key)
+            data = file.read(MOST_BYTES + 1)
+        status = CertificateStatus.parse(data, regulator_key)
+        signer = peek_signer(data, max_bytes=MOST_BYTES)
     except OSError as reason:
         told = Text(
             f"{STATUS_FILE} cannot be read ({reason.strerror}): export the regulator's part again",
@@ -112,12 +116,12 @@ def _check_status(evidence: Evidence, regulator_key: bytes) -> None:
     else:
         row = [(item.serial, item.digest, item.issued) for item in status.charters]
         known = [(item.serial, item.digest, item.issued) for item in history.charters]
-        same = (status.consortium, row) == (history.charter.consortium, known)
+        same = (signer, status.consortium) == (regulator, history.charter.consortium)
+        same &= row == known
         if same and status.certificates == standings(history.charters):
             return
         told = Text(
             "the list of certificates is not what the charters of the export say",
             "证书状态列表与导出中的章程不符",
         )
-    regulator = history.charter.regulator.id
     evidence.notes.add_text("V7", regulator, None, told, evidence=(STATUS_FILE,))

@@ -110,18 +110,7 @@ class WitnessedNotes:
         return seen if seen.size else None
 
     def _check_repeated(self, before: Seen, seen: Seen) -> None:
-        if seen.size < before.size:
-            self._notes.add(
-                "V2",
-                self._charter.regulator.id,
-                None,
-                f"a note of {seen.size} entries of {self._origin} stands behind one of "
-                f"{before.size}: the regulator's part of the export is not in order",
-                f"{self._origin} 的 {seen.size} 条检查点排在 {before.size} 条之后："
-                "监管方的导出部分顺序有误",
-                evidence=(before.file, seen.file),
-            )
-        elif seen.root != before.root:
+        if seen.size == before.size and seen.root != before.root:
             self._notes.add(
                 "V2",
                 self._member.id,
@@ -130,3 +119,14 @@ class WitnessedNotes:
                 f"{self._log} 日志：签署过两份不同的 {seen.size} 条日志：日志分叉",
                 evidence=(before.file, seen.file),
             )
+            return
+        self._notes.add(
+            "V2",
+            self._charter.regulator.id,
+            None,
+            f"a note of {seen.size} entries of {self._origin} stands behind one of "
+            f"{before.size}: the regulator's part of the export is not in order",
+            f"{self._origin} 的 {seen.size} 条检查点排在 {before.size} 条之后："
+            "监管方的导出部分顺序有误",
+            evidence=(before.file, seen.file),
+        )

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -223,13 +224,15 @@ def _documents(body: Mapping[str, object], key: str) -> tuple[bytes, ...]:
 
 
 def _document(text: str) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as reason:
-        raise ExportError(
-            "A document in rosters.jsonl or rounds.jsonl is not base64: export the bank again.",
-            "rosters.jsonl 或 rounds.jsonl 中的文件不是 base64：请重新导出该银行。",
-        ) from reason
+    """Return the bytes of a base64 text, in the one spelling that base64 has for them."""
+    with suppress(binascii.Error, ValueError):
+        data = base64.b64decode(text, validate=True)
+        if base64.b64encode(data).decode() == text:
+            return data
+    raise ExportError(
+        "A document in rosters.jsonl or rounds.jsonl is not base64: export the bank again.",
+        "rosters.jsonl 或 rounds.jsonl 中的文件不是 base64：请重新导出该银行。",
+    )
 
 
 def _write_lines(path: Path, leaves: Iterable[bytes]) -> None:
