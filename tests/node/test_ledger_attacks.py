@@ -16,31 +16,20 @@ from typing import Any
 import numpy as np
 import pytest
 from attack_checks import check_refused, logged, refused, spent, untouched
-from node_world import (
-    BANK,
-    World,
-    approved,
-    fill,
-    found_world,
-    new_session,
-)
+from node_world import BANK, World, approved, fill, found_world, new_session
 
 from hejin_models.plan import Plan
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import MAX_BYTES, State, encode_state
 from hejin_models.statistics import SCORE_BINS
-from hejin_node import account, offers, session
-from hejin_node.consent import revoke
+from hejin_node import account, offers
 from hejin_node.home import NodeHome, open_home
 from hejin_node.receipts import collect
 from hejin_node.session import Session
-from hejin_node.uscc import make_code
 from hejin_privacy import mechanism
-from hejin_privacy.holdout import in_holdout, split_key
 from hejin_privacy.messages import NotReceived
 from hejin_trust import envelope, membership
 from hejin_trust.checkpoint import sign_checkpoint
-from hejin_trust.cosignature import Cosigned
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import (
     NOT_RECEIVED,
@@ -55,7 +44,6 @@ from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
 from hejin_trust.text import Text
-from hejin_trust.witness import Witness
 
 RUN = "ab" * 16
 SUMS = (("histogram", "train"), ("histogram", "train"), ("score_histogram", "holdout"))
@@ -599,68 +587,8 @@ def test_a_bank_whose_receipts_are_missing_or_forged_twice_is_refused(
     assert logged(home).count("receipt") == 2
 
 
-# -- authorisations, plans and members that end meanwhile --------------------------------------
-
-
-def test_an_enterprise_that_revokes_between_reservation_and_reading_is_not_in_the_sum(
-    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan, digest = approved(home, world, sums=[("histogram", "train")] * 2)
-    counted: list[int] = []
-    summed, cover = session.quantised_sum, Witness.cover
-
-    def counting(contributions: Any, *rest: Any) -> Any:
-        chunks = list(contributions)
-        counted.append(sum(len(chunk.indices) for chunk in chunks))
-        return summed(chunks, *rest)
-
-    def revoking(self: Witness, seq: int) -> Cosigned:
-        cosigned = cover(self, seq)
-        if not counted:
-            assert logged(home)[-1] == "reserve"
-            with writing(home.database) as connection:
-                for n in range(10):
-                    revoke(connection, home.internal_log, "asked to", code=make_code(n))
-        return cosigned
-
-    monkeypatch.setattr(session, "quantised_sum", counting)
-    asked = new_session(home, world.receipts(home))
-    with monkeypatch.context() as patched:
-        patched.setattr(Witness, "cover", revoking)
-        assert asked.answer(world.query(plan, digest, run=RUN))["kind"] == b"masked"
-    with reading(home.database) as connection:
-        snapshot = session.SnapshotStore(home).pin(plan, world.view, RUN).snapshot
-        reserve = next(home.release_log.of_type(connection, "reserve"))
-    assert len(snapshot.codes) == 40
-    assert reserve.body["snapshot"] == snapshot.root.hex()
-    # Of the forty rows that the reservation names, those of the ten are left out.
-    key = split_key(digest, home.charter.nonce)
-    held_out = in_holdout(snapshot.codes, key, plan.holdout)
-    gone = {make_code(n) for n in range(10)}
-    assert counted == [
-        sum(
-            not out and code not in gone for out, code in zip(held_out, snapshot.codes, strict=True)
-        )
-    ]
-
-
-def test_a_bank_that_is_revoked_while_its_reservation_is_cosigned_gets_nothing(
-    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    plan, digest = approved(home, world)
-    cover = Witness.cover
-
-    def revoking(self: Witness, seq: int) -> Cosigned:
-        world.office.revoke(BANK, world.clock())
-        home.charters.update(world.office.charters.signed())
-        return cover(self, seq)
-
-    monkeypatch.setattr(Witness, "cover", revoking)
-    asked = new_session(home, world.receipts(home))
-    answer = asked.answer(world.query(plan, digest, run=RUN))
-    check_refused(home, answer, "not-a-member")
-    assert logged(home)[-2:] == ["reserve", "void"]
-    assert spent(home) > 0
+# -- plans, members and budgets that ended ----------------------------------------------------
+#    (what ends between reservation and release is in `test_witnessed_session.py`)
 
 
 @pytest.mark.parametrize("answer", ["none", "refused"])
