@@ -111,8 +111,8 @@ def _at_the_end(home: NodeHome, folder: Path, total: int, fresh: _Fresh) -> list
         ),
         Figure(SECTION, "that is", total / start, "entries/s"),
         Figure(SECTION, "price one more sum", price * 1e3, "ms", price / fresh.price, "the first"),
-        Figure(SECTION, "export", exported, "s"),
-        Figure(SECTION, "export", size / MB, "MB", size / total / 1e3, "KB an entry"),
+        Figure(SECTION, "export takes", exported, "s"),
+        Figure(SECTION, "export holds", size / MB, "MB", size / total / 1e3, "KB an entry"),
     ]
 
 
@@ -156,7 +156,7 @@ def _archived(folder: Path, total: int, database: Path) -> list[Figure]:
         Figure(SECTION, "compact the database", shrunk, "s"),
         Figure(SECTION, "database before", before / MB, "MB"),
         Figure(SECTION, "database after", left / MB, "MB", left / before, "before"),
-        Figure(SECTION, "verify both logs after", start, "s"),
+        Figure(SECTION, "verify both logs at start after that", start, "s"),
         Figure(SECTION, "entries that stay", total - moved, "entries"),
     ]
 

@@ -144,6 +144,19 @@ def test_a_round_costs_two_fsyncs_at_the_node_and_one_round_trip(tmp_path: Path)
     assert found["reserve and cosign, 50 at once, messages each"]["value"] < 1
 
 
+@pytest.mark.system
+def test_the_year_tells_what_runs_leave_and_what_archiving_gives(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "ledger-year")
+    sums = next(int(name.split()[2]) for name in found if name.startswith("runs of"))
+    # Of each sum: reservation, release, receipt and result; of each run: approval and snapshot.
+    assert found["release log"]["ratio"] == 4 * sums + 2
+    assert found["internal log"]["ratio"] == sums
+    assert found["database after"]["ratio"] < 1
+    assert found["entries that stay"]["value"] == 2  # the last one of each log
+    for name in ("verify both logs at start", "price one more sum", "export takes", "archive"):
+        assert found[name]["value"] > 0
+
+
 def test_a_cost_that_grows_with_the_square_has_exponent_two() -> None:
     sizes = [5, 10, 20]
     assert exponent(sizes, [size**2 for size in sizes]) == pytest.approx(2.0)
