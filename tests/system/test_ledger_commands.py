@@ -406,3 +406,22 @@ def test_a_node_restored_from_before_an_archive_needs_no_archive(
             assert list(home.release_log.entries(connection)) == place.leaves
     again = said("archive", "--home", place.node, "--to", tmp_path / "tape")
     assert "release: entries 0 to" in again
+
+
+def test_a_mirror_that_lost_everything_gets_archived_entries_too(
+    place: Place, tmp_path: Path
+) -> None:
+    place.begin_period()
+    said("archive", "--home", place.node, "--to", tmp_path / "tape")
+    place.world._open.close()
+    del place.world.mirror
+    for file in (place.world.folder / "regulator").glob("mirror.db*"):
+        file.unlink()
+    (tmp_path / "tape").rename(tmp_path / "away")
+    with open_node(place.node, place.world.clock) as home:
+        with pytest.raises(ArchiveMissingError, match="put it back there"):
+            place.world.witness(home)
+        (tmp_path / "away").rename(tmp_path / "tape")
+        place.world.witness(home)
+        member = home.membership.me
+        assert place.world.mirror.entries(member, home.release_log.origin, 0) == tuple(place.leaves)
