@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -14,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bent_mirror import BentMirror, check_order, internal_log, release_log
-from node_world import BANK, Receipts, World, approved, fill, found_world
+from bent_mirror import check_order, internal_log, release_log
+from node_world import BANK, World, approved, fill, found_world
+from witnessed_node import RUN, Node, code, opened
 
 from hejin_node import account, session
 from hejin_node.consent import revoke
-from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
@@ -34,57 +33,12 @@ from hejin_trust.database import reading, writing
 from hejin_trust.envelope import REFUSAL, open_envelope
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
-from hejin_trust.witness import FrozenError, Witness
-
-RUN = "ab" * 16
+from hejin_trust.witness import FrozenError
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return found_world(tmp_path)
-
-
-@dataclass
-class Node:
-    """An opened node with its line to the regulator and its session with the bank."""
-
-    world: World
-    home: NodeHome
-    mirror: BentMirror
-    witness: Witness
-    receipts: Receipts
-    session: Session
-
-    def ask(self, payload: Payload) -> str:
-        """Return "masked" or the code of the refusal."""
-        return code(self.session.answer(payload), self.home)
-
-    def silence(self) -> None:
-        """Let the regulator go away, and so long that nobody counts on it any more."""
-        self.mirror.down = True
-        self.witness._heard = False
-
-    def types(self) -> list[str]:
-        return [entry.type for entry in release_log(self.home)]
-
-    def state(self, number: int = 1) -> str:
-        with reading(self.home.database) as connection:
-            found = account.find(connection, RUN, number)
-        return "none" if found is None else found.state
-
-    def spent(self) -> Fraction:
-        with reading(self.home.database) as connection:
-            return account.spent(connection, self.home.charter.period_from)
-
-
-@contextmanager
-def opened(world: World) -> Iterator[Node]:
-    with open_home(world.nodes["node-1"], world.clock) as home:
-        mirror = BentMirror(world.mirror.door(home.member_id))
-        watch = Witness(home, mirror)
-        watch.start()
-        receipts = world.receipts(home)
-        yield Node(world, home, mirror, watch, receipts, Session(home, BANK, watch, receipts))
 
 
 @pytest.fixture
@@ -93,14 +47,6 @@ def node(world: World) -> Iterator[Node]:
         fill(found.home, world)
         found.witness.refresh()
         yield found
-
-
-def code(answer: Payload, home: NodeHome) -> str:
-    if answer["kind"] == b"masked":
-        return "masked"
-    assert set(answer) == {"kind", "refusal"}, "a refusal carries nothing else"
-    opened = open_envelope(answer["refusal"], REFUSAL, home.identity.public, home.member_id)
-    return str(opened.body["code"])
 
 
 @pytest.fixture
