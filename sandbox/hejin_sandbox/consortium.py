@@ -21,6 +21,7 @@ from hejin_sandbox.tables import BANK, REGULATOR
 CONSORTIUM = "sandbox"
 DEFINITION = "bad-v1"
 HOLDOUT = "1/5"
+VERIFICATION = "verification.html"
 
 _START_SECONDS = 60.0
 _ANSWER_SECONDS = 60.0
@@ -53,6 +54,11 @@ class Consortium:
     def ledgers(self) -> Path:
         """Where the members' exported ledgers lie."""
         return self._folder / "ledgers"
+
+    @property
+    def report(self) -> Path:
+        """Where the regulator's printable report lies after `verify`."""
+        return self._folder / VERIFICATION
 
     def home(self, member: str) -> Path:
         """Return the home folder of a member."""
@@ -208,7 +214,9 @@ class Consortium:
         raises   RunError where verification could not be carried out at all
         """
         command = self._command(
-            REGULATOR, "verify", "regulator", "verify", str(self.ledgers), "--json"
+            REGULATOR,
+            "verify",
+            *("regulator", "verify", str(self.ledgers), "--report", str(self.report), "--json"),
         )
         code, said = self._supervisor.attempt(command)
         if code not in (0, 1) or not said.strip():

@@ -159,6 +159,7 @@ PLACES = (
     ("points.svg", Text("what raises and what lowers a score", "哪些因素提高或降低评分")),
     ("model-card.md", Text("the scorecard, its measures and limits", "评分卡、评估指标与局限")),
     ("report.json", Text("all figures; the regulator's findings", "全部数值与监管端核验结果")),
+    ("verification.html", Text("the regulator's report, to print", "监管端核验报告，可打印")),
     ("ledgers/", Text("what every member's ledgers say, signed", "各成员已签名的账本")),
     ("homes/, logs/", Text("each member's own folder; its words", "各成员的主目录与运行日志")),
 )
