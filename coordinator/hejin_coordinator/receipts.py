@@ -19,8 +19,8 @@ from sqlalchemy import Connection
 from hejin_coordinator import store
 from hejin_coordinator.errors import RoundOpenError, RoundUnknownError
 from hejin_coordinator.home import CoordinatorHome
-from hejin_privacy.messages import NotReceived, Receipt
-from hejin_trust.canonical import time_text
+from hejin_privacy.messages import MAX_ROUND, NotReceived, Receipt
+from hejin_trust.canonical import hexbytes, integer, time_text
 from hejin_trust.checkpoint import open_checkpoint
 from hejin_trust.database import reading
 from hejin_trust.envelope import NOT_RECEIVED, RECEIPT, open_envelope, seal
@@ -30,8 +30,11 @@ from hejin_trust.witness import Witness
 def receipt_for(home: CoordinatorHome, run: str, number: int, node: str) -> bytes:
     """Return the bank's signed word on one release of `node`.
 
-    raises   RoundOpenError while the node may still be accepted, RoundUnknownError
+    raises   RoundOpenError while the node may still be accepted, RoundUnknownError,
+             DocumentError for what is no run or round: such words would be signed in vain
     """
+    hexbytes({"run": run}, "run", 16)
+    integer({"round": number}, "round", 1, MAX_ROUND)
     with reading(home.database) as connection:
         receipt = store.find_receipt(connection, run, number, node)
         if receipt is not None:
