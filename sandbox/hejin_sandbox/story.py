@@ -144,7 +144,7 @@ class Story:
         folder = _shown(kept.folder)
         self._head(Text(f"Everything lies in {folder}", f"全部内容位于 {folder}"))
         for name, text in PLACES:
-            self._console.print(f"  {name:<15} [dim]{escape(str(text))}[/dim]", soft_wrap=True)
+            self._console.print(f"  {name:<18} [dim]{escape(str(text))}[/dim]", soft_wrap=True)
         self._head(Text("What to try next", "接下来可以"))
         for text, command in commands(kept, program):
             self._console.print(f"  {escape(str(text))}", soft_wrap=True)
