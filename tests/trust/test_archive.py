@@ -617,3 +617,21 @@ def test_archives_follow_each_other_without_a_gap(desk: Desk) -> None:
     assert known[0].start == 0
     assert all(one.end == two.start for one, two in itertools.pairwise(known))
     assert known[-1].end == 20
+
+
+def test_any_slice_and_any_type_is_read_across_archives(house: Any, tmp_path: Path) -> None:
+    desk = opened(house, tmp_path)
+    refuse = ("plan.refuse", {"plan": "ab" * 32, "bank": "b", "code": "c", "reason": "r"})
+    for number in range(24):
+        desk.add(refuse if number % 5 == 2 else void(number))
+    desk.witness()
+    whole = desk.leaves()
+    for keep in (20, 17, 9, 2):
+        desk.archive(keep=keep)
+    with reading(desk.engine) as connection:
+        for start, end in itertools.combinations(range(25), 2):
+            assert list(desk.log.entries(connection, start, end)) == whole[start:end]
+        found = desk.log.of_type(connection, "plan.refuse")
+        assert [entry.raw for entry in found] == whole[2::5]
+        # A reader may stop early; the next one begins anew.
+        assert next(desk.log.entries(connection)) == whole[0]
