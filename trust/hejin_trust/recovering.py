@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy import Connection
 
@@ -72,9 +73,8 @@ def _missing(
     with reading(home.database) as connection:
         size = log.size(connection)
         # A log that has gone on by itself cannot be put back; one that is shorter can.
-        own = LogStanding(log.origin, size, log.root(connection))
-        if size > goal.size:
-            check_history(log.origin, size, goal, lambda at: log.root(connection, at))
+        if size >= goal.size:
+            check_history(log.origin, size, goal, partial(log.root, connection))
     entries: list[Entry] = []
     while size + len(entries) < goal.size:
         leaves = mirror.entries(log.origin, size + len(entries))
@@ -86,7 +86,7 @@ def _missing(
                 "请监管方检查其镜像",
             )
         entries += [parse(leaf) for leaf in leaves]
-    return Missing(log, own.size, tuple(entries), goal)
+    return Missing(log, size, tuple(entries), goal)
 
 
 def put_back(connection: Connection, missing: Missing) -> None:
@@ -96,17 +96,16 @@ def put_back(connection: Connection, missing: Missing) -> None:
              gone on by itself, or the entries are not the mirror's; nothing may be committed
     """
     log, goal = missing.log, missing.approved
-    fits = [entry.seq for entry in missing.entries] == list(
-        range(missing.size, missing.size + len(missing.entries))
-    )
+    fits = [entry.seq for entry in missing.entries] == list(range(missing.size, goal.size))
     if fits:
         log.extend(connection, missing.entries)
     if not fits or (goal.size and log.root(connection, goal.size) != goal.root):
         raise RecoveryError(
             f"the log {log.origin} does not lead to what the regulator holds: it went on by itself"
-            " after the backup was restored; restore the backup anew and run `recover` first",
+            " after the backup was restored; restore the backup anew, or move a database that was"
+            " begun anew out of the way, and run `recover` first",
             f"日志 {log.origin} 无法接续监管方所持内容：还原备份后日志又自行增长；"
-            "请重新还原备份并首先执行 `recover`",
+            "请重新还原备份（或移走新建的数据库），并首先执行 `recover`",
         )
 
 
