@@ -122,7 +122,7 @@ def recover(
     from hejin_trust.files import held
     from hejin_trust.witness import Witness
 
-    with held(home), open_home(home) as bank:
+    with held(home), open_home(home, found=False) as bank:
         bank.verify_logs()
         with dialled(bank) as mirror:
             found = put_back(bank, mirror, approval.read_bytes())

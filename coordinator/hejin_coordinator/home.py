@@ -29,14 +29,14 @@ class CoordinatorHome(MemberHome):
 
 
 @contextmanager
-def open_home(path: Path, clock: Clock = now) -> Iterator[CoordinatorHome]:
+def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator[CoordinatorHome]:
     """Open the bank in `path`; raises SettingsError, MembershipError, KeyFileError, StorageError.
 
-    The first opening after `join` founds both logs with their `genesis` entry.
+    The first opening after `join` founds both logs with their `genesis` entry; see `open_member`.
     """
     settings = read_settings(path / FILE, CoordinatorSettings)
     membership = load(path, settings.member, "bank", bytes.fromhex(settings.regulator_key))
-    with open_member(path, membership, "coordinator.db", MIGRATIONS, clock) as base:
+    with open_member(path, membership, "coordinator.db", MIGRATIONS, clock, found=found) as base:
         yield CoordinatorHome(
             path=path,
             membership=membership,

@@ -81,7 +81,7 @@ def recover(
     from hejin_trust.files import held
     from hejin_trust.witness import Witness
 
-    with held(home), open_home(home) as node:
+    with held(home), open_home(home, found=False) as node:
         node.verify_logs()
         with _mirror(node) as mirror:
             found = put_back(node, mirror, approval.read_bytes())

@@ -87,15 +87,15 @@ def make_secrets(path: Path) -> None:
 
 
 @contextmanager
-def open_home(path: Path, clock: Clock = now) -> Iterator[NodeHome]:
+def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator[NodeHome]:
     """Open the node in `path`; raises SettingsError, MembershipError, KeyFileError, StorageError.
 
-    The first opening after `join` founds both logs with their `genesis` entry.
+    The first opening after `join` founds both logs with their `genesis` entry; see `open_member`.
     """
     settings = read_settings(path / FILE, NodeSettings)
     membership = load(path, settings.member, "node", bytes.fromhex(settings.regulator_key))
     warehouse_key = read_private(path / "keys" / "warehouse.key")
-    with open_member(path, membership, "node.db", MIGRATIONS, clock) as base:
+    with open_member(path, membership, "node.db", MIGRATIONS, clock, found=found) as base:
         yield NodeHome(
             path=path,
             membership=membership,

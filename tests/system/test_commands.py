@@ -11,6 +11,7 @@ from node_world import VIEW
 
 from hejin_node.uscc import make_code
 from hejin_sandbox.main import hejin
+from hejin_sandbox.supervisor import LISTENING, Supervisor
 from hejin_trust.errors import HejinError
 
 MAPPING = """
@@ -107,13 +108,35 @@ def test_a_node_and_a_bank_stand_ready_with_their_data(joined: Path) -> None:
 
 
 def test_exports_of_commands_verify(joined: Path, tmp_path: Path) -> None:
-    run("node", "export", "--home", joined / "node", tmp_path)
-    run("coordinator", "export", "--home", joined / "bank", tmp_path)
-    answer = said("regulator", "verify", "--home", joined / "reg", tmp_path)
+    folder = tmp_path / "export"
+    with Supervisor(tmp_path / "logs") as supervisor:
+        serving = supervisor.serve(
+            "reg", ["regulator", "serve", "--listen", "127.0.0.1:0"], joined / "reg"
+        )
+        regulator = ("--regulator", serving.wait_for(LISTENING, 60.0).group(1))
+        for role, home, member in (("node", "node", "anping"), ("coordinator", "bank", "bank-1")):
+            admission = joined / "admissions" / f"{member}.admission.json"
+            said(role, "join", "--home", joined / home, admission, *regulator)
+            looked = said(role, "preflight", "--home", joined / home)
+            assert looked["ok"] is True
+            run(role, "export", "--home", joined / home, folder)
+        said("regulator", "export", "--home", joined / "reg", folder)
+    report = tmp_path / "report.html"
+    answer = said("regulator", "verify", "--home", joined / "reg", folder, "--report", report)
     assert answer["ok"] is True
-    (tmp_path / "anping" / "internal.jsonl").unlink()
-    refused = run("regulator", "verify", "--home", joined / "reg", tmp_path, "--json")
+    assert "anping" in report.read_text("utf-8")
+    (folder / "anping" / "internal.jsonl").unlink()
+    refused = run("regulator", "verify", "--home", joined / "reg", folder, "--json")
     assert refused.exit_code == 1
+
+
+def test_an_export_without_its_regulator_says_that_it_is_not_witnessed(
+    joined: Path, tmp_path: Path
+) -> None:
+    for role, home in (("node", "node"), ("coordinator", "bank")):
+        told = run(role, "export", "--home", joined / home, tmp_path)
+        assert told.exit_code == 0
+        assert "not witnessed yet" in told.output
 
 
 def test_a_key_is_never_overwritten(joined: Path) -> None:

@@ -22,6 +22,7 @@ from hejin_node.cli import app as node_app
 from hejin_node.home import open_home as open_node
 from hejin_regulator.cli import app as regulator_app
 from hejin_trust.database import reading
+from hejin_trust.recovering import RecoveryError
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(900)]
 
@@ -65,17 +66,18 @@ def test_a_run_waits_for_its_regulator_and_loses_nothing(tmp_path: Path) -> None
     assert members.verify().findings == ()
 
 
-def test_a_node_restored_from_a_backup_freezes_and_goes_on_after_its_recovery(
-    tmp_path: Path,
+@pytest.mark.parametrize("whole", [False, True], ids=["from a backup", "from nothing"])
+def test_a_node_that_lost_its_database_freezes_and_goes_on_after_its_recovery(
+    tmp_path: Path, whole: bool
 ) -> None:
     members = prepared(tmp_path)
-    backup = tmp_path / "backup.db"
+    backup, database = tmp_path / "backup.db", members.folder / NODE / "node.db"
     with members:
         members.arm(NODE, "computed", 2)
         members.start_all()
         members.wait_for(NODE, SERVES)
         members.wait_for_death(NODE)
-        _copy(members.folder / NODE / "node.db", backup)
+        _copy(database, backup)
         # It serves on, and then its disk fails: the backup is older than what the mirror holds.
         members.start(NODE)
         members.wait_for(BANK, DONE)
@@ -83,9 +85,9 @@ def test_a_node_restored_from_a_backup_freezes_and_goes_on_after_its_recovery(
         with open_node(members.folder / NODE) as home, reading(home.database) as connection:
             spent = account.spent(connection, home.charter.period_from)
             size = home.release_log.size(connection)
-        for file in (members.folder / NODE).glob("node.db*"):
-            file.unlink()
-        shutil.copy(backup, members.folder / NODE / "node.db")
+        _remove(database)
+        if not whole:
+            shutil.copy(backup, database)
 
         members.start(NODE)
         frozen = members.processes.pop(NODE)
@@ -99,10 +101,14 @@ def test_a_node_restored_from_a_backup_freezes_and_goes_on_after_its_recovery(
             ["approve-recovery", NODE, "--home", str(members.folder / REGULATOR)],
             ["--reason", "the disk failed", "--out", str(approval)],
         )
-        _run(node_app, ["recover", "--home", str(members.folder / NODE), str(approval)])
+        recover = ["recover", "--home", str(members.folder / NODE), str(approval)]
+        if whole:
+            with pytest.raises(RecoveryError, match="begun anew"):
+                _run(node_app, recover)
+            _remove(database)
+        _run(node_app, recover)
         with open_node(members.folder / NODE) as home, reading(home.database) as connection:
             assert account.spent(connection, home.charter.period_from) == spent
-            assert home.release_log.size(connection) > size
             assert home.release_log.entry(connection, size).type == "recover"
         said = len(members.said(NODE))
         members.start(NODE)
@@ -112,6 +118,11 @@ def test_a_node_restored_from_a_backup_freezes_and_goes_on_after_its_recovery(
             time.sleep(0.1)
         members.stop_all()
     assert members.verify().findings == ()
+
+
+def _remove(database: Path) -> None:
+    for file in database.parent.glob(f"{database.name}*"):
+        file.unlink()
 
 
 def _copy(database: Path, to: Path) -> None:

@@ -81,15 +81,21 @@ class MemberHome:
 
 @contextmanager
 def open_member(
-    path: Path, membership: Membership, database: str, migrations: Path, clock: Clock
+    path: Path,
+    membership: Membership,
+    database: str,
+    migrations: Path,
+    clock: Clock,
+    *,
+    found: bool = True,
 ) -> Iterator[MemberHome]:
     """Open a member's database and ledgers, and close them at the end.
 
     database    file name within `path`
     migrations  the role's Alembic folder
+    found       begin ledgers that are empty with their `genesis` entry; a recovery puts back the
+                ones that were lost instead
     raises      StorageError
-
-    The first opening founds both ledgers with their `genesis` entry.
     """
     consortium, me = membership.charter.consortium, membership.member
     engine = open_database(path / database, migrations)
@@ -100,7 +106,8 @@ def open_member(
         )
         release, internal = (Log(origin, me, membership.log_key, clock) for origin in origins)
         home = MemberHome(path, membership, engine, release, internal, clock)
-        _found_logs(home)
+        if found:
+            _found_logs(home)
         yield home
     finally:
         engine.dispose()
