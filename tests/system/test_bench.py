@@ -133,7 +133,9 @@ def test_a_link_of_50_ms_costs_a_sum_at_least_a_round_trip(tmp_path: Path) -> No
 
 
 @pytest.mark.system
-def test_a_round_costs_two_fsyncs_at_the_node_and_one_round_trip(tmp_path: Path) -> None:
+def test_the_ledger_is_measured_and_a_round_costs_the_node_two_fsyncs_and_one_round_trip(
+    tmp_path: Path,
+) -> None:
     found = run(tmp_path / "results.json", "ledger")
     assert found["one round: synced at the node"]["value"] == 2
     assert found["one round: synced at the mirror"]["value"] == 1
@@ -142,6 +144,9 @@ def test_a_round_costs_two_fsyncs_at_the_node_and_one_round_trip(tmp_path: Path)
     for name in ("append, durable", "reserve and cosign", "reserve and cosign, 50 at once, each"):
         assert found[name]["ratio"] == pytest.approx(found[name]["value"] / fsync)
     assert found["reserve and cosign, 50 at once, messages each"]["value"] < 1
+    peaks = [figure["value"] for name, figure in found.items() if name.endswith("peak memory")]
+    assert len(peaks) == 2
+    assert peaks[1] < 1.2 * peaks[0]  # ten times the entries
 
 
 @pytest.mark.system
