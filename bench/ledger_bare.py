@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.figures import Figure, median_of, wall_seconds
+from bench.figures import Figure, cpu_seconds, median_of
 from bench.floor import bare_fsync
 from hejin_trust.keys import SigningKey, verify
 from hejin_trust.merkle import leaf_hash, node_hash
@@ -21,7 +21,7 @@ _CALLS = 500
 
 @dataclass(frozen=True, slots=True)
 class Bare:
-    """Medians of this run, seconds: a 4 KB fsync, a signature made and checked, two hashes."""
+    """Medians of this run: a 4 KB fsync, seconds of wall clock; the others, CPU seconds."""
 
     fsync: float
     sign: float
@@ -29,7 +29,7 @@ class Bare:
     hashes: float
 
     def limit(self, signatures: int, leaves: int) -> float:
-        """Return the seconds of checking so many signatures and hashing so many leaves.
+        """Return the CPU seconds of checking so many signatures and hashing so many leaves.
 
         A tree has one inner node less than leaves: each leaf costs its own hash and one of these.
         """
@@ -39,9 +39,9 @@ class Bare:
         """Return them in the units that people read."""
         return [
             Figure(SECTION, "bare fsync of 4 KB", 1e3 * self.fsync, "ms"),
-            Figure(SECTION, "bare Ed25519 signature", 1e6 * self.sign, "us"),
-            Figure(SECTION, "bare Ed25519 check", 1e6 * self.verify, "us"),
-            Figure(SECTION, "bare SHA-256, leaf and node", 1e6 * self.hashes, "us"),
+            Figure(SECTION, "bare Ed25519 signature", 1e6 * self.sign, "CPU us"),
+            Figure(SECTION, "bare Ed25519 check", 1e6 * self.verify, "CPU us"),
+            Figure(SECTION, "bare SHA-256, leaf and node", 1e6 * self.hashes, "CPU us"),
         ]
 
 
@@ -68,4 +68,4 @@ def _one(repeats: int, work: Callable[[], object]) -> float:
         for _ in range(_CALLS):
             work()
 
-    return median_of(repeats, lambda: wall_seconds(many)) / _CALLS
+    return median_of(repeats, lambda: cpu_seconds(many)) / _CALLS
