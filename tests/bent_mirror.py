@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -133,6 +135,13 @@ def copy_database(home: Path, to: Path) -> Path:
     assert not (home / "node.db-wal").exists(), "the node is open"
     shutil.copy(home / "node.db", to)
     return to
+
+
+def copy_open_database(home: NodeHome, to: Path) -> None:
+    """Copy the database of a node that works on, as a backup of a running node does."""
+    opened = closing(sqlite3.connect(home.path / "node.db"))
+    with opened as source, closing(sqlite3.connect(to)) as target:
+        source.backup(target)
 
 
 def put_database(copy: Path, home: Path) -> None:

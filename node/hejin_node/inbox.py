@@ -211,6 +211,16 @@ def end_offer(connection: Connection, digest: str) -> None:
     )
 
 
+def end_not_begun(connection: Connection) -> None:
+    """Let approved plans that no run carries out count as refused."""
+    begun = select(run.c.plan)
+    connection.execute(
+        update(offer)
+        .where(offer.c.answer == "approved", offer.c.plan.not_in(begun))
+        .values(answer="refused", sent=True)
+    )
+
+
 def _offer(row: Row[Any]) -> Offer:
     return Offer(
         digest=row.plan,

@@ -24,7 +24,7 @@ from hejin_trust.database import erase_deleted, writing
 from hejin_trust.entries import Body, Entry
 from hejin_trust.files import replace_file
 from hejin_trust.mirroring import Mirror
-from hejin_trust.recovering import fetch_missing, log_recovery, put_back
+from hejin_trust.recovering import RecoveryError, fetch_missing, log_recovery, put_back
 from hejin_trust.recovery import Recovery
 
 FOLDER = "recoveries"
@@ -59,9 +59,6 @@ def recover(home: NodeHome, mirror: Mirror, approval: bytes) -> Recovered:
     """
     document = Recovery.parse(approval, home.charter)
     release, internal = fetch_missing(home, mirror, document)
-    folder = home.path / FOLDER
-    folder.mkdir(mode=0o700, exist_ok=True)
-    replace_file(folder / f"{document.digest}.json", approval)
     with writing(home.database) as connection:
         put_back(connection, release)
         put_back(connection, internal)
@@ -76,6 +73,10 @@ def recover(home: NodeHome, mirror: Mirror, approval: bytes) -> Recovered:
         unknown = account.lose_unfinished(connection)
         for missing in (release, internal):
             log_recovery(connection, missing, document.digest, document.reason)
+        # On the disk before the entries that name it, and only if nothing was refused.
+        folder = home.path / FOLDER
+        folder.mkdir(mode=0o700, exist_ok=True)
+        replace_file(folder / f"{document.digest}.json", approval)
     erase_deleted(home.database)
     return Recovered(
         entries=len(release.entries) + len(internal.entries),
@@ -96,6 +97,12 @@ def _put_back_account(
         body = entry.body
         match entry.type:
             case "reserve":
+                if entry.seq not in periods:
+                    raise RecoveryError(
+                        f"the mirror holds reservation {entry.seq} without its account entry: ask"
+                        " the regulator to check its mirror",
+                        f"镜像持有预留 {entry.seq} 却缺少其记账条目：请监管方检查其镜像",
+                    )
                 account.restore(connection, _reservation(entry, periods[entry.seq]))
                 charged += 1
             case "release":
@@ -200,6 +207,8 @@ def _end_runs(connection: Connection, entries: Sequence[Entry]) -> int:
             inbox.open_run(connection, opened)
         elif entry.type in ("plan.approve", "plan.refuse"):
             inbox.end_offer(connection, str(body["plan"]))
+    # For a plan that was about to begin a key may have been given, and no log tells.
+    inbox.end_not_begun(connection)
     masking.forget_all(connection)
     return inbox.close_all(connection)
 
