@@ -104,8 +104,9 @@ def test_a_node_dropped_to_some_and_alive_to_others_is_opened_to_nobody() -> Non
     states = {name: HONEST.vote(name, survivors) for name, survivors in told.items()}
     for name, state in states.items():
         voters = [other for other in NODES if told[other] == told[name]]
-        with pytest.raises(VotesRefusedError, match="4 are needed"):
+        with pytest.raises(VotesRefusedError, match="4 are needed") as refused:
             reveal(state, HONEST.ballots(told[name], voters))
+        assert refused.value.code == "votes-refused"
         every = [b for other in NODES for b in HONEST.ballots(told[other], [other])]
         with pytest.raises(VotesRefusedError, match="another survivor set"):
             reveal(state, every)

@@ -45,11 +45,11 @@ AT = datetime.fromtimestamp(STAMP, UTC)
 
 @dataclass(frozen=True)
 class Purpose:
-    """One thing that an Ed25519 key signs here: the bytes, and who reads the signature."""
+    """One thing that an Ed25519 key signs here: the bytes, who reads it, and how it refuses."""
 
     signs: bytes
     read: Callable[[bytes], object]
-    refuses: type[HejinError]
+    code: str
 
 
 def document(kind: str) -> Purpose:
@@ -63,7 +63,7 @@ def document(kind: str) -> Purpose:
         }
         return open_envelope(canonical.encode(outer), kind, KEY.public, MEMBER)
 
-    return Purpose(pae(kind, payload), read, EnvelopeError)
+    return Purpose(pae(kind, payload), read, "bad-envelope")
 
 
 def line(name: str, data: bytes) -> str:
@@ -101,11 +101,11 @@ def read_enrolment(signature: bytes) -> object:
 
 PURPOSES = {
     **{kind: document(kind) for kind in sorted(envelope.PAYLOAD_TYPES)},
-    "checkpoint": Purpose(TEXT.encode(), read_checkpoint, CheckpointError),
+    "checkpoint": Purpose(TEXT.encode(), read_checkpoint, "checkpoint-invalid"),
     "cosignature": Purpose(
-        f"cosignature/v1\ntime {STAMP}\n{TEXT}".encode(), read_cosigned, CheckpointError
+        f"cosignature/v1\ntime {STAMP}\n{TEXT}".encode(), read_cosigned, "checkpoint-invalid"
     ),
-    "log key's proof": Purpose(_log_proof(MEMBER, OTHER.public), read_enrolment, EnrolmentError),
+    "log key's proof": Purpose(_log_proof(MEMBER, OTHER.public), read_enrolment, "bad-enrolment"),
 }
 
 
@@ -116,8 +116,9 @@ def test_a_signature_for_one_purpose_is_refused_for_every_other(name: str) -> No
     for other, made in PURPOSES.items():
         if other == name:
             continue
-        with pytest.raises(purpose.refuses, match=r"signature|signed|cosignature"):
+        with pytest.raises(HejinError, match=r"signature|signed|cosignature") as refused:
             purpose.read(KEY.sign(made.signs))
+        assert refused.value.code == purpose.code
 
 
 @pytest.mark.parametrize("name", sorted(envelope.PAYLOAD_TYPES))
