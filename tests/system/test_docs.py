@@ -135,3 +135,27 @@ def test_the_threat_model_names_what_holds_its_claims_in_both_languages() -> Non
     files = [set(re.findall(r"`([a-z_]+/[a-z_0-9/]+\.py)`", part)) for part in (chinese, english)]
     assert files[0] == files[1]
     assert len(files[0]) >= 10
+
+
+def attacks() -> Iterator[tuple[list[str], list[str]]]:
+    """Yield (codes, tests) of each attack in the threat model's table."""
+    _, table = re.split(r"^## .*Attacks and their tests$", THREATS.read_text(), flags=re.M)
+    for line in re.findall(r"^\| (?!攻击)(.*) \|$", table, re.M):
+        _, codes, tests = line.split(" | ")
+        yield re.findall(r"`([^`]+)`", codes), re.findall(r"`([^`]+)`", tests)
+
+
+def test_every_attack_of_the_threat_model_names_codes_and_the_tests_that_ask_for_them() -> None:
+    texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    homes = {name: text for text in texts for name in re.findall(r"^def (test_\w+)\(", text, re.M)}
+    rooms = "".join(path.read_text("utf-8") for path in ROOT.glob("*/hejin_*/**/*.py"))
+    codes = set(re.findall(r'^    code(?:: ClassVar\[str\])? = "([a-z-]+)"$', rooms, re.M))
+    codes |= {f"V{number}" for number in range(1, 11)}
+    listed = list(attacks())
+    assert len(listed) >= 50
+    assert [name for _, tests in listed for name in tests if name not in homes] == []
+    assert [code for told, _ in listed for code in told if code not in codes] == []
+    for told, tests in listed:
+        asked = "".join(homes[name] for name in tests)
+        assert tests
+        assert [code for code in told if f'"{code}"' not in asked] == [], tests
