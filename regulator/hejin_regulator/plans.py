@@ -20,7 +20,7 @@ from hejin_trust.errors import HejinError
 from hejin_trust.export import ExportError
 from hejin_trust.text import Text
 
-_MOST: Final = 64
+_MOST: Final = 256
 """Plans, and views, at hand; a run uses one of each."""
 
 

@@ -143,6 +143,38 @@ def test_a_second_spelling_or_a_hostile_document_is_refused(data: bytes) -> None
         canonical.decode(data)
 
 
+_SNIPPETS = (
+    b"null", b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\u0041", b"\\ud800", b"1.5", b"-0",
+    b"1e3", b"NaN", b" ", b"9007199254740991", b"9007199254740992", b"\xe5\x90\x88", b"\xff", b'"a":1,',
+    b"[[[[[[[[[[[[[[[[[", b"true", b"01",
+)  # fmt: skip
+
+
+@given(
+    body=st.dictionaries(st.text("ab\u5408", max_size=2), values, max_size=3),
+    snippet=st.sampled_from(_SNIPPETS),
+    start=st.integers(0, 40),
+    cut=st.integers(0, 3),
+)
+def test_an_ordinary_document_is_read_like_every_other_one(
+    body: dict[str, object], snippet: bytes, start: int, cut: int
+) -> None:
+    whole = canonical.encode(body)
+    damaged = whole[:start] + snippet + whole[start + cut :]
+
+    def read(data: bytes) -> object:
+        try:
+            return canonical.decode(data)
+        except DocumentError:
+            return None
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(canonical, "_decode_plain", lambda *_: None)
+        slowly = [read(whole), read(damaged)]
+    assert [read(whole), read(damaged)] == slowly
+    assert slowly[0] == body
+
+
 def test_sixteen_levels_are_read() -> None:
     data = b'{"a":' + b"[" * 15 + b"1" + b"]" * 15 + b"}"
     assert canonical.encode(canonical.decode(data)) == data

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -152,13 +153,19 @@ def verify(public: bytes, message: bytes, signature: bytes) -> None:
     signature   64 bytes, RFC 8032 section 5.1.7
     """
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        _public_key(public).verify(signature, message)
     except (InvalidSignature, ValueError) as reason:
         raise SignatureError(
             "the signature does not fit the document and the signer's key; "
             "ask the signer to send it again",
             "签名与文件或签名者的密钥不符；请签名者重新发送",
         ) from reason
+
+
+@lru_cache(maxsize=256)
+def _public_key(public: bytes) -> Ed25519PublicKey:
+    """Return the key of 32 bytes; whoever reads a ledger needs the same few all the time."""
+    return Ed25519PublicKey.from_public_bytes(public)
 
 
 def new_tls_key() -> bytes:
