@@ -145,8 +145,8 @@ def test_a_second_spelling_or_a_hostile_document_is_refused(data: bytes) -> None
 
 _SNIPPETS = (
     b"null", b"[", b"]", b"{", b"}", b",", b":", b'"', b"\\u0041", b"\\ud800", b"1.5", b"-0",
-    b"1e3", b"NaN", b" ", b"9007199254740991", b"9007199254740992", b"\xe5\x90\x88", b"\xff", b'"a":1,',
-    b"[[[[[[[[[[[[[[[[[", b"true", b"01",
+    b"1e3", b"NaN", b" ", b"9007199254740991", b"9007199254740992", b"\xe5\x90\x88", b"\xff",
+    b'"a":1,', b"[[[[[[[[[[[[[[[[[", b"true", b"01",
 )  # fmt: skip
 
 
