@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import grpc
 import pytest
 from flwr.proto import fleet_pb2
 from node_world import BANK, World, found_world
+from serving import serving
 
 from hejin.v1 import certificates_pb2, charter_pb2, coordinator_pb2, witness_pb2
 from hejin_coordinator import config as bank_config
@@ -55,35 +55,6 @@ METHODS = {
     BANK: methods(coordinator_pb2, fleet_pb2),
 }
 """Whose server has which methods."""
-
-SERVE: dict[str, Callable[..., None]] = {
-    REGULATOR: regulator_service.serve,
-    BANK: bank_service.serve,
-}
-
-
-@contextmanager
-def serving(member: str, home: Path) -> Iterator[int]:
-    """Serve in a thread as the member's process does; yield the port."""
-    told: Queue[int | BaseException] = Queue()
-    stop = threading.Event()
-
-    def work() -> None:
-        try:
-            SERVE[member](home, "127.0.0.1:0", told.put, stop)
-        except BaseException as reason:
-            told.put(reason)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        port = told.get(timeout=60)
-        if isinstance(port, BaseException):
-            raise port
-        yield port
-    finally:
-        stop.set()
-        thread.join()
 
 
 @dataclass
@@ -149,14 +120,16 @@ def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
         patch.setattr(
             channels, "check_certificate", lambda pem, at: check_certificate(pem, at + made.shift)
         )
-        made.ports[REGULATOR] = stack.enter_context(serving(REGULATOR, world.office.home))
+        made.ports[REGULATOR] = stack.enter_context(
+            serving(regulator_service.serve, world.office.home)
+        )
         settings = bank_config.CoordinatorSettings(
             member=BANK,
             regulator_key=world.office.identity.public.hex(),
             regulator=f"127.0.0.1:{made.ports[REGULATOR]}",
         )
         write_settings(world.folder / BANK / bank_config.FILE, settings)
-        made.ports[BANK] = stack.enter_context(serving(BANK, world.folder / BANK))
+        made.ports[BANK] = stack.enter_context(serving(bank_service.serve, world.folder / BANK))
         yield made
 
 

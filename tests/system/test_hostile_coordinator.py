@@ -35,6 +35,7 @@ from hostile_world import (
 )
 from leak_search import Search
 from node_world import BANK, World, approved, fill, found_world, new_session
+from serving import serving
 
 from hejin.v1 import coordinator_pb2 as pb
 from hejin_models.plan import Plan
@@ -44,6 +45,7 @@ from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import NodeHome, open_home
 from hejin_node.uscc import make_code
 from hejin_privacy.messages import NotReceived, Receipt
+from hejin_regulator import service as regulator_service
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import Entry, parse
 from hejin_trust.envelope import (
@@ -118,8 +120,10 @@ def hostile(victim: Victim) -> Iterator[HostileBank]:
     made = HostileBank(victim.world.bank, victim.home / "witness")
     file = victim.home / FILE
     settings = read_settings(file, NodeSettings)
-    write_settings(file, settings.model_copy(update={"banks": {BANK: made.address}}))
-    yield made
+    with serving(regulator_service.serve, victim.world.office.home) as port:
+        known = {"banks": {BANK: made.address}, "regulator": f"127.0.0.1:{port}"}
+        write_settings(file, settings.model_copy(update=known))
+        yield made
     made.server.stop(0).wait()
 
 
