@@ -18,7 +18,7 @@ from hejin_node.query import QueryOutOfOrderError
 from hejin_node.results import log_result, void_waiting
 from hejin_privacy.messages import Result
 from hejin_trust.canonical import fraction_body, time_from
-from hejin_trust.database import reading, writing
+from hejin_trust.database import writing
 from hejin_trust.entries import Entry
 
 
@@ -88,7 +88,8 @@ def reserve(
 def stand_again(home: NodeHome, checker: Checker, context: Context, known: Reservation) -> Reserved:
     """Let a reservation that the regulator could not cosign in time count from now on.
 
-    Nothing was read for it meanwhile, and it is not charged twice.
+    Nothing was read for it meanwhile, and it is not charged twice. What was cosigned of it before
+    does not count: only what covers the new entry does.
     raises   QueryRefusedError if the plan has expired or another budget period has begun
     """
     with writing(home.database) as connection:
@@ -100,13 +101,6 @@ def stand_again(home: NodeHome, checker: Checker, context: Context, known: Reser
             )
         entry = home.release_log.append(connection, "renew", {"reservation": known.seq})
     return Reserved(known.seq, entry.seq, time_from(entry.time))
-
-
-def reserved_at(home: NodeHome, known: Reservation) -> Reserved:
-    """Return an earlier reservation as it was made."""
-    with reading(home.database) as connection:
-        entry = home.release_log.entry(connection, known.seq)
-    return Reserved(known.seq, known.seq, time_from(entry.time))
 
 
 def _log(

@@ -30,7 +30,7 @@ from hejin_node.masking import Masking
 from hejin_node.pinned import Pinned, SnapshotLostError, SnapshotStore
 from hejin_node.query import QueryOutOfOrderError, QueryRefusedError
 from hejin_node.refusals import refuse
-from hejin_node.reserving import Reserved, reserve, reserved_at, stand_again
+from hejin_node.reserving import Reserved, reserve, stand_again
 from hejin_node.results import (
     check_result,
     log_result,
@@ -41,7 +41,7 @@ from hejin_node.results import (
 )
 from hejin_node.snapshot import Snapshot
 from hejin_privacy.contribution import quantised_sum
-from hejin_privacy.messages import MaskedHeader, MessageError
+from hejin_privacy.messages import MaskedHeader, MessageError, Result
 from hejin_privacy.noise import discrete_gaussian
 from hejin_privacy.secure_sum.documents import SurvivorSet
 from hejin_privacy.secure_sum.node import RoundSecret, mask
@@ -148,15 +148,11 @@ class Session:
         if self._home.charter.serial != context.charter.serial:
             # A newer charter came with the regulator's word: nothing is charged under the last one.
             context, previous = self._checker.check(payload)
-        if known is None:
-            collected = receipts.collect_enough(self._home, self._bank, self._fetch)
-            pinned = self._snapshots.pin(context.plan, context.view, query.run)
-            reserved = reserve(
-                self._home, self._checker, self._snapshots, context, previous, collected, pinned
-            )
-        else:
-            pinned, reserved = self._take_up(known, context)
         try:
+            if known is None:
+                pinned, reserved = self._charge(context, previous)
+            else:
+                pinned, reserved = self._take_up(known, context)
             return self._compute_and_send(context, pinned.snapshot, reserved)
         except BaseException:
             self._snapshots.forget(query.run)
@@ -192,17 +188,23 @@ class Session:
             raise cosigned_late(apart)
         return cosigned
 
+    def _charge(self, context: Context, previous: Result | None) -> tuple[Pinned, Reserved]:
+        """Steps 1 and 2: the bank's receipts, the run's rows, and the reservation."""
+        collected = receipts.collect_enough(self._home, self._bank, self._fetch)
+        pinned = self._snapshots.pin(context.plan, context.view, context.query.run)
+        reserved = reserve(
+            self._home, self._checker, self._snapshots, context, previous, collected, pinned
+        )
+        return pinned, reserved
+
     def _take_up(self, known: account.Reservation, context: Context) -> tuple[Pinned, Reserved]:
-        """Return a reservation that waits for the regulator, renewed if it has waited long."""
+        """Return a reservation that waited for the regulator and now stands again."""
         try:
             pinned = self._snapshots.pin(context.plan, context.view, known.run)
-            reserved = reserved_at(self._home, known)
-            if abs(self._home.now() - reserved.since) > MOST_OFF / 2:
-                reserved = stand_again(self._home, self._checker, context, known)
+            return pinned, stand_again(self._home, self._checker, context, known)
         except (RefusedError, SnapshotLostError):
             self._give_up(known.seq)
             raise
-        return pinned, reserved
 
     # -- the masking protocol's own trips ------------------------------------------------
 

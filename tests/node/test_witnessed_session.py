@@ -24,13 +24,15 @@ from hejin_node.results import void_interrupted
 from hejin_node.session import Session
 from hejin_node.uscc import make_code
 from hejin_node.warehouse import Warehouse
+from hejin_privacy.errors import BudgetExhaustedError
 from hejin_privacy.mechanism import SCALE
 from hejin_trust import witness
 from hejin_trust.canonical import fraction_from, time_from, time_text
 from hejin_trust.checkpoint import parse_proof
 from hejin_trust.cosignature import open_cosigned, witness_name
-from hejin_trust.database import reading, writing
+from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.envelope import REFUSAL, open_envelope
+from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
 from hejin_trust.witness import FrozenError
@@ -128,7 +130,7 @@ def test_a_regulator_that_goes_away_after_the_reservation_lets_it_wait(
     node.mirror.down = False
     assert node.ask(query) == "masked"
     assert node.spent() == charged
-    assert node.types()[-2:] == ["reserve", "release"]
+    assert node.types()[-3:] == ["reserve", "renew", "release"]
     assert node.state() == "released"
     check_order(node.world, node.home)
 
@@ -338,6 +340,26 @@ def test_rows_that_are_lost_while_a_reservation_waits_void_it(node: Node, read: 
     assert node.ask(query) == "snapshot-lost"
     assert node.state() == "void"
     assert "_compute" not in read
+
+
+@pytest.mark.parametrize("fails", ["the disk", "the budget"])
+def test_a_reservation_that_could_not_be_made_is_made_when_it_is_asked_for_again(
+    node: Node, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """The rows that were taken for it are not those of a run: they are taken anew."""
+    query, _ = two_rounds(node)
+    refusal: HejinError = StorageError("the disk is full", "磁盘已满")
+    if fails == "the budget":
+        refusal = BudgetExhaustedError(Fraction(1), Fraction(0))
+
+    def fail(*_: object) -> None:
+        raise refusal
+
+    with monkeypatch.context() as patched:
+        patched.setattr(session, "reserve", fail)
+        assert node.ask(query) == refusal.code
+    assert (node.state(), node.spent()) == ("none", 0)
+    assert node.ask(query) == "masked"
 
 
 def test_stored_bytes_are_sent_again_once_the_regulator_is_back(node: Node) -> None:

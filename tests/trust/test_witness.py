@@ -858,9 +858,9 @@ def test_nothing_is_covered_by_what_came_with_a_charter_that_could_not_be_taken(
 
 
 @pytest.fixture
-def own() -> Clock:
+def own(world: World) -> Clock:
     """The member's clock where it is not the regulator's."""
-    return Clock()
+    return Clock(world.clock())
 
 
 @pytest.fixture
