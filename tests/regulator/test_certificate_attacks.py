@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -270,6 +270,31 @@ def test_a_node_that_is_revoked_mid_run_has_nothing_more_mirrored(standing: Stan
             with pytest.raises(PeerRefused) as refused:
                 ask()
             assert refused.value.peer_code == "no-peer"
+
+
+NONSENSE = [
+    pytest.param(b"\xff" * 1000, id="no-message"),
+    pytest.param(b"\x0a\xff\xff\xff\xff\x0f", id="a-length-beyond-the-bytes"),
+    pytest.param(b"\x0b" * 100_000, id="groups-in-groups"),
+    pytest.param(b"\x0a\x02\xff\xfe", id="a-text-that-is-none"),
+]
+
+
+@pytest.mark.parametrize("server", METHODS)
+@pytest.mark.parametrize("request_bytes", NONSENSE)
+def test_bytes_that_are_no_message_change_nothing_and_stop_nobody(
+    standing: Standing, server: str, request_bytes: bytes
+) -> None:
+    """An admitted member sends them; what has no fields may read them as none."""
+    name = standing.admit()
+    held = standing.world.mirror.standing(standing.world.office.charter.member(name))
+    with standing.dial(server, standing.member(name)) as channel:
+        for method in METHODS[server]:
+            with suppress(PeerRefused, PeerUnreachable):
+                call(channel, method, request_bytes)
+        probe(standing, server, channel)
+    assert standing.world.mirror.standing(standing.world.office.charter.member(name)) == held
+    assert {log.size for log in held} == {0}
 
 
 def test_every_service_that_is_defined_is_attacked_here() -> None:
