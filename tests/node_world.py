@@ -93,7 +93,10 @@ class Clock:
 
 @dataclass
 class World:
-    """A founded consortium: the regulator's office, the bank's membership, node folders."""
+    """A founded consortium: the regulator's office, the bank's membership, node folders.
+
+    bank   the one that proposes and asks; see `seen_by`
+    """
 
     folder: Path
     office: Office
@@ -108,6 +111,13 @@ class World:
         """The regulator's mirror, opened in this process by the same clock."""
         weakref.finalize(self, self._open.close)
         return self._open.enter_context(open_mirror(self.office, self.clock))
+
+    def seen_by(self, bank: str) -> World:
+        """Return this world with another of its banks in the place of `bank`."""
+        key = self.office.identity.public
+        other = replace(self, bank=membership.load(self.folder / bank, bank, "bank", key))
+        other.__dict__["mirror"] = self.mirror
+        return other
 
     def witness(self, home: MemberHome) -> Witness:
         """Return a started witness of a member's logs."""
@@ -125,14 +135,14 @@ class World:
         """Return (envelope, hash, plan) of a signed plan; the sums of a part share rho equally."""
         sizes = {part: sum(1 for _, p in sums if p == part) for part in ("train", "holdout")}
         plan = Plan(
-            bank=BANK,
+            bank=self.bank.member,
             consortium=self.office.charter.consortium,
             charter=self.office.charter.digest,
             purpose="model-training",
             product="test",
             view=ViewReference(self.view.name, self.view.version, self.view.digest),
             as_of=None,
-            label=LabelReference("default", DEFINITION, BANK),
+            label=LabelReference("default", DEFINITION, self.bank.member),
             family="scorecard",
             mode="node",
             nodes=tuple(sorted(self.nodes)),
@@ -153,7 +163,7 @@ class World:
             nonce=secrets.token_hex(16),
         )  # fmt: skip
         plan = replace(plan, **changes)  # type: ignore[arg-type]
-        envelope = seal(PLAN, plan.body(), self.bank.identity, BANK)
+        envelope = seal(PLAN, plan.body(), self.bank.identity, self.bank.member)
         return envelope, open_envelope(envelope, PLAN, self.bank.identity.public).digest, plan
 
     def query(
@@ -186,7 +196,7 @@ class World:
         query = replace(query, **(forged or {}))  # type: ignore[arg-type]
         return {
             "kind": b"query",
-            "query": seal(SUM_QUERY, query.body(), self.bank.identity, BANK),
+            "query": seal(SUM_QUERY, query.body(), self.bank.identity, self.bank.member),
             "state": encoded,
             "result": result,
         }
@@ -201,12 +211,12 @@ class World:
             survivors=(str(header["node"]),),
             total="0" * 64,
         )
-        envelope = seal(SUM_RESULT, result.body(), self.bank.identity, BANK)
+        envelope = seal(SUM_RESULT, result.body(), self.bank.identity, self.bank.member)
         return envelope, open_envelope(envelope, SUM_RESULT, self.bank.identity.public).digest
 
     def bank_checkpoint(self) -> str:
         """Return a checkpoint of the bank's log."""
-        origin = release_origin(self.office.charter.consortium, "bank", BANK)
+        origin = release_origin(self.office.charter.consortium, "bank", self.bank.member)
         return sign_checkpoint(origin, 1, bytes(32), self.bank.log_key)
 
     def receipts(self, home: NodeHome, **changes: object) -> Receipts:
@@ -245,7 +255,7 @@ class Receipts:
             time=time_text(self.world.clock()),
         )
         receipt = replace(receipt, **self.changes)  # type: ignore[arg-type]
-        return seal(RECEIPT, receipt.body(), self.world.bank.identity, BANK)
+        return seal(RECEIPT, receipt.body(), self.world.bank.identity, self.world.bank.member)
 
 
 def open_envelope_body(header: bytes, world: World) -> dict[str, object]:
@@ -262,6 +272,7 @@ def found_world(
     rho_cap: Fraction = Fraction(1, 2),
     size_band: tuple[int, int] = (10, 1000),
     rho_alone_cap: Fraction | None = None,
+    banks: Sequence[str] = (BANK,),
 ) -> World:
     """Found a consortium in `folder`; the nodes are admitted, and hold nothing yet."""
     clock = Clock()
@@ -285,7 +296,8 @@ def found_world(
     office = Office(folder / "regulator")
     key = office.identity.public
     requests = [
-        membership.found(folder / BANK, member=BANK, role="bank", name=Text("Bank", "银行"))
+        membership.found(folder / bank, member=bank, role="bank", name=Text("Bank", "银行"))
+        for bank in banks
     ]
     homes = {f"node-{n}": folder / f"node-{n}" for n in range(1, nodes + 1)}
     for name, path in homes.items():
@@ -359,4 +371,5 @@ def approved(home: NodeHome, world: World, **wanted: object) -> tuple[Plan, str]
 
 def new_session(home: NodeHome, receipts: Receipts) -> Session:
     """Return a session with the bank."""
-    return Session(home, BANK, receipts.world.witness(home), receipts)
+    world = receipts.world
+    return Session(home, world.bank.member, world.witness(home), receipts)
