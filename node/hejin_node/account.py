@@ -11,6 +11,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Connection,
+    Index,
     Integer,
     LargeBinary,
     String,
@@ -55,7 +56,7 @@ reservation = Table(
     Column("bank", String(63), nullable=False),
     Column("plan", String(64), nullable=False, index=True),
     Column("part", String(8), nullable=False),
-    Column("period", String(20), nullable=False, index=True),
+    Column("period", String(20), nullable=False),
     Column("query", String(64), nullable=False),
     Column("round_ctx", String(64), nullable=False),
     # Exact rationals as "num/den": a float would let two banks round their way past the cap.
@@ -72,6 +73,8 @@ reservation = Table(
     Column("ciphertexts", LargeBinary),  # its encrypted shares, packed; empty in mode "node"
     Column("receipt", LargeBinary),
     UniqueConstraint("run", "round"),
+    # All that adding up the account reads; the rows themselves lie pages apart.
+    Index("ix_reservation_spent", "period", "bank", "charge", "charge_alone"),
 )
 
 
@@ -347,9 +350,15 @@ def _end(connection: Connection, seq: int, *before: State, **values: object) -> 
 
 
 def _total(connection: Connection, amount: Column[str], *where: ColumnElement[bool]) -> Fraction:
-    # Equal amounts recur: counted by SQLite, ten thousand cost as little as a few.
+    # Equal amounts recur, and are counted by SQLite. What is left is added as integers: charges are
+    # multiples of 2^-64 and share a few denominators, where fractions would reduce each sum anew.
     rows = connection.execute(select(amount, func.count()).where(*where).group_by(amount))
-    return sum((Fraction(value) * count for value, count in rows), Fraction(0))
+    sums: dict[str, int] = {}
+    for value, count in rows:
+        numerator, _, denominator = value.partition("/")
+        sums[denominator] = sums.get(denominator, 0) + int(numerator) * count
+    parts = (Fraction(total, int(denominator or "1")) for denominator, total in sums.items())
+    return sum(parts, Fraction(0))
 
 
 def _load(connection: Connection, *where: ColumnElement[bool]) -> list[Reservation]:
