@@ -28,7 +28,7 @@ from hejin_node.receipts import collect
 from hejin_node.session import Session
 from hejin_privacy import mechanism
 from hejin_privacy.messages import NotReceived
-from hejin_trust import envelope, membership
+from hejin_trust import envelope
 from hejin_trust.checkpoint import sign_checkpoint
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import (
@@ -43,8 +43,8 @@ from hejin_trust.envelope import (
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
-from hejin_trust.text import Text
 
+OTHER = "bank-2"
 RUN = "ab" * 16
 SUMS = (("histogram", "train"), ("histogram", "train"), ("score_histogram", "holdout"))
 
@@ -120,21 +120,11 @@ class Answered:
 
 @pytest.fixture(scope="module")
 def answered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answered]:
-    world = found_world(tmp_path_factory.mktemp("attacked"))
-    request = membership.found(
-        world.folder / "bank-2", member="bank-2", role="bank", name=Text("B2", "二行")
-    )
-    (admitted,) = world.office.admit([request], world.folder / "more", world.clock())
-    key = world.office.identity.public
-    membership.join(world.folder / "bank-2", "bank-2", key, admitted.file.read_bytes())
+    world = found_world(tmp_path_factory.mktemp("attacked"), banks=(BANK, OTHER))
     with open_home(world.nodes["node-1"], world.clock) as home:
-        home.charters.update(world.office.charters.signed())
         fill(home, world)
         plan, digest = approved(home, world, sums=SUMS)
-        own = world.bank
-        world.bank = membership.load(world.folder / "bank-2", "bank-2", "bank", key)
-        theirs = _foreign_plan(home, world, plan)
-        world.bank = own
+        theirs = approved(home, world.seen_by(OTHER), sums=SUMS)
         asked = new_session(home, world.receipts(home))
         first = world.query(plan, digest, run=RUN)
         result, named = world.result(asked.answer(first))
@@ -143,16 +133,6 @@ def answered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answered]:
         )
         result, named = world.result(asked.answer(second))
         yield Answered(world, home, asked, plan, digest, [first, second], named, result, theirs)
-
-
-def _foreign_plan(home: NodeHome, world: World, plan: Plan) -> tuple[Plan, str]:
-    """Let the node approve the same plan of another bank."""
-    label = replace(plan.label, bank="bank-2")
-    other = replace(plan, bank="bank-2", label=label, nonce="0" * 32, rho_train=plan.rho_train)
-    made = seal(envelope.PLAN, other.body(), world.bank.identity, "bank-2")
-    digest = offers.receive(home, made)
-    offers.approve(home, digest, "test")
-    return other, digest
 
 
 @pytest.fixture(autouse=True)
