@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hejin_node.home import NodeHome
 from hejin_node.recovery import FOLDER
-from hejin_trust.database import writing
+from hejin_trust.database import reading
 from hejin_trust.export import write_export
 
 
@@ -15,7 +15,7 @@ def export(home: NodeHome, folder: Path) -> Path:
     approvals = [
         (path.stem, path.read_bytes()) for path in sorted((home.path / FOLDER).glob("*.json"))
     ]
-    with writing(home.database) as connection:
+    with reading(home.database) as connection:
         write_export(
             folder, home.member_id, connection, home.release_log, home.internal_log, approvals
         )

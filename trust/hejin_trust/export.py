@@ -160,7 +160,7 @@ class MemberExport:
                 f"无法写入 {self.folder}（{reason.strerror}）：请检查目录和磁盘空间。",
             ) from reason
         for name, log in logs.items():
-            note = log.checkpoint(connection)
+            note = log.note(connection, log.size(connection))
             replace_file(self.folder / f"{name}.checkpoint", note.encode())
         for digest, envelope in documents:
             replace_file(self._document_path(digest), envelope)
