@@ -38,7 +38,7 @@ from ledger_papers import (
     write_lines,
     write_witness,
 )
-from sqlalchemy import Connection
+from sqlalchemy import Connection, MetaData, StaticPool, create_engine
 
 from hejin_models.plan import Plan, PricedSum
 from hejin_privacy.budget import PlanSpend, charge_for
@@ -53,7 +53,6 @@ from hejin_regulator.verify import verify_export
 from hejin_trust.canonical import encode, fraction_body, time_text
 from hejin_trust.charter import Charter
 from hejin_trust.cosignature import cosign, witness_name
-from hejin_trust.database import open_database, writing
 from hejin_trust.envelope import (
     NOT_RECEIVED,
     PLAN,
@@ -69,20 +68,11 @@ from hejin_trust.log import Log, internal_origin, release_origin
 from hejin_trust.members import Member
 from hejin_trust.mirroring import LogStanding
 from hejin_trust.recovery import Recovery
+from hejin_trust.stored_log import log_tables
 
 __all__ = ["AT", "CAP", "NODES", "RUN", "SUMS", "Body", "Consortium", "Tamper", "honest", "sha"]
 
-MIGRATION = '''"""first"""
-from alembic import op
-import sqlalchemy as sa
-from hejin_trust.stored_log import log_tables
-revision = "0001"
-down_revision = None
-def upgrade():
-    metadata = sa.MetaData()
-    log_tables(metadata)
-    metadata.create_all(op.get_bind())
-'''
+MEMBERS = (*NODES, "bank", "regulator")
 OUTAGE = timedelta(minutes=10)
 """How long the regulator is away after jing's second reservation, which is renewed then."""
 
@@ -144,9 +134,10 @@ class Consortium:
         plan: Callable[[Plan], Plan] = replace,
         charter: Callable[[Charter], Charter] = replace,
         late: timedelta = timedelta(0),
+        keys: tuple[str, dict[str, Keys]] | None = None,
     ) -> None:
         self.folder, self.tamper, self.moment, self.late = folder, tamper, AT, late
-        self.authority, self.keys = make_keys((*NODES, "bank", "regulator"))
+        self.authority, self.keys = keys or make_keys(MEMBERS)
         self.regulator = self.keys["regulator"].identity
         self.charter = charter(make_charter(self.authority, self.keys))
         self.parties = {member.id: self._party(member) for member in self.charter.members}
@@ -205,12 +196,13 @@ class Consortium:
                 party.sizes[which] = size
 
     def run(self) -> Consortium:
-        migrations = self.folder.parent / "migrations"
-        (migrations / "versions").mkdir(parents=True)
-        (migrations / "versions" / "0001.py").write_text(MIGRATION)
-        # One database holds the logs of all members: their origins keep them apart.
-        engine = open_database(self.folder.parent / "all.db", migrations)
-        with writing(engine) as connection:
+        # One database holds the logs of all members: their origins keep them apart. What is
+        # durable is tested with the log, so it is in memory.
+        engine = create_engine("sqlite://", poolclass=StaticPool)
+        metadata = MetaData()
+        log_tables(metadata)
+        with engine.begin() as connection:
+            metadata.create_all(connection)
             self.live(connection)
             for party in self.parties.values():
                 self.mirror(connection, party)

@@ -229,10 +229,10 @@ def _query_faults(query: Query, mechanism: Priced, known: KnownPlan) -> Iterator
         return
     planned = plan.sums[query.sum]
     told = (query.mechanism.statistic, query.mechanism.version, query.part)
-    if told != (planned.statistic, planned.version, planned.part):
+    if told != (planned.statistic, planned.version, planned.part) or mechanism.cost > planned.rho:
         yield Text(
-            "the query asks for another sum than the plan has at its place",
-            "查询所求与计划在该处的求和不同",
+            "the query asks for another sum than the plan has at its place, or at another cost",
+            "查询所求与计划在该处的求和或其费用不同",
         )
     yield from sum_faults(mechanism, query.part, known)
 
