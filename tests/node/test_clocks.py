@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -9,15 +10,17 @@ from typing import Any
 
 import pytest
 from bent_mirror import check_order, internal_log, release_log
-from node_world import Clock, World, approved, fill, found_world
+from node_world import BANK, Clock, World, approved, fill, found_world
 from witnessed_node import RUN, Node, opened
 
+from hejin_node import service
 from hejin_node import session as session_module
 from hejin_node.pinned import SnapshotStore
 from hejin_node.reserving import reserve
 from hejin_trust.canonical import time_from
 from hejin_trust.envelope import REFUSAL, open_envelope
 from hejin_trust.fleet import Payload
+from hejin_trust.process import threads
 from hejin_trust.witness import ClockOffError
 
 OFF = [
@@ -149,6 +152,41 @@ def test_everything_that_would_be_logged_by_a_wrong_clock_waits(node: Node, own:
     own.turn(timedelta(hours=-1))
     node.session.fetch_receipts()
     assert node.session.answer({"kind": b"result", "result": result}) == {"kind": b"noted"}
+
+
+def test_offers_are_not_looked_at_while_the_clock_is_off(
+    node: Node, own: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node's policy might approve one, and log it by that clock."""
+    looked = threading.Event()
+
+    class Peer:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def fetch_receipt(self, run: str, number: int) -> bytes:
+            raise AssertionError("nothing was sent")
+
+        def exchange_offers(self) -> None:
+            looked.set()
+
+    class Loop:
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def run(self, stop: threading.Event) -> None:
+            stop.wait()
+
+    monkeypatch.setattr(service, "BankChannel", Peer)
+    monkeypatch.setattr(service, "FleetLoop", Loop)
+    monkeypatch.setattr(service, "OFFER_SECONDS", 0.01)
+    own.turn(timedelta(hours=1))
+    stop = threading.Event()
+    with threads(stop) as running:
+        service._work_with(node.home, BANK, node.witness, None, running)  # type: ignore[arg-type]
+        assert not looked.wait(0.3)
+        own.turn(timedelta(hours=-1))
+        assert looked.wait(10)
 
 
 def test_a_clock_that_is_set_forward_while_a_sum_is_reserved_charges_it_once(

@@ -471,6 +471,45 @@ def test_a_node_that_was_recovered_is_recovered_again(told: Story) -> None:
         check_order(told.world, home)
 
 
+def test_a_node_that_lost_its_whole_database_gets_account_and_ledgers_back(told: Story) -> None:
+    """Nothing but its keys and the mirror is left: who allowed what must be granted again."""
+    for path in told.world.nodes["node-1"].glob("node.db*"):
+        path.unlink()
+    door = told.world.mirror.door("node-1")
+    with open_home(told.world.nodes["node-1"], told.world.clock, found=False) as home:
+        found = recover(home, door, approval(told.world))
+        now, known = all_of(home), told.known
+        for name in ("spent", "of the bank", "alone", "plans"):
+            assert now[name] == known[name], name
+        assert now["reservations"].keys() == known["reservations"].keys()
+        assert now["authorisations"] == {}
+        standing = [each for each in known["authorisations"].values() if each.revoked_seq is None]
+        assert found.lapsed == len(standing)
+        assert found.reservations == len(known["reservations"])
+        home.verify_logs()
+        told.world.witness(home)
+        assert is_level(told.world, home)
+    told.desk.silent.clear()
+    with told.opened() as node:
+        node.session.fetch_receipts()
+        assert node.spent() == told.known["spent"]
+        assert [each.state for each in node.reservations()].count("lost") == 0
+        assert node.ask(told.queries[A, 1]) == "plan-unknown"
+        check_order(told.world, node.home)
+
+
+def test_a_database_that_was_begun_anew_is_not_mixed_with_the_old_ledgers(told: Story) -> None:
+    path = told.world.nodes["node-1"]
+    for file in path.glob("node.db*"):
+        file.unlink()
+    with open_home(path, told.world.clock) as home:
+        before = all_of(home)
+        with pytest.raises(RecoveryError, match="move a database that was begun anew") as refused:
+            recover(home, told.world.mirror.door("node-1"), approval(told.world))
+        assert "移走新建的数据库" in refused.value.text.zh
+        assert all_of(home) == before
+
+
 # -- plans --------------------------------------------------------------------------------
 
 
