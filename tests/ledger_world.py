@@ -227,10 +227,14 @@ class Consortium:
                 self.folder, party.id, connection, party.release, party.internal, party.documents
             )
             write_witness(self.folder, party.id, party.notes)
+        for party in self.parties.values():
+            if party.member.role == "bank":
+                write_lines(self.folder / party.id / "rosters.jsonl", [])
+                write_lines(self.folder / party.id / "rounds.jsonl", [])
         bank = self.folder / "bank"
         (bank / "documents" / f"{hashlib.sha256(VIEW).hexdigest()}.view").write_bytes(VIEW)
-        lines = [roster_line(self.digest, self.advertised)] if self.advertised else []
-        write_lines(bank / "rosters.jsonl", lines)
+        if self.advertised:
+            write_lines(bank / "rosters.jsonl", [roster_line(self.digest, self.advertised)])
         write_lines(bank / "rounds.jsonl", self.rounds)
         write_charters(self.folder, self.charters, self.regulator)
 

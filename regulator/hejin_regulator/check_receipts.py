@@ -19,6 +19,7 @@ from hejin_trust.checkpoint import open_checkpoint
 from hejin_trust.entries import Entry
 from hejin_trust.envelope import NOT_RECEIVED, RECEIPT, EnvelopeError, open_envelope
 from hejin_trust.errors import HejinError
+from hejin_trust.text import Text
 
 _MOST_WAITING: Final = 10_000
 """Releases without a receipt at once; a node that misses two refuses the bank's next round."""
@@ -100,14 +101,20 @@ class ReceiptCheck:
         return self._evidence.history.member(name, "bank") is not None
 
     def _missing(self, sent: _Sent) -> None:
-        self._note(
-            sent.release.seq,
-            f"there is no receipt of {sent.bank} for the release",
-            f"该输出没有 {sent.bank} 的回执",
-        )
-        self._keep(sent, None, _NONE, 0)
+        """A node that was revoked gets no word of a bank any more: then the bank's log tells."""
+        history = self._evidence.history
+        lapsed = history.acted_before_its_end(self._node, "node", sent.release.time)
+        if not lapsed:
+            self._note(
+                sent.release.seq,
+                f"there is no receipt of {sent.bank} for the release",
+                f"该输出没有 {sent.bank} 的回执",
+            )
+        self._keep(sent, None, _NONE, 0, lapsed=lapsed)
 
-    def _keep(self, sent: _Sent, receipt: int | None, word: str, covered: int) -> None:
+    def _keep(
+        self, sent: _Sent, receipt: int | None, word: str, covered: int, *, lapsed: bool = False
+    ) -> None:
         release = sent.release
         self._evidence.workbook.put(
             "sent",
@@ -124,6 +131,7 @@ class ReceiptCheck:
             receipt,
             word,
             covered,
+            lapsed,
         )
 
     def _word(self, entry: Entry, sent: _Sent) -> Receipt | NotReceived | None:
@@ -187,7 +195,7 @@ def _load_note(value: str) -> OpenedNote:
 
 @dataclass(frozen=True, slots=True)
 class _Release:
-    """A row of `sent`."""
+    """A row of `sent`; lapsed: its node was revoked before the bank could answer."""
 
     key: tuple[str, str, int]
     seq: int
@@ -197,6 +205,7 @@ class _Release:
     receipt: int | None
     word: str
     covered: int
+    lapsed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,12 +226,14 @@ class _Accept:
 
 _SENT: Final = """
 SELECT node, run, round, seq, bank, plan, round_ctx, reservation, header, vector, receipt, word,
-covered FROM sent ORDER BY node, run, round, seq
+covered, lapsed FROM sent ORDER BY node, run, round, seq
 """
 _ACCEPTED: Final = """
 SELECT node, run, round, bank, seq, plan, round_ctx, reservation, header, vector, proof_size
 FROM accept ORDER BY node, run, round, rowid
 """
+_ENDED: Final = "SELECT 1 FROM ended WHERE bank = ? AND run = ? AND round = ?"
+_LAPSED: Final = "SELECT node, COUNT(*) FROM sent WHERE lapsed GROUP BY node ORDER BY node"
 _UNWITNESSED: Final = """
 SELECT a.bank, a.seq, a.node, a.proof_size FROM accept a
 LEFT JOIN cosigned c ON c.member = a.node AND c.size = a.proof_size WHERE c.size IS NULL
@@ -249,6 +260,14 @@ def check_both_ways(evidence: Evidence) -> None:
             _check_pair(evidence, release, accept)
             before, accept, release = accept, next(accepted, None), next(released, None)
     _check_witnessed(evidence)
+    for node, count in evidence.workbook.rows(_LAPSED):
+        evidence.notes.warnings.append(
+            Text(
+                f"{node} was revoked before it could fetch the bank's word on {count} of its "
+                "releases: they are compared with the bank's log alone.",
+                f"{node} 在取得银行对其 {count} 次输出的答复之前已被撤销：仅与银行日志核对。",
+            )
+        )
 
 
 def _releases(evidence: Evidence) -> Iterator[_Release]:
@@ -302,7 +321,9 @@ def _unreleased(evidence: Evidence, accept: _Accept) -> None:
 def _check_unaccepted(evidence: Evidence, release: _Release) -> None:
     if release.word == _NOT_RECEIVED:
         return
-    node, _, number = release.key
+    node, run, number = release.key
+    if release.lapsed and evidence.workbook.row(_ENDED, release.bank, run, number):
+        return
     evidence.notes.add(
         "V5",
         release.bank,

@@ -17,6 +17,7 @@ from hejin_regulator.witnessed import Seen
 from hejin_regulator.workbook import Shelf
 from hejin_trust.canonical import time_from
 from hejin_trust.entries import Entry
+from hejin_trust.text import Text
 
 IN_TIME: Final = timedelta(seconds=120)
 """Between a reservation, or its newest renewal, and its first cosignature (LEDGER section 5)."""
@@ -160,12 +161,26 @@ class ReservationCheck:
         return standing
 
     def finish(self) -> None:
-        """Note the reservations that have not ended."""
-        for seq in self._open:
+        """Note the reservations that have not ended; one that is revoked can end none."""
+        lapsed = 0
+        for seq, standing in self._open.items():
+            if self._evidence.history.acted_before_its_end(
+                self._node, "node", standing.reservation.time
+            ):
+                lapsed += 1
+                continue
             self._note(
                 seq,
                 "the reservation has neither a release nor a void",
                 "该预留既无输出也未作废",
+            )
+        if lapsed:
+            self._evidence.notes.warnings.append(
+                Text(
+                    f"{self._node} was revoked before {lapsed} of its reservations ended: "
+                    "they stay charged.",
+                    f"{self._node} 在其 {lapsed} 个预留结束之前已被撤销：费用照计。",
+                )
             )
 
     # -- single rules --------------------------------------------------------------------

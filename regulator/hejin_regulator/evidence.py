@@ -183,14 +183,25 @@ class LogReader:
                 evidence=(witnessed.file,),
             )
         elif newest < size:
+            what = (
+                Text(
+                    "ask the member to mirror its logs and to export again, then export the "
+                    "regulator's part again",
+                    "请成员先镜像日志再重新导出，并重新导出监管方部分",
+                )
+                if self._member.admitted
+                else Text(
+                    "the member was revoked: take its logs from the mirror "
+                    "(hejin regulator export --with-logs)",
+                    "该成员已被撤销：请从镜像导出其日志（hejin regulator export --with-logs）",
+                )
+            )
             self._evidence.notes.add(
                 "V2",
                 self._member.id,
                 None,
-                f"{self._log} log: entries from {newest} on are not witnessed: ask the member to "
-                "mirror its logs and to export again, then export the regulator's part again",
-                f"{self._log} 日志：自第 {newest} 条起未经会签：请成员先镜像日志再重新导出，"
-                "并重新导出监管方部分",
+                f"{self._log} log: entries from {newest} on are not witnessed: {what.en}",
+                f"{self._log} 日志：自第 {newest} 条起未经会签：{what.zh}",
                 evidence=(witnessed.file,),
             )
 

@@ -75,6 +75,11 @@ class History:
             return False
         return not stay.until or self._known_at(time) < stay.until
 
+    def acted_before_its_end(self, member: str, role: Role, time: str) -> bool:
+        """Return whether a member was revoked, and a time lies before it can have known of that."""
+        stay = self._stays.get((member, role))
+        return stay is not None and stay.until != "" and self._known_at(time) < stay.until
+
     def for_budget(self, time: str) -> Charter | None:
         """Return the newest charter known at a time in whose budget period the time falls."""
         for charter in reversed(self.charters[: bisect_right(self._issued, time)]):

@@ -105,6 +105,7 @@ class Release:
     """A `release` entry."""
 
     seq: int
+    time: str
     reservation: int
     run: str
     round: int
@@ -118,6 +119,7 @@ class Release:
         body = entry.body
         return cls(
             entry.seq,
+            entry.time,
             number(body, "reservation"),
             text(body, "run"),
             number(body, "round"),

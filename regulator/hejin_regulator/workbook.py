@@ -31,7 +31,7 @@ CREATE TABLE asked (bank TEXT, run TEXT, round INTEGER, digest TEXT, plan TEXT, 
 CREATE TABLE unasked (bank TEXT, run TEXT, round INTEGER, node TEXT, seq INTEGER, query TEXT);
 CREATE TABLE sent (node TEXT, run TEXT, round INTEGER, seq INTEGER, bank TEXT, plan TEXT,
     round_ctx TEXT, reservation INTEGER, header TEXT, vector TEXT, receipt INTEGER, word TEXT,
-    covered INTEGER);
+    covered INTEGER, lapsed INTEGER);
 CREATE TABLE snapshot (seq INTEGER PRIMARY KEY, time TEXT, bank TEXT, plan TEXT,
     authorisations TEXT, internal_size INTEGER);
 CREATE TABLE scope (id INTEGER PRIMARY KEY, words TEXT UNIQUE);
@@ -52,7 +52,7 @@ _INSERT: Final = {
     "roster": "INSERT OR REPLACE INTO roster VALUES (?,?,?,?,?)",
     "asked": "INSERT OR REPLACE INTO asked VALUES (?,?,?,?,?,?,?)",
     "unasked": "INSERT INTO unasked VALUES (?,?,?,?,?,?)",
-    "sent": "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?)",
+    "sent": "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "snapshot": "INSERT INTO snapshot VALUES (?,?,?,?,?,?)",
     "granted": "INSERT INTO granted VALUES (?,?,?,?,?,NULL)",
     "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?)",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from ledger_lies import Build, found, reasons
-from ledger_papers import AT, founding, write_charters
-from ledger_world import NODES, Consortium
+from ledger_lies import Build, drop, found, once, put, reasons
+from ledger_papers import AT, founding, make_keys, write_charters
+from ledger_world import MEMBERS, NODES, Asked, Consortium, Party
+from sqlalchemy import Connection
 
 from hejin_regulator.certificate_status import status_of
 from hejin_regulator.verify import verify_export
@@ -154,6 +156,54 @@ def test_a_reservation_before_the_admission_is_found(build: Build) -> None:
     issued = time_text(AT + timedelta(minutes=1))
     verification = build(charter=lambda charter: replace(charter, issued=issued)).verify()
     assert "was not admitted at" in reasons(verification, "V7")
+
+
+class Lost(Consortium):
+    """A consortium that loses jing's third release on the way, and jing with it."""
+
+    def _ask(self, number: int) -> Asked:
+        asked = super()._ask(number)
+        return replace(asked, survivors=("anping", "yongnian")) if number == 3 else asked
+
+    def _interrupted(self, connection: Connection, party: Party) -> None:
+        if party.id != "jing":
+            super()._interrupted(connection, party)
+            return
+        self._reserve(connection, party, self._ask(5))
+
+
+def test_a_node_that_was_revoked_owes_no_receipt_and_no_end(tmp_path: Path) -> None:
+    consortium = Lost(tmp_path / "export", once("jing", "receipt", drop, nth=2)).run()
+    verification = consortium.verify()
+    assert found(verification) == {("V4", "jing"), ("V5", "jing"), ("V5", "bank")}
+    assert "neither a release nor a void" in reasons(verification, "V4")
+    revoked = revoking(consortium.charter, "jing", "2026-11-23T00:00:00Z")
+    write_charters(consortium.folder, (*consortium.charters, revoked), consortium.regulator)
+    verification = consortium.verify()
+    assert verification.findings == ()
+    told = " ".join(warning.en for warning in verification.warnings)
+    assert "jing was revoked before 1 of its reservations ended" in told
+    assert "jing was revoked before it could fetch the bank's word on 1" in told
+
+
+def test_a_revoked_member_s_entries_that_nobody_witnessed_are_found(consortium: Consortium) -> None:
+    revoked = revoking(consortium.charter, "jing", "2026-11-23T00:00:00Z")
+    write_charters(consortium.folder, (*consortium.charters, revoked), consortium.regulator)
+    path = consortium.folder / "witness" / "jing.internal.jsonl"
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+    verification = consortium.verify()
+    assert found(verification) == {("V2", "jing")}
+    assert "take its logs from the mirror" in reasons(verification, "V2")
+
+
+def test_a_reservation_for_a_bank_that_offered_no_such_plan_is_found(tmp_path: Path) -> None:
+    keys = make_keys((*MEMBERS, "bank-2"))
+    lie = once("jing", "reserve", put(bank="bank-2"))
+    verification = Consortium(tmp_path / "export", lie, keys=keys).run().verify()
+    assert {("V7", "bank-2"), ("V7", "jing")} <= found(verification)
+    assert "rests on no valid plan" in reasons(verification, "V7")
+    honest = Consortium(tmp_path / "honest" / "export", keys=keys).run().verify()
+    assert honest.ok
 
 
 # -- the list of certificates ------------------------------------------------------------

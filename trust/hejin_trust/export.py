@@ -147,7 +147,7 @@ class MemberExport:
     ) -> None:
         """Write both logs, their checkpoints and (digest, envelope) documents.
 
-        connection  a `writing` transaction: a checkpoint of the present size may be signed
+        connection  a transaction, so that all is of one moment; it is only read
         raises      ExportError, FileError; files are replaced whole, never half
         """
         try:
