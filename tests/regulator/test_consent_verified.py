@@ -1,0 +1,115 @@
+"""V7: snapshots rest on exactly the authorisations that stood for the plan's view when taken."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from ledger_lies import Build, found, once, put, reasons
+from ledger_papers import AT
+from ledger_world import Body, Consortium
+from sqlalchemy import Connection
+
+from hejin_trust.canonical import encode, time_text
+
+
+def resting_on(*grants: int) -> Callable[[Body], Body]:
+    return put(authorisations=hashlib.sha256(encode(list(grants))).hexdigest())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"features": ["amount", "year"]}, id="a feature less"),
+        pytest.param({"categories": ["logistics"]}, id="another category"),
+        pytest.param({"purposes": ["credit-approval"]}, id="another purpose"),
+        pytest.param({"banks": ["other-bank"]}, id="another bank"),
+        pytest.param({"valid_from": "2026-12-01T00:00:00Z"}, id="not begun"),
+        pytest.param({"valid_to": "2026-11-22T19:00:00Z"}, id="ended"),
+    ],
+)
+def test_a_snapshot_on_a_grant_that_does_not_cover_the_plan_is_found(
+    build: Build, changes: dict[str, object]
+) -> None:
+    """The node counts an enterprise in that did not allow this use."""
+    verification = build(once("jing", "authorisation.grant", put(**changes), nth=0)).verify()
+    assert found(verification) == {("V7", "jing")}
+    assert "not in force for this bank and purpose" in reasons(verification, "V7")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({"features": ["*"]}, id="every feature"),
+        pytest.param({"categories": ["*"]}, id="every category"),
+        pytest.param({"banks": ["bank", "other"]}, id="this bank by name"),
+        pytest.param({"features": ["more", "amount", "margin", "year"]}, id="more features"),
+    ],
+)
+def test_a_grant_that_covers_more_is_as_good(build: Build, changes: dict[str, object]) -> None:
+    assert build(once("jing", "authorisation.grant", put(**changes), nth=0)).verify().ok
+
+
+@pytest.mark.parametrize("grants", [(1,), (3,), (1, 2), (1, 3, 4), (1, 3, 5), ()])
+def test_a_snapshot_on_other_grants_than_stood_is_found(
+    build: Build, grants: tuple[int, ...]
+) -> None:
+    verification = build(once("jing", "snapshot", resting_on(*grants))).verify()
+    assert found(verification) == {("V7", "jing")}
+
+
+class Slow(Consortium):
+    """A consortium whose jing takes its snapshot a while before it logs it."""
+
+    waited = timedelta(0)
+
+    def _approve(self, connection: Connection) -> None:
+        super()._approve(connection)
+        self.moment += self.waited
+
+
+@pytest.mark.parametrize(("minutes", "holds"), [(5, True), (15, False)])
+def test_a_grant_may_end_while_the_snapshot_is_being_taken(
+    tmp_path: Path, minutes: int, holds: bool
+) -> None:
+    """It was taken at AT, and a grant it rests on ended a minute later."""
+    ended = put(valid_to=time_text(AT + timedelta(minutes=1)))
+    consortium = Slow(tmp_path / "export", once("jing", "authorisation.grant", ended, nth=0))
+    consortium.waited = timedelta(minutes=minutes)
+    verification = consortium.run().verify()
+    assert verification.ok == holds
+
+
+def test_a_revocation_after_the_snapshot_does_not_reach_it(tmp_path: Path) -> None:
+    class Later(Consortium):
+        """jing's first enterprise revokes after the first round."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 1:
+                jing = self.parties["jing"]
+                body: Body = {"grant": 1, "reason": "changed its mind"}
+                self.log(connection, jing.internal, "authorisation.revoke", body)
+
+    assert Later(tmp_path / "export").run().verify().ok
+
+
+def test_a_second_snapshot_of_a_run_is_found(tmp_path: Path) -> None:
+    class Twice(Consortium):
+        """jing takes other rows in the middle of a run."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 2:
+                self._snapshot(connection, self.parties["jing"])
+
+    verification = Twice(tmp_path / "export").run().verify()
+    assert "has a snapshot already" in reasons(verification, "V4")
+
+
+def test_a_snapshot_for_a_plan_that_nobody_approved_is_found(build: Build) -> None:
+    verification = build(once("jing", "snapshot", put(plan="ab" * 32))).verify()
+    assert "not approved or is missing" in reasons(verification, "V7")
