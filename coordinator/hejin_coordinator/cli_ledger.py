@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hejin_coordinator.home import open_home
+from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
 from hejin_trust.text import Text
 
 Home = Annotated[
@@ -70,20 +71,7 @@ def preflight(home: Home, as_json: AsJson = False) -> None:
     from hejin_trust.witness import Witness
 
     with open_home(home) as bank, dialled(bank) as mirror:
-        looks = list(look(bank, Witness(bank, mirror)))
-    if as_json:
-        rows = [
-            {"name": one.name, "ok": one.ok, "code": one.code, "en": one.says.en, "zh": one.says.zh}
-            for one in looks
-        ]
-        _print_json({"ok": all(one.ok for one in looks), "looks": rows})
-    else:
-        table = Table(show_header=False)
-        for one in looks:
-            mark = "[green]✓[/green]" if one.ok else "[red]✗[/red]"
-            table.add_row(mark, str(one.what), escape(str(one.says)))
-        Console().print(table)
-    raise typer.Exit(0 if all(one.ok for one in looks) else 1)
+        tell_looks(look(bank, Witness(bank, mirror)), as_json=as_json)
 
 
 def export(
@@ -98,14 +86,7 @@ def export(
         try:
             mirror_now(bank)
         except HejinError as reason:
-            typer.echo(
-                Text(
-                    f"note: the newest entries are not witnessed yet ({reason.text.en}), and"
-                    " verification will say so",
-                    f"注意：最新条目尚未经见证（{reason.text.zh}），核验时会指出",
-                ),
-                err=True,
-            )
+            tell_not_witnessed(reason)
         typer.echo(str(write(bank, folder)))
 
 
@@ -135,13 +116,11 @@ def recover(
         "models": (Text("models lost with the disk, to be trained again", "随磁盘丢失、须重新训练"
                         "的模型"), found.models),
     }  # fmt: skip
-    if as_json:
-        _print_json({name: number for name, (_, number) in facts.items()})
-        return
-    table = Table(show_header=False)
-    for label, number in facts.values():
-        table.add_row(str(label), str(number))
-    Console().print(table)
+    to_do = Text(
+        "Nodes ask for their receipts by themselves; propose anew what had not ended.",
+        "各节点会自行索取回执；未完成的计划请重新提出。",
+    )
+    tell_recovered(facts, to_do, as_json=as_json)
 
 
 def _print_json(value: object) -> None:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from hejin_node.home import NodeHome, open_home
+from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
 from hejin_trust.text import Text
 from hejin_trust.witness_channel import WitnessChannel
 
@@ -29,20 +26,7 @@ def preflight(home: Home, as_json: AsJson = False) -> None:
     from hejin_trust.witness import Witness
 
     with open_home(home) as node, _mirror(node) as mirror:
-        looks = list(look(node, Witness(node, mirror)))
-    if as_json:
-        rows = [
-            {"name": one.name, "ok": one.ok, "code": one.code, "en": one.says.en, "zh": one.says.zh}
-            for one in looks
-        ]
-        _print_json({"ok": all(one.ok for one in looks), "looks": rows})
-    else:
-        table = Table(show_header=False)
-        for one in looks:
-            mark = "[green]✓[/green]" if one.ok else "[red]✗[/red]"
-            table.add_row(mark, str(one.what), escape(str(one.says)))
-        Console().print(table)
-    raise typer.Exit(0 if all(one.ok for one in looks) else 1)
+        tell_looks(look(node, Witness(node, mirror)), as_json=as_json)
 
 
 def export(
@@ -58,14 +42,7 @@ def export(
             with _mirror(node) as mirror:
                 Witness(node, mirror).start()
         except HejinError as reason:
-            typer.echo(
-                Text(
-                    f"note: the newest entries are not witnessed yet ({reason.text.en}), and"
-                    " verification will say so",
-                    f"注意：最新条目尚未经见证（{reason.text.zh}），核验时会指出",
-                ),
-                err=True,
-            )
+            tell_not_witnessed(reason)
         typer.echo(str(write(node, folder)))
 
 
@@ -95,19 +72,11 @@ def recover(
         "lapsed": (Text("authorisations to be granted again", "须重新授予的授权"), found.lapsed),
         "runs": (Text("open runs ended", "已终止的运行"), found.runs),
     }  # fmt: skip
-    if as_json:
-        _print_json({name: number for name, (_, number) in facts.items()})
-        return
-    table = Table(show_header=False)
-    for label, number in facts.values():
-        table.add_row(str(label), str(number))
-    Console().print(table)
-    typer.echo(
-        Text(
-            "Data and labels ingested after the backup are not in the mirror: ingest them again.",
-            "备份之后导入的数据与标签不在镜像中：请重新导入。",
-        )
+    to_do = Text(
+        "Data and labels ingested after the backup are not in the mirror: ingest them again.",
+        "备份之后导入的数据与标签不在镜像中：请重新导入。",
     )
+    tell_recovered(facts, to_do, as_json=as_json)
 
 
 @contextmanager
@@ -116,7 +85,3 @@ def _mirror(node: NodeHome) -> Iterator[WitnessChannel]:
     regulator = node.charter.regulator.id
     with node.dial(regulator, node.regulator_address) as channel:
         yield WitnessChannel(channel, regulator)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
