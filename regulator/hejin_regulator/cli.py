@@ -25,7 +25,7 @@ from hejin_regulator.cli_mirror import (
     export,
     logs,
 )
-from hejin_trust.canonical import hexbytes
+from hejin_regulator.cli_verify import verify
 from hejin_trust.charter import LARGEST_DELTA, Charter
 from hejin_trust.clock import now
 from hejin_trust.errors import HejinError
@@ -43,6 +43,7 @@ app.command("audit-noise")(audit_noise)
 app.command()(logs)
 app.command()(certificates)
 app.command()(export)
+app.command()(verify)
 app.command("approve-recovery")(approve_recovery)
 
 
@@ -249,52 +250,6 @@ def serve(
     stop = until_signal()
     host = listen.rpartition(":")[0]
     service.serve(home, listen, lambda port: typer.echo(f"listening on {host}:{port}"), stop)
-
-
-@app.command()
-def verify(
-    folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Exported logs of all members.")
-    ],
-    home: Annotated[
-        Path | None,
-        typer.Option(
-            "--home",
-            envvar="HEJIN_HOME",
-            help="The regulator's folder: pins its key, if it exists.",
-        ),
-    ] = None,
-    regulator_key: Annotated[
-        str | None, typer.Option(help="The regulator's key in hex, where --home is not at hand.")
-    ] = None,
-    report: Annotated[
-        Path | None,
-        typer.Option(help="Also write a report to print, in Chinese and English (HTML)."),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Verify exported logs offline. Exit 0: everything holds. Exit 1: something does not."""
-    from hejin_regulator.report import render_report, report_json
-    from hejin_regulator.report_page import write_page
-    from hejin_regulator.verify import verify_export  # its second accountant loads for a second
-
-    found = verify_export(folder, _pinned(home, regulator_key))
-    if as_json:
-        _print_json(report_json(found))
-    else:
-        Console().print(render_report(found))
-    if report is not None:
-        write_page(found, folder, report)
-    raise typer.Exit(0 if found.ok else 1)
-
-
-def _pinned(home: Path | None, regulator_key: str | None) -> bytes | None:
-    """Return the key to verify under: the one given, else that of the regulator's folder."""
-    if regulator_key is not None:
-        return hexbytes({"regulator-key": regulator_key.lower()}, "regulator-key", 32)
-    if home is not None and (home / "keys" / "identity.key").exists():
-        return Office(home).identity.public
-    return None
 
 
 def _print_json(value: object) -> None:
