@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,15 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import IntegrityError
 
 from hejin_trust import database
-from hejin_trust.database import StorageError, open_database, open_existing, reading, writing
+from hejin_trust.database import (
+    BUSY_TIMEOUT_SECONDS,
+    StorageError,
+    erase_deleted,
+    open_database,
+    open_existing,
+    reading,
+    writing,
+)
 
 FIRST = '''"""first"""
 from alembic import op
@@ -244,3 +253,17 @@ def test_processes_may_open_a_new_database_at_once(tmp_path: Path, migrations: P
         rival.stdin.close()
     assert [rival.wait(60) for rival in rivals] == [0, 0, 0]
     assert count(open_database(path, migrations)) == 3
+
+
+def test_emptying_the_write_ahead_log_holds_nobody_up_while_somebody_reads(
+    engine: Engine,
+) -> None:
+    with reading(engine) as reader:
+        reader.execute(text("SELECT * FROM item")).all()
+        with writing(engine) as connection:
+            add(connection, 1)
+        begin = time.monotonic()
+        erase_deleted(engine)
+        with writing(engine) as connection:
+            add(connection, 2)
+        assert time.monotonic() - begin < BUSY_TIMEOUT_SECONDS / 3

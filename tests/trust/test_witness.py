@@ -196,6 +196,7 @@ def test_cosignatures_that_cannot_be_stored_now_are_stored_by_the_next_refresh(
     def full(_: object) -> None:
         raise StorageError("the disk is full", "磁盘已满")
 
+    append(home)
     with monkeypatch.context() as patched:
         patched.setattr(witness, "writing", full)
         with pytest.raises(StorageError):
@@ -203,7 +204,30 @@ def test_cosignatures_that_cannot_be_stored_now_are_stored_by_the_next_refresh(
     watch.cover(append(home))
     watch.refresh()
     with reading(home.database) as connection:
-        assert [c.size for c in home.release_log.cosigned(connection)] == [1, 2]
+        assert [c.size for c in home.release_log.cosigned(connection)] == [1, 2, 3]
+
+
+def test_starting_keeps_the_cosigned_checkpoints(home: NodeHome, mirror: BentMirror) -> None:
+    Witness(home, mirror).start()
+    with reading(home.database) as connection:
+        assert home.release_log.newest_cosigned(connection) is not None
+        assert home.internal_log.newest_cosigned(connection) is not None
+
+
+def test_two_processes_of_a_member_that_mirror_one_backlog_both_get_through(
+    home: NodeHome, mirror: BentMirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = Witness(home, mirror), Witness(home, mirror)
+    one.start()
+    two.start()
+    monkeypatch.setattr(mirroring, "MOST_ENTRIES", 2)
+    append_internal(home, 40)
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(each.refresh) for each in (one, two)]:
+            done.result(60)
+    with reading(home.database) as connection:
+        size = home.internal_log.size(connection)
+    assert size in {held.size for held in mirror.standing()}
 
 
 def test_rounds_do_not_wait_while_a_refresh_waits_for_the_disk(

@@ -164,7 +164,8 @@ def erase_deleted(engine: Engine) -> None:
     Without effect while another connection reads; the next call, or closing, does it then.
     raises   StorageError
     """
-    _at_once(engine, "PRAGMA wal_checkpoint(TRUNCATE)")
+    # It takes the writer's lock, and would keep it while it waits for a reader.
+    _at_once(engine, "PRAGMA wal_checkpoint(TRUNCATE)", wait_seconds=0.0)
 
 
 def compact(engine: Engine) -> None:
@@ -176,16 +177,19 @@ def compact(engine: Engine) -> None:
     erase_deleted(engine)
 
 
-def _at_once(engine: Engine, statement: str) -> None:
+def _at_once(engine: Engine, statement: str, wait_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
     """Run a statement that SQLite does not allow inside a transaction."""
     connection = engine.raw_connection()
     try:
+        connection.cursor().execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
         # `reading` leaves the connection so that nothing can be written.
         connection.cursor().execute("PRAGMA query_only=OFF")
         connection.cursor().execute(statement)
     except sqlite3.Error as reason:
         raise _storage_error(engine.url.database, reason) from reason
     finally:
+        usual = round(1000 * BUSY_TIMEOUT_SECONDS)
+        connection.cursor().execute(f"PRAGMA busy_timeout={usual}")
         connection.close()
 
 

@@ -121,11 +121,12 @@ class Witness:
     def start(self) -> None:
         """Compare both logs with the mirror, then mirror what it lacks.
 
-        raises   FrozenError, WitnessUnreachableError, WitnessRefusedError
+        raises   FrozenError, WitnessUnreachableError, WitnessRefusedError, StorageError
         """
         with self._lock:
             self._compare()
             self._submit(time.monotonic())
+        self._save()
 
     def refresh(self) -> None:
         """Mirror what is new, hear the regulator's time, and keep its cosignatures.
@@ -135,6 +136,12 @@ class Witness:
         """
         with self._lock:
             self._submit(time.monotonic())
+        self._save()
+        self.check_clock()
+
+    def _save(self) -> None:
+        """Keep the cosignatures that came in; rounds do not wait for it."""
+        with self._lock:
             unsaved, self._unsaved = self._unsaved, []
         try:
             if unsaved:
@@ -146,7 +153,6 @@ class Witness:
             with self._lock:
                 self._unsaved[:0] = unsaved
             raise
-        self.check_clock()
 
     def ready(self) -> None:
         """Raise unless a reservation made now can be expected to be cosigned in time.
@@ -235,23 +241,22 @@ class Witness:
             raise
 
     def _send(self) -> None:
-        more, compared = True, False
+        more = True
         while more:
             updates, more = self._updates()
             try:
                 with self._asking():
                     lines = self._mirror.add(updates)
             except WitnessRefusedError:
-                # The mirror may hold what an answer that was lost had carried; or another history.
+                # The mirror may hold what an answer that was lost had carried, or what another
+                # process of this member sent, or another history. It only grows: this ends.
                 before = dict(self._held)
-                if not compared:
-                    self._compare()
-                if self._held == before:
+                self._compare()
+                if all(self._held[origin] <= size for origin, size in before.items()):
                     raise
-                more = compared = True
+                more = True
             else:
                 self._take(updates, lines)
-                compared = False
 
     def _updates(self) -> tuple[list[LogUpdate], bool]:
         """Return the next message, and whether another one must follow."""
