@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, NoReturn, cast, get_args
 
 from hejin_models.features import Category
 from hejin_node.errors import ConsentError
-from hejin_trust.canonical import DocumentError, time_from
+from hejin_trust.canonical import DocumentError, time_from, time_text
 
 Purpose = Literal["model-training", "credit-approval", "post-loan-monitoring"]
 Grade = Literal["A", "B"]
@@ -90,17 +91,19 @@ def _moment(field: str, value: str) -> datetime:
     except DocumentError:
         _refuse(
             field,
-            "must be YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ",
-            "应为 YYYY-MM-DD 或 YYYY-MM-DDTHH:MM:SSZ",
+            "must be YYYY-MM-DD or YYYY-MM-DDTHH:MM:SSZ of the years 2000 to 9998",
+            "应为 2000 至 9998 年的 YYYY-MM-DD 或 YYYY-MM-DDTHH:MM:SSZ",
         )
 
 
 def parse_day(value: str) -> datetime:
-    """Return the UTC moment of `YYYY-MM-DD` (its start) or of an RFC 3339 UTC time."""
-    try:
-        return datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC)
-    except ValueError:
-        return time_from(value)
+    """Return the UTC moment of `YYYY-MM-DD` (its start) or of an RFC 3339 UTC time.
+
+    raises   DocumentError for another form, or a time that no document may name
+    """
+    with suppress(ValueError):
+        value = time_text(datetime.strptime(value, "%Y-%m-%d").replace(tzinfo=UTC))
+    return time_from(value)
 
 
 def _check_list(

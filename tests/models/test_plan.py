@@ -144,6 +144,8 @@ def test_an_incoherent_plan_cannot_exist(changes: dict[str, object]) -> None:
         ("as_of", "yesterday"),
         ("nonce", "ab"),
         ("created", "2026-11-22 20:00"),
+        ("expires", "0999-01-01T00:00:00Z"),
+        ("expires", "999-01-01T00:00:00Z"),
         ("quorum", -1),
         ("deadlines", {"keys": 60, "masked": 60, "survivors": 60}),
         ("holdout", {"num": "1", "den": "0"}),

@@ -212,6 +212,9 @@ def test_days_and_times_are_utc() -> None:
     assert parse_day("2026-01-02T03:04:05Z") == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     with pytest.raises(DocumentError):
         parse_day("2 January")
+    for year in ("0999", "1999", "9999"):
+        with pytest.raises(DocumentError, match="2000 to 9998"):
+            parse_day(f"{year}-12-31")
 
 
 ROW = "{code},{doc},B,model-training;credit-approval,*,trade,net; staff,2026-01-01,2027-01-01\n"

@@ -250,6 +250,37 @@ def test_times_are_utc_seconds_and_sort_as_text() -> None:
     assert canonical.time_from("2026-11-22T20:00:00Z") == moment
 
 
+@given(st.datetimes(timezones=st.just(UTC)), st.datetimes(timezones=st.just(UTC)))
+def test_times_of_any_year_sort_as_text(one: datetime, other: datetime) -> None:
+    texts = [canonical.time_text(moment) for moment in (one, other)]
+    assert [len(value) for value in texts] == [20, 20]
+    seconds = [moment.replace(microsecond=0) for moment in (one, other)]
+    assert (texts[0] < texts[1]) == (seconds[0] < seconds[1])
+
+
+@pytest.mark.parametrize(
+    "moment", [canonical.EARLIEST, canonical.LATEST - timedelta(seconds=1)], ids=str
+)
+def test_the_first_and_the_last_time_are_read(moment: datetime) -> None:
+    assert canonical.time_from(canonical.time_text(moment)) == moment
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(1, 1, 1, tzinfo=UTC),
+        datetime(999, 1, 1, tzinfo=UTC),
+        canonical.EARLIEST - timedelta(seconds=1),
+        canonical.LATEST,
+        datetime(9999, 12, 31, tzinfo=UTC),
+    ],
+    ids=str,
+)
+def test_times_near_the_ends_of_the_calendar_are_refused(moment: datetime) -> None:
+    with pytest.raises(DocumentError, match="2000 to 9998"):
+        canonical.time_from(canonical.time_text(moment))
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -279,6 +279,18 @@ def test_processes_append_at_once_and_none_is_lost(
         log.verify(connection)
 
 
+@pytest.mark.parametrize("year", [1, 1970, 9999])
+def test_a_clock_that_was_never_set_logs_nothing(
+    engine: Engine, log: Log, time: Time, year: int
+) -> None:
+    right, time.now = time.now, datetime(year, 1, 1, tzinfo=UTC)
+    with writing(engine) as connection:
+        with pytest.raises(ClockError, match="set the clock right"):
+            log.append(connection, *void(0))
+        time.now = right
+        assert log.append(connection, *void(0)).seq == 0
+
+
 def test_time_never_goes_back(engine: Engine, log: Log, time: Time) -> None:
     with writing(engine) as connection:
         first = log.append(connection, *void(1))

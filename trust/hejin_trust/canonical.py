@@ -18,6 +18,13 @@ from hejin_trust.errors import HejinError
 LARGEST_INTEGER = 2**53 - 1
 """Beyond it JSON readers in other languages lose digits (RFC 8785 section 3.2.2.3)."""
 
+EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
+LATEST = datetime(9999, 1, 1, tzinfo=UTC)
+"""Documents name times from the one to before the other.
+
+Years on either side leave room for what is added to and taken from a time.
+"""
+
 MOST_DIGITS = 400
 """Longest numerator or denominator that is read: keeps hostile rationals cheap."""
 
@@ -293,17 +300,25 @@ def fraction(body: Mapping[str, object], key: str) -> Fraction:
 
 def time_text(moment: datetime) -> str:
     """Return an aware `moment` as RFC 3339 UTC seconds, such as 2026-11-22T20:00:00Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # strftime writes years before 1000 with fewer digits, which would sort after all others.
+    return moment.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def time_from(value: str) -> datetime:
-    """Return the UTC moment that `time_text` wrote; raises DocumentError."""
+    """Return the UTC moment that `time_text` wrote.
+
+    raises   DocumentError: another form, before `EARLIEST`, or not before `LATEST`
+    """
     if _TIME.fullmatch(value):
         try:
             # Ten times as fast as strptime, which whoever reads a ledger would feel.
-            return datetime.fromisoformat(value[:-1]).replace(tzinfo=UTC)
+            moment = datetime.fromisoformat(value[:-1]).replace(tzinfo=UTC)
         except ValueError:
             pass
+        else:
+            if EARLIEST <= moment < LATEST:
+                return moment
+            refuse("a time is outside the years 2000 to 9998", "时间不在 2000 至 9998 年之内")
     refuse("a time is not RFC 3339 UTC seconds", "时间不是 RFC 3339 UTC 秒格式")
 
 

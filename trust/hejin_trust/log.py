@@ -24,7 +24,7 @@ _CHECKPOINT = TABLES.checkpoint
 
 
 class ClockError(HejinError):
-    """The clock stands well before the last entry of the log."""
+    """The clock stands well before the last entry of the log, or at no time it can bear."""
 
     code = "clock-went-back"
 
@@ -78,6 +78,12 @@ class Log(StoredLog):
     def _time(self, last: Last | None) -> datetime:
         """Return the next entry's time, never before the last one's; raises ClockError."""
         time = self._clock()
+        if not canonical.EARLIEST <= time < canonical.LATEST:
+            raise ClockError(
+                f"The clock says {canonical.time_text(time)}, no time of a ledger: set the clock"
+                " right.",
+                f"系统时间 {canonical.time_text(time)} 不能记入账本：请校准时钟。",
+            )
         if last is None:
             return time
         before = canonical.time_from(last.time)
