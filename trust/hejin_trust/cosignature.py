@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from hejin_trust.canonical import EARLIEST, LATEST
 from hejin_trust.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -20,7 +21,7 @@ from hejin_trust.log import release_origin
 
 _COSIGNATURE = b"\x04"  # c2sp.org/signed-note, signature types
 _STAMP_BYTES: Final = 8
-_LATEST: Final = 1 << 40  # seconds; what `datetime` can still hold, with room to spare
+_STAMPS: Final = range(int(EARLIEST.timestamp()), int(LATEST.timestamp()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ def open_cosigned(
     if len(found) != 1:
         raise _not_cosigned(f"it has {len(found)} cosignatures of {witness}", "见证签名数不为一")
     stamp = int.from_bytes(found[0][:_STAMP_BYTES], "big")
-    if stamp >= _LATEST:
+    if stamp not in _STAMPS:
         raise _not_cosigned("the time of its cosignature has no meaning", "见证签名时间无效")
     try:
         verify(witness_key, _message(text, stamp), found[0][_STAMP_BYTES:])
