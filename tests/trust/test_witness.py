@@ -234,13 +234,14 @@ def test_rounds_do_not_wait_while_a_refresh_waits_for_the_disk(
     home: NodeHome, watch: Witness
 ) -> None:
     """A bulk import may hold the database's one write lock for as long as it likes."""
+    append(home)
     with ThreadPoolExecutor(1) as pool:
         with writing(home.database):
             refreshing = pool.submit(watch.refresh)
             deadline = time.monotonic() + 10
-            while watch._unsaved and time.monotonic() < deadline:
+            while watch.cover(0).checkpoint.size < 2 and time.monotonic() < deadline:
                 time.sleep(0.01)
-            assert watch.cover(0).checkpoint.size == 1
+            assert watch.cover(1).checkpoint.size == 2
             assert not refreshing.done()
         refreshing.result(30)
 

@@ -241,7 +241,7 @@ class Witness:
             raise
 
     def _send(self) -> None:
-        more = True
+        more, shrunk = True, False
         while more:
             updates, more = self._updates()
             try:
@@ -249,12 +249,13 @@ class Witness:
                     lines = self._mirror.add(updates)
             except WitnessRefusedError:
                 # The mirror may hold what an answer that was lost had carried, or what another
-                # process of this member sent, or another history. It only grows: this ends.
+                # process of this member sent, or another history; or it was itself put back.
                 before = dict(self._held)
                 self._compare()
-                if all(self._held[origin] <= size for origin, size in before.items()):
+                grew = any(self._held[origin] > size for origin, size in before.items())
+                if self._held == before or (shrunk and not grew):
                     raise
-                more = True
+                more, shrunk = True, shrunk or not grew
             else:
                 self._take(updates, lines)
 
