@@ -22,7 +22,7 @@ from hejin_coordinator import recovery, roster, store
 from hejin_coordinator.home import CoordinatorHome
 from hejin_privacy.mechanism import MAX_NODES
 from hejin_trust import canonical
-from hejin_trust.database import writing
+from hejin_trust.database import reading
 from hejin_trust.export import ExportError, write_export
 from hejin_trust.files import replace_file
 from hejin_trust.fleet import unpack
@@ -36,7 +36,7 @@ def export(home: CoordinatorHome, folder: Path) -> Path:
     raises   ExportError, FileError, StorageError; every file is replaced whole, never half
     """
     own = folder / home.member_id
-    with writing(home.database) as connection:
+    with reading(home.database) as connection:
         write_export(
             folder,
             home.member_id,
