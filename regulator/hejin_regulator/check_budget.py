@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
 
+from hejin_privacy.accounting import round_up
 from hejin_privacy.budget import PlanSpend, charge_for
 from hejin_regulator.check_shapes import shape_fault
 from hejin_regulator.course import Course
@@ -118,7 +119,7 @@ class AccountReplay:
             )
         # Whoever is no bank has no row of its own: a log may name any number of them.
         bank = reservation.bank if self._is_bank(reservation.bank) else _NOBODY
-        self._by_bank[period, bank] += reservation.charge
+        self._by_bank[period, bank] += round_up(reservation.charge)
         spend = self._charged.plan(reservation.plan)
         if known is not None and (
             spend.train > known.plan.rho_train or spend.holdout > known.plan.rho_holdout
@@ -177,7 +178,8 @@ class AccountReplay:
         alone = account is self._alone
         cost = self._cost(reservation, rho, account.told, alone)
         self._check_charge(reservation, account, cost, charge)
-        account.add(period, reservation, cost, charge)
+        # Multiples of 2^-64, as honest charges are: other fractions add up to ever longer ones.
+        account.add(period, reservation, cost, round_up(charge))
         cap = max(charter.rho_alone_cap if alone else charter.rho_cap for charter in charters)
         spent = account.spent[period]
         if spent > cap:
@@ -207,6 +209,12 @@ class AccountReplay:
         self, reservation: Reservation, account: _Account, cost: Fraction, charge: Fraction
     ) -> None:
         told = account.told
+        if round_up(charge) != charge:
+            self._note(
+                reservation.seq,
+                f"{told.en}the charge is no multiple of 2^-64, as every charge of a node is",
+                f"{told.zh}扣减不是 2^-64 的整数倍，而节点的扣减均应如此",
+            )
         if cost <= 0:
             self._note(
                 reservation.seq,

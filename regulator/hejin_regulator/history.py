@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,13 +17,16 @@ from hejin_trust import canonical
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.charter import MOST_BYTES, Charter, CharterError, Member, check_same_house
 from hejin_trust.errors import HejinError
-from hejin_trust.export import CHARTER_FILE, CHARTERS_FOLDER, ExportError
+from hejin_trust.export import CHARTER_FILE, CHARTERS_FOLDER, read_part
 from hejin_trust.members import Role
 from hejin_trust.text import Text
 
 LEARNING: Final = timedelta(seconds=130)
 """A member may act so long under the charter of before: its clock may be two minutes ahead of the
 regulator's, and it hears of a new charter with its next cosignature."""
+
+
+_SERIAL: Final = re.compile(r"[1-9][0-9]{0,15}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +126,7 @@ def read_history(folder: Path, pinned: bytes | None, notes: Notebook) -> tuple[H
     Every serial from 1 on must be there, and each charter must follow from the one before it;
     what does not hold is a finding of V1.
     """
-    data = _read(folder / CHARTER_FILE)
+    data = read_part(folder / CHARTER_FILE, MOST_BYTES)
     key = pinned
     if key is None:
         key = _named_key(data)
@@ -146,37 +150,41 @@ def read_history(folder: Path, pinned: bytes | None, notes: Notebook) -> tuple[H
 
 def _earlier(folder: Path, last: Charter, key: bytes, notes: Notebook) -> Iterator[Charter]:
     """Yield the charters before `last`, by serial, as far as they are there and hold."""
-    missing: list[int] = []
+    there = [serial for serial in charter_serials(folder) if serial <= last.serial]
     before: Charter | None = None
-    for serial in range(1, last.serial + 1):
+    for serial in there:
         name = f"{CHARTERS_FOLDER}/{serial}.json"
         try:
-            charter = Charter.parse(_read(folder / name), key)
+            charter = Charter.parse(read_part(folder / name, MOST_BYTES), key)
             if charter.serial != serial or (serial == last.serial and charter != last):
                 _broken("it is not the charter of that number", "其序号与文件名不符")
             if before is not None:
                 check_successor(before, charter)
-        except ExportError:
-            missing.append(serial)
-            continue
         except HejinError as reason:
             _note(notes, last, name, reason.text)
             continue
         before = charter
         if serial < last.serial:
             yield charter
-    if missing:
+    if len(there) < last.serial:
+        first = next(place for place, serial in enumerate([*there, 0], 1) if place != serial)
         _note(
             notes,
             last,
-            f"{CHARTERS_FOLDER}/{missing[0]}.json",
+            f"{CHARTERS_FOLDER}/{first}.json",
             Text(
-                f"{len(missing)} of the {last.serial} charters are missing, the first is number "
-                f"{missing[0]}: add them to {CHARTERS_FOLDER}/",
-                f"{last.serial} 份章程中缺少 {len(missing)} 份，首个为第 {missing[0]} 号："
+                f"{last.serial - len(there)} of the {last.serial} charters are missing, the first "
+                f"is number {first}: add them to {CHARTERS_FOLDER}/",
+                f"{last.serial} 份章程中缺少 {last.serial - len(there)} 份，首个为第 {first} 号："
                 f"请放入 {CHARTERS_FOLDER}/",
             ),
         )
+
+
+def charter_serials(folder: Path) -> list[int]:
+    """Return the numbers of the earlier charters that an export holds, ascending."""
+    names = (path.stem for path in (folder / CHARTERS_FOLDER).glob("*.json"))
+    return sorted(int(name) for name in names if _SERIAL.fullmatch(name))
 
 
 def _note(notes: Notebook, charter: Charter, name: str, reason: Text) -> None:
@@ -229,15 +237,4 @@ def _named_key(data: bytes) -> bytes:
         raise CharterError(
             "the charter of the export is malformed; ask the regulator for the valid charter",
             "导出中的章程格式有误；请向监管方索取有效章程",
-        ) from reason
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1)
-    except OSError as reason:
-        raise ExportError(
-            f"{path} cannot be read ({reason.strerror}): add the regulator's charter.json.",
-            f"无法读取 {path}（{reason.strerror}）：请放入监管方的 charter.json。",
         ) from reason

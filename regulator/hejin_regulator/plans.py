@@ -139,13 +139,12 @@ class PlanBook:
             return self._views[key]
         try:
             data = self._evidence.export(bank).view(plan.view.sha256)
-            view: FeatureView | None = FeatureView.parse(data)
             if hashlib.sha256(data).hexdigest() != plan.view.sha256:
-                raise ExportError(
-                    "the feature view of a plan is another one than the plan names: export the "
-                    "bank again",
-                    "计划的特征视图与计划所指不同：请重新导出该银行",
-                )
+                raise _another_view()
+            parsed = FeatureView.parse(data)
+            if (parsed.name, parsed.version) != (plan.view.name, plan.view.version):
+                raise _another_view()
+            view: FeatureView | None = parsed
         except HejinError as reason:
             view = None
             if first:
@@ -160,6 +159,13 @@ class PlanBook:
         if len(self._views) > _MOST:
             self._views.popitem(last=False)
         return view
+
+
+def _another_view() -> ExportError:
+    return ExportError(
+        "The feature view of a plan is another one than the plan names: export the bank again.",
+        "计划的特征视图与计划所指不同：请重新导出该银行。",
+    )
 
 
 def _charter_faults(plan: Plan, short: str, charter: Charter, bank: Member) -> Iterator[Text]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.history import charter_serials
 from hejin_trust.export import CHARTERS_FOLDER, LOG_NAMES, WITNESS_FOLDER
 
 _DOCUMENT: Final = re.compile(r"[0-9a-f]{64}\.(?:json|view)")
@@ -34,7 +35,8 @@ def check_strangers(evidence: Evidence) -> None:
                 evidence=(path.name,),
             )
     owner = evidence.charter.regulator.id
-    charters = {f"{serial}.json" for serial in range(1, evidence.charter.serial + 1)}
+    serials = charter_serials(folder)
+    charters = {f"{serial}.json" for serial in serials if serial <= evidence.charter.serial}
     witness = {f"{member}.{log}.jsonl" for member in members for log in LOG_NAMES}
     _check(evidence, owner, folder / CHARTERS_FOLDER, charters)
     _check(evidence, owner, folder / WITNESS_FOLDER, witness)

@@ -23,7 +23,7 @@ from hejin_trust.canonical import time_text
 from hejin_trust.charter import Member
 from hejin_trust.envelope import peek_signer
 from hejin_trust.errors import HejinError
-from hejin_trust.export import STATUS_FILE
+from hejin_trust.export import STATUS_FILE, read_part
 from hejin_trust.text import Text
 
 
@@ -102,15 +102,9 @@ def _check_status(evidence: Evidence, regulator_key: bytes) -> None:
     history = evidence.history
     regulator = history.charter.regulator.id
     try:
-        with (evidence.folder / STATUS_FILE).open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
+        data = read_part(evidence.folder / STATUS_FILE, MOST_BYTES)
         status = CertificateStatus.parse(data, regulator_key)
         signer = peek_signer(data, max_bytes=MOST_BYTES)
-    except OSError as reason:
-        told = Text(
-            f"{STATUS_FILE} cannot be read ({reason.strerror}): export the regulator's part again",
-            f"无法读取 {STATUS_FILE}（{reason.strerror}）：请重新导出监管方部分",
-        )
     except HejinError as refusal:
         told = refusal.text
     else:

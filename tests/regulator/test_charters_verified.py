@@ -52,6 +52,13 @@ def test_a_malformed_charter_is_refused(consortium: Consortium, data: bytes) -> 
         verify_export(consortium.folder)
 
 
+def test_a_charter_with_a_very_high_number_is_not_counted_up_to(consortium: Consortium) -> None:
+    far = replace(consortium.charter, serial=2**53 - 1)
+    (consortium.folder / "charter.json").write_bytes(far.seal(consortium.regulator))
+    told = reasons(consortium.verify(), "V1")
+    assert f"{2**53 - 3} of the {2**53 - 1} charters are missing, the first is number 3" in told
+
+
 @pytest.mark.parametrize("serial", [1, 2])
 def test_every_charter_must_be_there(consortium: Consortium, serial: int) -> None:
     (consortium.folder / "charters" / f"{serial}.json").unlink()

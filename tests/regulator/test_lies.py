@@ -108,6 +108,10 @@ LIES: dict[tuple[str, str, str, str], dict[str, Lie]] = {
         "cost lowered": (scaled("rho", Fraction(1, 2)), "the noise costs"),
         "cost nil": (scaled("rho", Fraction(0)), "the noise costs"),
         "charge lowered": (scaled("charge", Fraction(1, 2)), "was charged"),
+        "charge of an odd fraction": (
+            put(charge={"num": "1", "den": "9" * 400}),
+            "no multiple of 2^-64",
+        ),
         "less noise": (mechanism(sigma={"num": "1024", "den": "1"}), "the noise costs"),
         "no noise": (mechanism(sigma={"num": "0", "den": "1"}), "sigma"),
         "smaller bound": (mechanism(delta_squared="1"), "Delta_sq"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 from dataclasses import replace
 from fractions import Fraction
 
@@ -109,7 +110,7 @@ def test_findings_are_shown_with_check_member_and_entry(
     console.print(render_report(verification))
     shown = console.export_text()
     assert "NOT VERIFIED" in shown
-    assert "export the member again" in shown
+    assert "export its owner's part again" in shown
     told = report_json(verification)
     assert told["ok"] is False
     assert isinstance(told["checks"], dict)
@@ -181,13 +182,35 @@ def test_a_report_beside_the_folders_is_left_alone(consortium: Consortium) -> No
 
 def test_a_feature_view_that_is_missing_or_another_one_is_found(consortium: Consortium) -> None:
     path = consortium.folder / "bank" / "documents" / f"{hashlib.sha256(VIEW).hexdigest()}.view"
-    for data in (None, VIEW.replace(b"cells = 8", b"cells = 9"), b"name ="):
+    nested = b"a=" + b"[" * 100_000  # not even looked at: it is not what the plan names
+    for data in (None, VIEW.replace(b"cells = 8", b"cells = 9"), b"name =", nested):
         path.unlink(missing_ok=True)
         if data is not None:
             path.write_bytes(data)
         verification = consortium.verify()
         assert ("V7", "bank") in found(verification)
         assert all(("V7", node) in found(verification) for node in NODES)
+
+
+@pytest.mark.parametrize(
+    ("name", "named"),
+    [
+        ("jing/release.jsonl", ("V1", "jing")),
+        ("jing/internal.checkpoint", ("V1", "jing")),
+        ("witness/jing.release.jsonl", ("V2", "jing")),
+        ("certificates.json", ("V7", "regulator")),
+        ("charters/1.json", ("V1", "regulator")),
+        ("bank/rounds.jsonl", ("V6", "bank")),
+        ("bank/rosters.jsonl", ("V6", "bank")),
+    ],
+)
+def test_a_pipe_in_the_place_of_a_file_is_found_and_not_waited_for(
+    consortium: Consortium, name: str, named: tuple[str, str]
+) -> None:
+    path = consortium.folder / name
+    path.unlink()
+    os.mkfifo(path)
+    assert named in found(consortium.verify())
 
 
 def test_a_log_cut_at_the_end_is_found(consortium: Consortium) -> None:

@@ -7,11 +7,12 @@ import binascii
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import BinaryIO, Literal, get_args
 
 from sqlalchemy import Connection
 
@@ -91,7 +92,7 @@ class MemberExport:
         """Return a log's signed checkpoint; raises ExportError."""
         path = self.folder / f"{log}.checkpoint"
         try:
-            return _read(path, MAX_NOTE_BYTES).decode()
+            return read_part(path, MAX_NOTE_BYTES).decode()
         except UnicodeDecodeError as reason:
             raise ExportError(
                 f"{path} is not UTF-8 text: export it again.",
@@ -100,11 +101,11 @@ class MemberExport:
 
     def document(self, digest: str) -> bytes:
         """Return the envelope whose payload has this SHA-256 (not checked here)."""
-        return _read(self._document_path(digest), MOST_BYTES)
+        return read_part(self._document_path(digest), MOST_BYTES)
 
     def view(self, digest: str) -> bytes:
         """Return the feature view file with this SHA-256 (not checked here); ExportError."""
-        return _read(self._document_path(digest).with_suffix(".view"), MAX_VIEW_BYTES)
+        return read_part(self._document_path(digest).with_suffix(".view"), MAX_VIEW_BYTES)
 
     def rosters(self) -> Iterator[RosterLine]:
         """Yield what proves the rosters of masked runs; raises ExportError, DocumentError."""
@@ -206,8 +207,8 @@ def _malformed(path: Path) -> ExportError:
 
 def _lines(path: Path, longest: int) -> Iterator[bytes]:
     """Yield the lines of a file without their ends, each of at most `longest` bytes."""
-    try:
-        with path.open("rb") as file:
+    with _opened(path) as file:
+        try:
             while line := file.readline(longest + 2):
                 if not line.endswith(b"\n"):
                     raise ExportError(
@@ -215,8 +216,8 @@ def _lines(path: Path, longest: int) -> Iterator[bytes]:
                         f"{path} 有一行被截断或过长：请重新导出。",
                     )
                 yield line[:-1]
-    except OSError as reason:
-        raise _unreadable(path, reason) from reason
+        except OSError as reason:
+            raise _unreadable(path, reason) from reason
 
 
 def _documents(body: Mapping[str, object], key: str) -> tuple[bytes, ...]:
@@ -245,12 +246,13 @@ def _write_lines(path: Path, leaves: Iterable[bytes]) -> None:
     aside.replace(path)
 
 
-def _read(path: Path, longest: int) -> bytes:
-    try:
-        with path.open("rb") as file:
+def read_part(path: Path, longest: int) -> bytes:
+    """Return a file of an export, of at most `longest` bytes; raises ExportError."""
+    with _opened(path) as file:
+        try:
             data = file.read(longest + 1)
-    except OSError as reason:
-        raise _unreadable(path, reason) from reason
+        except OSError as reason:
+            raise _unreadable(path, reason) from reason
     if len(data) > longest:
         raise ExportError(
             f"{path} is longer than {longest} bytes: export it again.",
@@ -259,8 +261,27 @@ def _read(path: Path, longest: int) -> bytes:
     return data
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that somebody else has written: a plain one, or ExportError.
+
+    Whoever hands over an export could put a pipe in a file's place: reading it waits for ever.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as reason:
+        raise _unreadable(path, reason) from reason
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise ExportError(
+                f"{path} is not a plain file: export it again.",
+                f"{path} 不是普通文件：请重新导出。",
+            )
+        yield file
+
+
 def _unreadable(path: Path, reason: OSError) -> ExportError:
     return ExportError(
-        f"{path} cannot be read ({reason.strerror}): export the member again.",
-        f"无法读取 {path}（{reason.strerror}）：请重新导出该成员。",
+        f"{path} cannot be read ({reason.strerror}): export its owner's part again.",
+        f"无法读取 {path}（{reason.strerror}）：请其所属成员重新导出。",
     )
