@@ -18,8 +18,8 @@ from hejin_trust.entries import Body
 from hejin_trust.envelope import seal
 from hejin_trust.export import LOG_NAMES
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Member
+from hejin_trust.origins import internal_origin, release_origin
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the papers are a test tool
 

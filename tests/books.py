@@ -19,8 +19,8 @@ from hejin_trust.checkpoint import parse_proof
 from hejin_trust.cosignature import open_cosigned, witness_name
 from hejin_trust.database import reading
 from hejin_trust.entries import parse
-from hejin_trust.log import release_origin
 from hejin_trust.merkle import check_inclusion
+from hejin_trust.origins import release_origin
 from hejin_trust.witness import MOST_OFF
 
 

@@ -21,8 +21,8 @@ from ledger_papers import CONSORTIUM, VIEW
 from hejin_trust.canonical import encode, fraction_body, time_from, time_text
 from hejin_trust.checkpoint import sign_checkpoint, sign_note, split_note
 from hejin_trust.envelope import open_envelope, seal
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.merkle import leaf_hash, root_of
+from hejin_trust.origins import internal_origin, release_origin
 
 Entry = dict[str, Any]
 LOGS = ("release", "internal")

@@ -64,9 +64,10 @@ from hejin_trust.envelope import (
     seal,
 )
 from hejin_trust.export import LogName, write_export
-from hejin_trust.log import Log, internal_origin, release_origin
+from hejin_trust.log import Log
 from hejin_trust.members import Member
 from hejin_trust.mirroring import LogStanding
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.recovery import Recovery
 from hejin_trust.stored_log import log_tables
 

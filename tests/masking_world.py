@@ -34,8 +34,8 @@ from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import sign_checkpoint
 from hejin_trust.envelope import SUM_KEYAD, SUM_MASKED, SUM_VOTE, open_envelope, peek_signer, seal
 from hejin_trust.keys import SigningKey, load_tls_key, new_tls_key
-from hejin_trust.log import release_origin
 from hejin_trust.members import Member, Role, Status
+from hejin_trust.origins import release_origin
 from hejin_trust.text import Text
 
 AT = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)

@@ -17,10 +17,10 @@ from hejin_trust.clock import now
 from hejin_trust.cosignature import Cosigned, open_cosigned, witness_name
 from hejin_trust.entries import Body, build
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Role
 from hejin_trust.merkle import consistency_path, leaf_hash, root_of
 from hejin_trust.mirroring import LogUpdate
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.text import Text
 
 START = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)

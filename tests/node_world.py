@@ -37,8 +37,8 @@ from hejin_trust.database import reading, writing
 from hejin_trust.envelope import PLAN, RECEIPT, SUM_QUERY, SUM_RESULT, open_envelope, seal
 from hejin_trust.fleet import Payload
 from hejin_trust.home import MemberHome
-from hejin_trust.log import release_origin
 from hejin_trust.membership import Membership
+from hejin_trust.origins import release_origin
 from hejin_trust.settings import write_settings
 from hejin_trust.text import Text
 from hejin_trust.witness import Witness

@@ -27,9 +27,9 @@ from hejin_trust.cosignature import open_cosigned, witness_name
 from hejin_trust.entries import parse
 from hejin_trust.envelope import REFUSAL, SUM_MASKED, open_envelope
 from hejin_trust.fleet import Payload, unpack
-from hejin_trust.log import release_origin
 from hejin_trust.members import Member
 from hejin_trust.merkle import check_inclusion
+from hejin_trust.origins import release_origin
 from hejin_trust.text import Text
 from hejin_trust.witness import MOST_OFF, ClockOffError
 

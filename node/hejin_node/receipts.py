@@ -23,7 +23,7 @@ from hejin_trust.envelope import (
     open_envelope,
 )
 from hejin_trust.errors import HejinError, RefusedError
-from hejin_trust.log import release_origin
+from hejin_trust.origins import release_origin
 
 Fetch = Callable[[str, int], bytes]
 """Asks a bank for its receipt of (run, round); HejinError if it cannot."""

@@ -18,8 +18,8 @@ from hejin_trust.checkpoint import Checkpoint, open_checkpoint
 from hejin_trust.entries import INTERNAL_TYPES, Body, Entry, parse
 from hejin_trust.errors import HejinError
 from hejin_trust.export import LogName, MemberExport
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.merkle import HASH_SIZE, Frontier, leaf_hash
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.text import Text
 
 _NODE_TYPES: Final = frozenset(

@@ -31,9 +31,9 @@ from hejin_trust.clock import Clock, now
 from hejin_trust.cosignature import Cosigned, cosign, witness_name
 from hejin_trust.database import open_database, reading
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Member
 from hejin_trust.mirroring import LogStanding, LogUpdate, portion
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.stored_log import StoredLog
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"

@@ -12,7 +12,7 @@ from hejin_trust.charter import Charter, Member
 from hejin_trust.cosignature import Cosigned, open_cosigned, witness_name
 from hejin_trust.errors import HejinError
 from hejin_trust.export import WITNESS_FOLDER, LogName, witnessed
-from hejin_trust.log import internal_origin, release_origin
+from hejin_trust.origins import internal_origin, release_origin
 
 
 @dataclass(frozen=True, slots=True)

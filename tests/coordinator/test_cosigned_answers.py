@@ -23,7 +23,7 @@ from hejin_trust.cosignature import cosign, open_cosigned, witness_name
 from hejin_trust.database import reading
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import release_origin
+from hejin_trust.origins import release_origin
 from hejin_trust.witness import ClockOffError
 
 

@@ -30,8 +30,9 @@ from hejin_trust.errors import HejinError
 from hejin_trust.export import write_export
 from hejin_trust.files import FileError
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import Log, internal_origin, release_origin
+from hejin_trust.log import Log
 from hejin_trust.merkle import check_consistency, check_inclusion
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.sealing import check_part, seal_part
 from hejin_trust.stored_log import LogError
 

@@ -18,8 +18,9 @@ from hejin_trust.entries import EntryError, parse
 from hejin_trust.errors import HejinError
 from hejin_trust.export import ExportError, MemberExport, write_export
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import ClockError, Log, internal_origin, release_origin
+from hejin_trust.log import ClockError, Log
 from hejin_trust.merkle import check_consistency, check_inclusion, leaf_hash, root_of
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.stored_log import LogError, StoredCosignature, StoredLog
 
 MIGRATION = '''"""first"""

@@ -17,7 +17,7 @@ from hejin_trust.checkpoint import (
     split_note,
 )
 from hejin_trust.keys import SignatureError, SigningKey, verify
-from hejin_trust.log import release_origin
+from hejin_trust.origins import release_origin
 
 _COSIGNATURE = b"\x04"  # c2sp.org/signed-note, signature types
 _STAMP_BYTES: Final = 8

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import CheckpointError, split_note
 from hejin_trust.cosignature import Cosigned, open_cosigned, witness_name
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Member
+from hejin_trust.origins import internal_origin, release_origin
 
 
 @dataclass(frozen=True, slots=True)

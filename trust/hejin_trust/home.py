@@ -18,8 +18,9 @@ from hejin_trust.charter import Charter, CharterSource
 from hejin_trust.clock import Clock
 from hejin_trust.database import open_database, reading, writing
 from hejin_trust.keys import SigningKey
-from hejin_trust.log import Log, internal_origin, release_origin
+from hejin_trust.log import Log
 from hejin_trust.membership import Membership
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.process import repeat
 
 _CHARTER_SECONDS: Final = 30.0

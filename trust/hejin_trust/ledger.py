@@ -22,9 +22,9 @@ from hejin_trust.errors import HejinError
 from hejin_trust.export import LogName
 from hejin_trust.files import make_folder
 from hejin_trust.heads import Head, open_head
-from hejin_trust.log import internal_origin, release_origin
 from hejin_trust.members import Role
 from hejin_trust.merkle import check_inclusion
+from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.sealing import seal_part
 from hejin_trust.settings import read_settings
 from hejin_trust.stored_log import TABLES, StoredLog

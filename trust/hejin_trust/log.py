@@ -29,16 +29,6 @@ class ClockError(HejinError):
     code = "clock-went-back"
 
 
-def release_origin(consortium: str, role: str, member: str) -> str:
-    """Return the origin of a member's release log; the internal log's adds `/internal`."""
-    return f"hejin/{consortium}/{role}/{member}"
-
-
-def internal_origin(consortium: str, role: str, member: str) -> str:
-    """Return the origin of a member's internal log."""
-    return f"{release_origin(consortium, role, member)}/internal"
-
-
 class Log(StoredLog):
     """One log that this member keeps; see `StoredLog` for transactions.
 

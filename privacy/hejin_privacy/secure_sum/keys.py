@@ -21,7 +21,7 @@ from hejin_trust.certificates import check_certificate, fingerprint
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import open_checkpoint
 from hejin_trust.envelope import SUM_KEYAD, open_envelope, peek_signer
-from hejin_trust.log import release_origin
+from hejin_trust.origins import release_origin
 
 LOW_ORDER: Final = frozenset(
     {
