@@ -58,8 +58,9 @@ from hejin_trust.errors import HejinError
 from hejin_trust.files import held
 from hejin_trust.home import keep_charter
 from hejin_trust.members import Role
+from hejin_trust.one_history import FrozenError
 from hejin_trust.process import Threads, threads
-from hejin_trust.witness import FrozenError, Witness, keep_witness
+from hejin_trust.witness import Witness, keep_witness
 
 ROLES: dict[str, frozenset[Role]] = {
     "/hejin.v1.PlanService/": frozenset({"node"}),

@@ -14,10 +14,10 @@ from hejin_coordinator.errors import RegulatorMissingError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
+from hejin_trust.one_history import FrozenError
 from hejin_trust.process import WAKE_SECONDS
 from hejin_trust.witness import (
     ClockOffError,
-    FrozenError,
     Witness,
     WitnessRefusedError,
     WitnessUnreachableError,
@@ -73,6 +73,7 @@ def await_witness(home: CoordinatorHome, witness: Witness, stop: threading.Event
     """
     try:
         witness.start()
+        witness.check_clock()
     except HejinError as reason:
         pause_plans(home, reason)
         if isinstance(reason, FrozenError):

@@ -14,8 +14,9 @@ from hejin_trust.database import writing
 from hejin_trust.envelope import REFUSAL, seal
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
+from hejin_trust.one_history import FrozenError
 from hejin_trust.text import Text
-from hejin_trust.witness import ClockOffError, FrozenError
+from hejin_trust.witness import ClockOffError
 
 # What is left over all banks is for the node, the enterprise and the regulator to know.
 _FOR_THE_BANK = Text(

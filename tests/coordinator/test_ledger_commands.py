@@ -20,9 +20,9 @@ from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import CoordinatorHome, open_home
 from hejin_trust.canonical import time_text
 from hejin_trust.database import reading, writing
+from hejin_trust.one_history import FrozenError
 from hejin_trust.recovery import Recovery
 from hejin_trust.settings import write_settings
-from hejin_trust.witness import FrozenError
 
 
 @pytest.fixture

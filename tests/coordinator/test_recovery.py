@@ -27,9 +27,9 @@ from hejin_trust.database import reading, writing
 from hejin_trust.entries import parse
 from hejin_trust.envelope import NOT_RECEIVED, RECEIPT, EnvelopeError, open_envelope
 from hejin_trust.keys import SigningKey
+from hejin_trust.one_history import FrozenError
 from hejin_trust.recovering import RecoveryError
 from hejin_trust.recovery import Recovery
-from hejin_trust.witness import FrozenError
 
 
 @dataclass

@@ -26,7 +26,8 @@ from hejin_trust.channels import PeerUnreachable
 from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
-from hejin_trust.witness import ClockOffError, FrozenError, WitnessUnreachableError
+from hejin_trust.one_history import FrozenError
+from hejin_trust.witness import ClockOffError, WitnessUnreachableError
 
 NODES = ("node-1", "node-2", "node-3")
 

@@ -23,9 +23,10 @@ from hejin_trust.channels import PortTakenError, dial
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import APPROVAL, PLAN, open_envelope, seal
 from hejin_trust.membership import Membership
+from hejin_trust.one_history import FrozenError
 from hejin_trust.settings import write_settings
 from hejin_trust.text import Text
-from hejin_trust.witness import FrozenError, Witness
+from hejin_trust.witness import Witness
 
 
 @contextmanager

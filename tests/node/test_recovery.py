@@ -47,9 +47,9 @@ from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
 from hejin_trust.mirroring import LogUpdate
+from hejin_trust.one_history import FrozenError
 from hejin_trust.recovering import RecoveryError
 from hejin_trust.recovery import Recovery
-from hejin_trust.witness import FrozenError
 
 A, B, C, D = ("a" * 32, "b" * 32, "c" * 32, "d" * 32)
 SUMS = [("histogram", "train")] * 4

@@ -35,7 +35,7 @@ from hejin_trust.envelope import REFUSAL, open_envelope
 from hejin_trust.errors import HejinError
 from hejin_trust.fleet import Payload
 from hejin_trust.keys import SigningKey
-from hejin_trust.witness import FrozenError
+from hejin_trust.one_history import FrozenError
 
 
 @pytest.fixture

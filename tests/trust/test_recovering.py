@@ -23,6 +23,7 @@ from hejin_trust.errors import HejinError
 from hejin_trust.home import MemberHome
 from hejin_trust.keys import SigningKey
 from hejin_trust.mirroring import LogStanding
+from hejin_trust.one_history import FrozenError
 from hejin_trust.recovering import (
     Missing,
     RecoveryError,
@@ -31,7 +32,7 @@ from hejin_trust.recovering import (
     put_back,
 )
 from hejin_trust.recovery import Recovery
-from hejin_trust.witness import FrozenError, Witness
+from hejin_trust.witness import Witness
 
 VOID = {"reservation": 0, "reason": "test"}
 REFUSAL = {"request": "0" * 64, "code": "test", "peer": "bank-1"}

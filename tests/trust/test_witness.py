@@ -27,13 +27,12 @@ from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.files import FileError
 from hejin_trust.keys import SigningKey
 from hejin_trust.mirroring import LogStanding, LogUpdate
+from hejin_trust.one_history import FrozenError, check_history
 from hejin_trust.witness import (
     ClockOffError,
-    FrozenError,
     Witness,
     WitnessRefusedError,
     WitnessUnreachableError,
-    check_history,
     clock_off,
     cosigned_late,
     keep_witness,

@@ -13,8 +13,8 @@ from hejin_trust.errors import HejinError
 from hejin_trust.home import MemberHome
 from hejin_trust.log import Log
 from hejin_trust.mirroring import LogStanding, Mirror
+from hejin_trust.one_history import check_history
 from hejin_trust.recovery import Recovery
-from hejin_trust.witness import check_history
 
 
 class RecoveryError(HejinError):

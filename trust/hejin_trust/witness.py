@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -24,6 +24,7 @@ from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError, RefusedError
 from hejin_trust.home import MemberHome
 from hejin_trust.mirroring import LogStanding, LogUpdate, Mirror, portion
+from hejin_trust.one_history import FrozenError, check_history
 from hejin_trust.process import repeat
 
 MOST_OFF: Final = timedelta(seconds=120)
@@ -48,13 +49,6 @@ _NEVER: Final = timedelta.max
 _log = structlog.get_logger(__name__)
 
 
-class FrozenError(HejinError):
-    """The regulator's mirror holds another history of this member's log."""
-
-    code = "frozen"
-    exit_code = 3
-
-
 class WitnessUnreachableError(RefusedError):
     """The regulator does not cosign now; the same may be asked again later."""
 
@@ -71,29 +65,6 @@ class ClockOffError(RefusedError):
     """This member's clock and the regulator's differ by more than a reservation may."""
 
     code = "clock-off"
-
-
-def check_history(log: str, size: int, held: LogStanding, root: Callable[[int], bytes]) -> None:
-    """Raise FrozenError unless the mirror's copy is a beginning of the own log (LEDGER section 4).
-
-    size   entries of the own log; root: the own log's root at a size up to that
-    """
-    if held.size > size:
-        raise FrozenError(
-            f"the log {log} has {size} entries here, the regulator holds {held.size}: the database"
-            " was put back from a backup; nothing leaves until `recover` was run with the"
-            " regulator's approval",
-            f"日志 {log} 在本地有 {size} 条，监管方持有 {held.size} 条：数据库曾从备份还原；"
-            "须凭监管方批准执行 `recover`，此前不会输出任何内容",
-        )
-    if held.size and root(held.size) != held.root:
-        raise FrozenError(
-            f"the log {log} differs from what the regulator holds of its first {held.size} entries:"
-            " it was forked; restore the backup anew and run `recover` before anything else, or"
-            " ask the regulator",
-            f"日志 {log} 的前 {held.size} 条与监管方所持不同：日志已分叉；请重新还原备份并先执行"
-            " `recover`，或咨询监管方",
-        )
 
 
 class Witness:
