@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -34,6 +33,12 @@ Category = Literal["production", "equipment", "trade", "logistics", "fulfilment"
 MAX_FEATURES = 100
 MAX_TOTAL_CELLS = 20_000
 MAX_FILE_BYTES = 1 << 18
+
+MAX_DOTS = 200
+"""In one line of a view file: the reader's memory grows with the square of a dotted key's parts."""
+
+MAX_BOUND, MIN_BOUND = 1e100, 1e-100
+"""A grid's bounds are 0 or of a size between: no step between cells overflows."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _VIEW_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -121,9 +126,19 @@ class FeatureView:
                 f"a view file may have {MAX_FILE_BYTES} bytes, this one has {len(data)}",
                 f"视图文件最多 {MAX_FILE_BYTES} 字节，此文件为 {len(data)} 字节",
             )
+        if any(line.count(b".") > MAX_DOTS for line in data.split(b"\n")):
+            raise ViewError(
+                f"a line of the view file has more than {MAX_DOTS} dots: break the line",
+                f"视图文件有一行含 {MAX_DOTS} 个以上的点号：请换行书写",
+            )
         try:
             document = tomllib.loads(data.decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
+        except RecursionError as reason:
+            raise ViewError(
+                "the view file is nested too deeply: write it with fewer brackets",
+                "视图文件嵌套层数过多：请减少括号",
+            ) from reason
+        except ValueError as reason:  # not UTF-8, not TOML, or an integer of too many digits
             raise ViewError(
                 f"the view file is not TOML in UTF-8: {reason}",
                 f"视图文件不是 UTF-8 编码的 TOML：{reason}",
@@ -220,8 +235,13 @@ class _Table:
         value = self.get(key)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise _wrong(self.field(key), "must be a number", "应为数值")
-        if not math.isfinite(value):
-            raise _wrong(self.field(key), "must be finite", "应为有限数值")
+        # Not true of NaN either; a whole number of any size compares, but may be no float.
+        if not (value == 0 or MIN_BOUND <= abs(value) <= MAX_BOUND):
+            raise _wrong(
+                self.field(key),
+                f"must be finite: 0, or of a size from {MIN_BOUND:g} to {MAX_BOUND:g}",
+                f"应为有限数值：0，或绝对值在 {MIN_BOUND:g} 至 {MAX_BOUND:g} 之间",
+            )
         return float(value)
 
     def both(self) -> Text:
@@ -248,7 +268,8 @@ class _Table:
 
 
 def _wrong(field: str, en: str, zh: str) -> ViewError:
-    return ViewError(f"view field `{field}` {en}", f"视图字段 `{field}` {zh}")
+    shown = field if len(field) <= 200 else f"{field[:200]}..."
+    return ViewError(f"view field `{shown}` {en}", f"视图字段 `{shown}` {zh}")
 
 
 def _view(document: object, digest: str) -> FeatureView:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from models_world import VIEW
 
 from hejin_models.errors import ViewError
@@ -111,11 +114,36 @@ def test_too_many_cells_in_all_are_refused() -> None:
         (b"\xff\xfe", "not TOML in UTF-8"),
         (b"name = ", "not TOML"),
         (b"#" * (MAX_FILE_BYTES + 1), "bytes"),
+        (b"a = " + b"[" * 100_000, "nested too deeply"),
+        (b"a = " + b"{a = " * 50_000, "nested too deeply"),
+        (b"version = " + b"9" * 5000, "not TOML in UTF-8: Exceeds"),
+        (b"a" + b".a" * 100_000 + b" = 1", "more than 200 dots"),
+        (b"name = 'a'\nversion = 1\nlabel." + b"a" * 200_000 + b" = 1", "label.en` is missing"),
     ],
 )
 def test_a_file_that_is_no_view_is_refused(data: bytes, complaint: str) -> None:
-    with pytest.raises(ViewError, match=complaint):
+    with pytest.raises(ViewError, match=complaint) as refused:
         FeatureView.parse(data)
+    assert len(str(refused.value)) < 400
+
+
+@pytest.mark.parametrize("bound", ["9" * 400, "1e308", "-1e308", "nan", "1e-320"])
+def test_a_bound_that_no_grid_can_be_built_from_is_refused(bound: str) -> None:
+    with pytest.raises(ViewError, match=r"grid\.high` must be finite"):
+        FeatureView.parse(VIEW.replace("high = 1e6", f"high = {bound}", 1).encode())
+
+
+@given(
+    st.sampled_from(["linear", "log"]),
+    st.floats() | st.sampled_from([1e-100, 1e100, -1e100]),
+    st.floats() | st.sampled_from([1e-100, 1e100, -1e100]),
+)
+def test_bounds_of_any_size_make_a_grid_or_a_refusal(kind: str, low: float, high: float) -> None:
+    old = 'kind = "log", low = 1, high = 1e6'
+    assert old in VIEW
+    text = VIEW.replace(old, f'kind = "{kind}", low = {low!r}, high = {high!r}', 1)
+    with suppress(ViewError):
+        FeatureView.parse(text.encode())
 
 
 def test_shipped_views_parse_and_use_nothing_that_is_known_only_afterwards() -> None:
