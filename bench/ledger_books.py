@@ -131,7 +131,7 @@ class _Writer:
         view = hashlib.sha256(papers.VIEW).hexdigest()
         (bank / "documents" / f"{view}.view").write_bytes(papers.VIEW)
         charters = (papers.founding(self._charter), self._charter)
-        papers.write_charters(self._folder, charters, self._regulator.identity)
+        papers.write_charters(self._folder, charters, self._regulator.identity, self._moment)
         parties = (*self._nodes, self._bank)
         for party in parties:
             party.close(self._moment, self._regulator.log)

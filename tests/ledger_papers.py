@@ -6,7 +6,7 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from hejin_trust.text import Text
 FOUNDED = datetime(2026, 10, 1, tzinfo=UTC)
 ADMITTED = datetime(2026, 11, 1, tzinfo=UTC)
 AT = datetime(2026, 11, 22, 20, 0, 0, tzinfo=UTC)
+EXPORTED = AT + timedelta(days=60)
 CONSORTIUM = "hebei"
 NODES = ("anping", "jing", "yongnian")
 RUN = "0f" * 16
@@ -216,14 +217,16 @@ def make_roster(
 # -- the export --------------------------------------------------------------------------
 
 
-def write_charters(folder: Path, charters: Sequence[Charter], identity: SigningKey) -> None:
+def write_charters(
+    folder: Path, charters: Sequence[Charter], identity: SigningKey, at: datetime = EXPORTED
+) -> None:
     """Write the regulator's charters and the list of certificates that follows from them."""
     (folder / CHARTERS_FOLDER).mkdir(parents=True, exist_ok=True)
     for charter in charters:
         sealed = charter.seal(identity)
         (folder / CHARTERS_FOLDER / f"{charter.serial}.json").write_bytes(sealed)
         (folder / CHARTER_FILE).write_bytes(sealed)
-    status = status_of(charters, AT)
+    status = status_of(charters, at)
     (folder / STATUS_FILE).write_bytes(status.seal(identity, charters[-1].regulator.id))
 
 

@@ -43,6 +43,12 @@ SELECT (SELECT MAX(seq) FROM granted WHERE seq < ?1),
 (SELECT MAX(valid_to) FROM granted WHERE valid_to <= ?2)
 """
 
+#: When the first grant, and the first revocation, was logged behind a place.
+_NEXT: Final = """
+SELECT (SELECT time FROM granted WHERE seq >= ?1 ORDER BY seq LIMIT 1),
+(SELECT revoked_time FROM granted WHERE revoked >= ?1 ORDER BY revoked LIMIT 1)
+"""
+
 _Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # purpose, bank, categories, features
 
 
@@ -100,6 +106,7 @@ class ConsentCheck:
             self._evidence.workbook.put(
                 "granted",
                 entry.seq,
+                entry.time,
                 text(body, "enterprise"),
                 self._scope(body),
                 text(body, "valid_from"),
@@ -108,8 +115,10 @@ class ConsentCheck:
         elif entry.type == "authorisation.revoke":
             revoked = number(entry.body, "grant")
             changed = self._evidence.workbook.change(
-                "UPDATE granted SET revoked = ? WHERE seq = ? AND revoked IS NULL",
+                "UPDATE granted SET revoked = ?, revoked_time = ? "
+                "WHERE seq = ? AND revoked IS NULL",
                 entry.seq,
+                entry.time,
                 revoked,
             )
             if changed != 1:
@@ -133,6 +142,7 @@ class ConsentCheck:
         needed: _Need | None = None
         for bank, seq, time, plan, authorisations, size in snapshots:
             taken = _Taken(seq, time, plan, authorisations, size)
+            self._check_newest(taken)
             known = None if bank is None else self._plans.find(bank, plan)
             if known is None:
                 self._note(
@@ -162,6 +172,19 @@ class ConsentCheck:
                     "purpose, or leaves out some that were",
                     "该快照所依据的授权当时对该银行和用途无效，或遗漏了有效授权",
                 )
+
+    def _check_newest(self, taken: _Taken) -> None:
+        """A snapshot rests on all authorisations that were logged when it was taken."""
+        earliest = time_text(time_from(taken.time) - _TAKING)
+        for time in self._evidence.workbook.row(_NEXT, taken.internal_size) or ():
+            if time is not None and time < earliest:
+                self._note(
+                    taken,
+                    f"the snapshot rests on the authorisations of before {time}, though others "
+                    "had been logged since",
+                    f"该快照依据 {time} 之前的授权，而此后已记录其他授权变更",
+                )
+                return
 
     def _note(self, taken: _Taken, en: str, zh: str) -> None:
         self._evidence.notes.add(

@@ -13,7 +13,7 @@ from hejin_regulator.check_consent import ConsentCheck
 from hejin_regulator.check_plans import PlanCheck
 from hejin_regulator.check_receipts import OpenedNote, ReceiptCheck
 from hejin_regulator.check_recovery import check_recovery
-from hejin_regulator.check_reservations import ReservationCheck
+from hejin_regulator.check_reservations import ReservationCheck, Standing
 from hejin_regulator.check_results import check_noted_result
 from hejin_regulator.evidence import Evidence, LogReader
 from hejin_regulator.findings import Point, RefusalCount, Spending, VoidCount
@@ -85,6 +85,8 @@ class NodeCheck:
                 self._receipts.sent(release, standing)
                 if standing is not None:
                     self._replay.released(standing.period, standing.reservation.bank)
+                    if not self._reservations.was_lost(standing):
+                        self._check_moment(entry, standing)
             case "receipt":
                 self._receipts.receive(entry)
             case "result":
@@ -100,6 +102,7 @@ class NodeCheck:
                 self._plans.approve(entry)
             case "recover":
                 check_recovery(self._evidence, self._node, "release", entry)
+                self._reservations.recover(entry.seq)
 
     def _reserve(self, reservation: Reservation, accounts: AccountCheck) -> None:
         known = self._plans.check(reservation)
@@ -109,21 +112,24 @@ class NodeCheck:
 
     def _renew(self, entry: Entry) -> None:
         standing = self._reservations.renew(entry)
-        if standing is None:
-            return
+        if standing is not None:
+            self._check_moment(entry, standing)
+
+    def _check_moment(self, entry: Entry, standing: Standing) -> None:
+        """Period, plan and parties must still be in force when a sum is renewed or sent."""
+        reservation = standing.reservation
         if self._replay.period_at(entry.time) != standing.period:
             self._evidence.notes.add(
                 "V8",
                 self._name,
                 entry.seq,
-                f"reservation {standing.reservation.seq} was renewed in another budget period "
-                "than it was charged to",
-                f"预留 {standing.reservation.seq} 在另一预算期内续期，而费用计入原预算期",
-                evidence=(place(self._name, "release", standing.reservation.seq),),
+                f"this is of another budget period than the one that reservation {reservation.seq} "
+                "was charged to",
+                f"此条所在预算期与预留 {reservation.seq} 计费的预算期不同",
+                evidence=(place(self._name, "release", reservation.seq),),
             )
         if standing.known is not None:
-            bank = standing.reservation.bank
-            self._plans.check_time(entry.seq, entry.time, bank, standing.known)
+            self._plans.check_time(entry.seq, entry.time, reservation.bank, standing.known)
 
     def _void(self, entry: Entry) -> None:
         standing = self._reservations.void(entry.seq, number(entry.body, "reservation"))

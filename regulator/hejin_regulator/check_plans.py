@@ -26,7 +26,7 @@ class PlanCheck:
             evidence.workbook, "approvals", _dump_approval, _load_approval, 256
         )
         self._banks: Shelf[str] = Shelf(evidence.workbook, "banks", str, str, 256)
-        self._judged: dict[tuple[str, str, bytes], tuple[Text, ...]] = {}
+        self._judged: dict[tuple[str, str, bytes, frozenset[int]], tuple[Text, ...]] = {}
 
     def approve(self, entry: Entry) -> None:
         """Take a `plan.approve` entry; the first one of a plan counts."""
@@ -37,6 +37,18 @@ class PlanCheck:
             self._approvals.put(key, Approval(entry.seq, *rhos))
             if self.bank_of(text(body, "plan")) is None:
                 self._banks.put(text(body, "plan"), text(body, "bank"))
+        known = self._plans.find(text(body, "bank"), text(body, "plan"))
+        if known is not None and known.charter not in self._evidence.history.in_force(entry.time):
+            self._note(
+                entry.seq,
+                Text(
+                    f"the plan was made under charter {known.charter.serial}, which was not in "
+                    "force when it was approved",
+                    f"计划依据第 {known.charter.serial} 号章程，而批准时该章程并非现行",
+                ),
+                text(body, "bank"),
+                known.digest,
+            )
 
     def bank_of(self, plan: str) -> str | None:
         """Return the bank whose plan was approved first under a digest."""
@@ -61,7 +73,7 @@ class PlanCheck:
         return known
 
     def check_time(self, seq: int, time: str, bank: str, known: KnownPlan) -> None:
-        """Check that plan and parties were in force when a reservation was made or renewed."""
+        """Check that plan and parties were in force when a sum was reserved, renewed or sent."""
         if time >= time_text(known.plan.expires):
             self._note(seq, Text("the plan had expired", "当时该计划已过期"), bank, known.digest)
         history = self._evidence.history
@@ -110,12 +122,17 @@ class PlanCheck:
         """Return what is wrong with the sum; nodes log the same one many times."""
         if isinstance(reservation.priced, HejinError):
             return ()  # a finding of V8
-        key = (known.digest, reservation.part, reservation.mechanism)
+        charters = self._evidence.history.in_force(reservation.time)
+        r = frozenset(charter.r for charter in charters)
+        key = (known.digest, reservation.part, reservation.mechanism, r)
         found = self._judged.get(key)
         if found is None:
             if len(self._judged) >= _MOST_JUDGED:
                 self._judged.clear()
-            found = tuple(sum_faults(reservation.priced, reservation.part, known))
+            found = (
+                *sum_faults(reservation.priced, reservation.part, known),
+                *_r_faults(reservation.priced, r),
+            )
             self._judged[key] = found
         return found
 
@@ -132,7 +149,7 @@ def sum_faults(priced: Priced, part: str, known: KnownPlan) -> Iterator[Text]:
         yield Text(
             "the plan has no such sum, or not at that cost", "计划中没有该求和，或费用超出计划"
         )
-    sizes = (mechanism.mode, mechanism.n, mechanism.tau, mechanism.m, mechanism.t, mechanism.r)
+    sizes = (mechanism.mode, mechanism.n, mechanism.tau, mechanism.m, mechanism.t)
     shared = plan.mode == "shared"
     if sizes != (
         plan.mode,
@@ -140,11 +157,20 @@ def sum_faults(priced: Priced, part: str, known: KnownPlan) -> Iterator[Text]:
         plan.quorum,
         plan.minimum_nodes if shared else 0,
         plan.colluders,
-        known.charter.r,
     ):
         yield Text(
-            "noise mode, number of nodes, thresholds or r are not those of plan and charter",
-            "噪声模式、节点数、门限或 r 与计划及章程不符",
+            "noise mode, number of nodes or thresholds are not those of the plan",
+            "噪声模式、节点数或门限与计划不符",
+        )
+
+
+def _r_faults(priced: Priced, allowed: frozenset[int]) -> Iterator[Text]:
+    """Yield a fault unless an enterprise counts in as many nodes as the charter of then says."""
+    if priced.mechanism.r not in allowed:
+        yield Text(
+            f"the sum counts on an enterprise in {priced.mechanism.r} nodes, which was not the "
+            "charter's r then",
+            f"该求和按每家企业至多属于 {priced.mechanism.r} 个节点计算，与当时章程的 r 不符",
         )
 
 

@@ -60,6 +60,8 @@ class ReservationCheck:
         )
         self._open: dict[int, Standing] = {}
         self._uncovered: set[int] = set()
+        # The newest `recover` entry; -1 as long as there is none.
+        self._recovered = -1
 
     def _note(self, seq: int, en: str, zh: str, *evidence: str) -> None:
         self._evidence.notes.add("V4", self._node, seq, en, zh, evidence=evidence)
@@ -113,6 +115,17 @@ class ReservationCheck:
         standing.since, standing.covered = (entry.seq, entry.time), ""
         self._uncovered.add(standing.reservation.seq)
         return standing
+
+    def recover(self, seq: int) -> None:
+        """Take a `recover` entry: the runs before it are over."""
+        self._recovered = seq
+
+    def was_lost(self, standing: Standing) -> bool:
+        """Return whether the node has lost its database since a reservation.
+
+        What its bank tells it then of what had left is logged long after it left.
+        """
+        return standing.since[0] < self._recovered
 
     def cover(self, seen: Seen) -> None:
         """The regulator cosigned everything up to the entry that was taken last."""
@@ -231,6 +244,22 @@ class ReservationCheck:
                 seq,
                 "the reservation names no earlier snapshot of its own run and plan",
                 "该预留未引用同一运行与计划的在先快照",
+            )
+        elif state.last_round == 0 and snapshot.seq != seq - 1:
+            # A node writes both at once: the rows of a run are taken when it begins.
+            self._note(
+                seq,
+                "the run's first reservation does not follow its snapshot directly",
+                "该运行的首个预留并非紧接其快照",
+                place(self._node, "release", snapshot.seq),
+            )
+        elif snapshot.seq < self._recovered:
+            self._note(
+                seq,
+                "the run goes on although the node had lost its database since: its rows and keys "
+                "were gone",
+                "节点此后曾丢失数据库，数据行与密钥已不存在，而该运行仍在继续",
+                place(self._node, "release", self._recovered),
             )
         last = max(reservation.round, state.last_round)
         self._runs.put(run, _RunState(snapshot, last, seq))

@@ -163,6 +163,8 @@ class Verification:
     course      by node, its account over time, in time order and thinned for a chart to at most
                 400 points a budget period, of which each begins at rho = 0
     checked_at  RFC 3339, when it was verified
+    as_of       RFC 3339, until when the regulator's charters and certificates are told; "" if they
+                are not
     """
 
     consortium: str
@@ -172,6 +174,7 @@ class Verification:
     counts: Mapping[str, int]
     spending: tuple[Spending, ...]
     checked_at: str
+    as_of: str = ""
     charter_serial: int = 0
     regulator_key: str = ""
     pinned: bool = False

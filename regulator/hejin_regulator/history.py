@@ -21,9 +21,11 @@ from hejin_trust.export import CHARTER_FILE, CHARTERS_FOLDER, read_part
 from hejin_trust.members import Role
 from hejin_trust.text import Text
 
+CLOCKS: Final = timedelta(seconds=120)
+"""So far may a member's clock be off the regulator's: behind it, a charter is in force early."""
 LEARNING: Final = timedelta(seconds=130)
-"""A member may act so long under the charter of before: its clock may be two minutes ahead of the
-regulator's, and it hears of a new charter with its next cosignature."""
+"""A member may act so long under the charter of before: its clock may be ahead of the regulator's,
+and it hears of a new charter with its next cosignature."""
 
 
 _SERIAL: Final = re.compile(r"[1-9][0-9]{0,15}")
@@ -50,7 +52,7 @@ class History:
     _members: dict[tuple[str, str], Member] = field(init=False)
     _issued: list[str] = field(init=False)
     _stays: dict[tuple[str, str], _Stay] = field(init=False)
-    _earlier: dict[str, str] = field(init=False, default_factory=dict)
+    _around: dict[str, tuple[str, str]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Work out who was admitted when."""
@@ -74,29 +76,36 @@ class History:
 
     def admitted(self, member: str, role: Role, time: str) -> bool:
         """Return whether a member was admitted at a time, as far as others could know then."""
+        early, late = self._known_around(time)
         stay = self._stays.get((member, role))
-        if stay is None or time < stay.since:
+        if stay is None or late < stay.since:
             return False
-        return not stay.until or self._known_at(time) < stay.until
+        return not stay.until or early < stay.until
 
     def acted_before_its_end(self, member: str, role: Role, time: str) -> bool:
         """Return whether a member was revoked, and a time lies before it can have known of that."""
         stay = self._stays.get((member, role))
-        return stay is not None and stay.until != "" and self._known_at(time) < stay.until
+        early, _ = self._known_around(time)
+        return stay is not None and stay.until != "" and early < stay.until
+
+    def in_force(self, time: str) -> tuple[Charter, ...]:
+        """Return the charters that a member could go by at a time, newest first; mostly one."""
+        early, late = self._known_around(time)
+        first = max(bisect_right(self._issued, early) - 1, 0)
+        return tuple(reversed(self.charters[first : bisect_right(self._issued, late)]))
 
     def for_budget(self, time: str) -> Charter | None:
         """Return the newest charter known at a time in whose budget period the time falls."""
-        for charter in reversed(self.charters[: bisect_right(self._issued, time)]):
+        _, late = self._known_around(time)
+        for charter in reversed(self.charters[: bisect_right(self._issued, late)]):
             if charter.period_from <= time < charter.period_to:
                 return charter
         return None
 
     def caps(self, charter: Charter, time: str) -> tuple[Charter, ...]:
         """Return the charters whose caps an account of `charter`'s period may go by at a time."""
-        known = self.for_budget(self._known_at(time))
-        if known is None or known.period_from != charter.period_from:
-            return (charter,)
-        return (charter, known)
+        known = self.in_force(time)
+        return (charter, *(one for one in known if one.period_from == charter.period_from))
 
     def between(self, start: str, end: str) -> Iterator[tuple[str, Charter]]:
         """Yield the moments from `start` to `end` at which a charter was new, with that charter."""
@@ -108,12 +117,15 @@ class History:
                 return
             yield charter.issued, charter
 
-    def _known_at(self, time: str) -> str:
-        known = self._earlier.get(time)
+    def _known_around(self, time: str) -> tuple[str, str]:
+        """Return the regulator's times of the oldest and the newest charter to be known then."""
+        known = self._around.get(time)
         if known is None:
-            if len(self._earlier) > 4096:
-                self._earlier.clear()
-            known = self._earlier[time] = time_text(time_from(time) - LEARNING)
+            if len(self._around) > 4096:
+                self._around.clear()
+            moment = time_from(time)
+            known = (time_text(moment - LEARNING), time_text(moment + CLOCKS))
+            self._around[time] = known
         return known
 
 

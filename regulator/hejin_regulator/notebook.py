@@ -24,13 +24,15 @@ def place(member: str, log: LogName, seq: int) -> str:
 class Notebook:
     """Findings, warnings and counts, as the checks come upon them.
 
-    progress  told of every part of a log that was read
+    progress         told of every part of a log that was read
+    newest_cosigned  the last time at which the regulator cosigned anything, RFC 3339
     """
 
     def __init__(self, progress: Progress = lambda _: None) -> None:
         self.warnings: list[Text] = []
         self.counts: Counter[str] = Counter()
         self.heads: list[LogHead] = []
+        self.newest_cosigned = ""
         self.progress = progress
         self._findings: list[Finding] = []
         self._more: Counter[Check] = Counter()

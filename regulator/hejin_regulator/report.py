@@ -23,7 +23,7 @@ _LONGEST = 10_000
 def report_json(verification: Verification) -> dict[str, object]:
     """Return the verification for `--json`.
 
-    ok, consortium, charter (digest), charter_serial, regulator_key (hex), pinned, checked_at
+    ok, consortium, charter (digest), charter_serial, regulator_key (hex), pinned, checked_at, as_of
     (RFC 3339), members
     checks    {"V1": whether it holds, ...}
     findings  [{check, member, seq or null, reason: {en, zh}, evidence: ["FILE:ENTRY", ...]}]
@@ -51,6 +51,7 @@ def report_json(verification: Verification) -> dict[str, object]:
         "regulator_key": verification.regulator_key,
         "pinned": verification.pinned,
         "checked_at": verification.checked_at,
+        "as_of": verification.as_of,
         "members": list(verification.members),
         "checks": {check: number == 0 for check, number in held(verification).items()},
         "findings": [

@@ -9,7 +9,7 @@ from hejin_regulator.certificate_status import MOST_BYTES, CertificateStatus, st
 from hejin_regulator.check_bank import BankCheck
 from hejin_regulator.check_node import NodeCheck
 from hejin_regulator.check_receipts import check_both_ways, opened_notes
-from hejin_regulator.check_reservations import check_same_question
+from hejin_regulator.check_reservations import IN_TIME, check_same_question
 from hejin_regulator.check_results import ResultCheck
 from hejin_regulator.evidence import Evidence, check_claims
 from hejin_regulator.findings import Verification
@@ -19,7 +19,7 @@ from hejin_regulator.plans import PlanBook
 from hejin_regulator.runs import RunBook
 from hejin_regulator.strangers import check_strangers
 from hejin_regulator.workbook import Workbook
-from hejin_trust.canonical import time_text
+from hejin_trust.canonical import time_from, time_text
 from hejin_trust.charter import Member
 from hejin_trust.envelope import peek_signer
 from hejin_trust.errors import HejinError
@@ -47,7 +47,6 @@ def verify_export(
     history, key = read_history(folder, regulator_key, notes)
     with Workbook() as workbook:
         evidence = Evidence(folder, history, workbook, notes)
-        _check_status(evidence, key)
         check_strangers(evidence)
         plans = PlanBook(evidence)
         runs = RunBook(evidence, plans)
@@ -64,6 +63,7 @@ def verify_export(
         check_same_question(evidence)
         check_both_ways(evidence)
         check_claims(evidence)
+        as_of = _check_status(evidence, key)
     return Verification(
         consortium=history.charter.consortium,
         charter=history.charter.digest,
@@ -76,6 +76,7 @@ def verify_export(
         heads=tuple(notes.heads),
         spending=tuple(row for node in nodes for row in node.spending),
         checked_at=time_text(datetime.now(UTC)),
+        as_of=as_of,
         members=tuple(member.id for member in _in_order(history)),
         course={node.node: node.course for node in nodes},
         refusals=tuple(count for node in nodes for count in node.refusals),
@@ -97,25 +98,44 @@ def _check_bank(evidence: Evidence, plans: PlanBook, runs: RunBook, bank: Member
     ResultCheck(evidence, plans, runs, bank).check()
 
 
-def _check_status(evidence: Evidence, regulator_key: bytes) -> None:
-    """V7: the regulator's list of certificates is what its charters say."""
-    history = evidence.history
+def _check_status(evidence: Evidence, regulator_key: bytes) -> str:
+    """V7: the regulator's list of certificates is what its charters say, and not an old one.
+
+    Return when it was issued, RFC 3339, or "". A charter or a list that was put back in place of a
+    newer one shows by what the regulator cosigned after it.
+    """
+    history, notes = evidence.history, evidence.notes
     regulator = history.charter.regulator.id
+
+    def note(reason: Text) -> None:
+        notes.add_text("V7", regulator, None, reason, evidence=(STATUS_FILE,))
+
     try:
         data = read_part(evidence.folder / STATUS_FILE, MOST_BYTES)
         status = CertificateStatus.parse(data, regulator_key)
         signer = peek_signer(data, max_bytes=MOST_BYTES)
     except HejinError as refusal:
-        told = refusal.text
-    else:
-        row = [(item.serial, item.digest, item.issued) for item in status.charters]
-        known = [(item.serial, item.digest, item.issued) for item in history.charters]
-        same = (signer, status.consortium) == (regulator, history.charter.consortium)
-        same &= row == known
-        if same and status.certificates == standings(history.charters):
-            return
-        told = Text(
-            "the list of certificates is not what the charters of the export say",
-            "证书状态列表与导出中的章程不符",
+        note(refusal.text)
+        return ""
+    row = [(item.serial, item.digest, item.issued) for item in status.charters]
+    known = [(item.serial, item.digest, item.issued) for item in history.charters]
+    same = (signer, status.consortium) == (regulator, history.charter.consortium)
+    if not same or row != known or status.certificates != standings(history.charters):
+        note(
+            Text(
+                "the list of certificates is not what the charters of the export say: export the "
+                "regulator's part again",
+                "证书状态列表与导出中的章程不符：请重新导出监管方部分",
+            )
         )
-    evidence.notes.add_text("V7", regulator, None, told, evidence=(STATUS_FILE,))
+    newest = max(notes.newest_cosigned, history.charter.issued)
+    if time_from(status.issued) < time_from(newest) - IN_TIME:
+        note(
+            Text(
+                f"the list of certificates and the charters are as of {status.issued}, the "
+                f"regulator cosigned until {newest}: export the regulator's part again",
+                f"证书状态列表与章程截至 {status.issued}，而监管方会签至 {newest}："
+                "请重新导出监管方部分",
+            )
+        )
+    return status.issued

@@ -107,6 +107,7 @@ class WitnessedNotes:
                 evidence=(before.file, file),
             )
         self._last = seen
+        self._notes.newest_cosigned = max(self._notes.newest_cosigned, seen.time)
         return seen if seen.size else None
 
     def _check_repeated(self, before: Seen, seen: Seen) -> None:

@@ -36,8 +36,8 @@ CREATE TABLE snapshot (seq INTEGER PRIMARY KEY, time TEXT, bank TEXT, plan TEXT,
     authorisations TEXT, internal_size INTEGER);
 CREATE TABLE scope (id INTEGER PRIMARY KEY, words TEXT UNIQUE);
 CREATE TABLE fitting (id INTEGER PRIMARY KEY);
-CREATE TABLE granted (seq INTEGER PRIMARY KEY, enterprise TEXT, scope INTEGER, valid_from TEXT,
-    valid_to TEXT, revoked INTEGER);
+CREATE TABLE granted (seq INTEGER PRIMARY KEY, time TEXT, enterprise TEXT, scope INTEGER,
+    valid_from TEXT, valid_to TEXT, revoked INTEGER, revoked_time TEXT);
 CREATE TABLE noise (period TEXT, plan TEXT, part TEXT, multiplier REAL, cost REAL,
     multiplier_alone REAL, cost_alone REAL);
 CREATE TABLE cosigned (member TEXT, size INTEGER);
@@ -54,7 +54,7 @@ _INSERT: Final = {
     "unasked": "INSERT INTO unasked VALUES (?,?,?,?,?,?)",
     "sent": "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "snapshot": "INSERT INTO snapshot VALUES (?,?,?,?,?,?)",
-    "granted": "INSERT INTO granted VALUES (?,?,?,?,?,NULL)",
+    "granted": "INSERT INTO granted VALUES (?,?,?,?,?,?,NULL,NULL)",
     "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?)",
     "cosigned": "INSERT INTO cosigned VALUES (?,?)",
     "claim": "INSERT INTO claim VALUES (?,?,?,?,?,?,?,?)",

@@ -160,4 +160,4 @@ def test_a_renewal_in_another_budget_period_is_found(tmp_path: Path) -> None:
     )
     write_charters(consortium.folder, (*consortium.charters, later), consortium.regulator)
     verification = consortium.verify()
-    assert "renewed in another budget period" in reasons(verification, "V8")
+    assert "of another budget period" in reasons(verification, "V8")

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from ledger_lies import Build, found, once, put, reasons
 from ledger_papers import AT
-from ledger_world import Body, Consortium
+from ledger_world import Body, Consortium, Party
 from sqlalchemy import Connection
 
 from hejin_trust.canonical import encode, time_text
+
+REFUSED: Body = {"plan": "ab" * 32, "bank": "bank", "code": "other", "reason": "another plan"}
 
 
 def resting_on(*grants: int) -> Callable[[Body], Body]:
@@ -95,6 +97,54 @@ def test_a_revocation_after_the_snapshot_does_not_reach_it(tmp_path: Path) -> No
                 self.log(connection, jing.internal, "authorisation.revoke", body)
 
     assert Later(tmp_path / "export").run().verify().ok
+
+
+class Stale(Consortium):
+    """jing's first enterprise revokes; a while later jing counts it in as it stood before."""
+
+    def _approve(self, connection: Connection) -> None:
+        super()._approve(connection)
+        jing = self.parties["jing"].internal
+        self.before = (jing.size(connection), jing.root(connection).hex())
+        self.moment += timedelta(minutes=20)
+        self.log(connection, jing, "authorisation.revoke", {"grant": 1, "reason": "no more"})
+        self.moment += timedelta(minutes=self.since)
+
+    since = 11
+
+
+@pytest.mark.parametrize(("minutes", "holds"), [(9, True), (11, False)])
+def test_a_snapshot_on_the_log_of_before_a_revocation_is_found(
+    tmp_path: Path, minutes: int, holds: bool
+) -> None:
+    """Taking a snapshot may take a while; resting on what was revoked long before may not be."""
+    consortium = Stale(tmp_path / "export")
+    consortium.since = minutes
+
+    def lie(body: Body) -> Body:
+        size, root = consortium.before
+        return {**body, "internal_size": size, "internal_root": root}
+
+    consortium.tamper = once("jing", "snapshot", lie)
+    verification = consortium.run().verify()
+    assert verification.ok == holds
+    if not holds:
+        assert found(verification) == {("V7", "jing")}
+        assert "others had been logged since" in reasons(verification, "V7")
+
+
+def test_a_run_that_begins_long_after_its_snapshot_is_found(tmp_path: Path) -> None:
+    class Late(Consortium):
+        """jing logs its rows in time, and begins when authorisations have ended."""
+
+        def _snapshot(self, connection: Connection, party: Party) -> int:
+            seq = super()._snapshot(connection, party)
+            if party.id == "jing":
+                self.log(connection, party.release, "plan.refuse", REFUSED)
+            return seq
+
+    verification = Late(tmp_path / "export").run().verify()
+    assert "does not follow its snapshot directly" in reasons(verification, "V4")
 
 
 def test_a_second_snapshot_of_a_run_is_found(tmp_path: Path) -> None:

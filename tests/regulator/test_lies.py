@@ -301,6 +301,7 @@ def test_each_period_has_its_own_account(consortium: Consortium) -> None:
     later = replace(
         consortium.charter,
         serial=3,
+        issued="2026-12-01T00:00:00Z",
         period_from="2027-01-01T00:00:00Z",
         period_to="2028-01-01T00:00:00Z",
     )

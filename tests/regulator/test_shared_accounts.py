@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from ledger_papers import write_charters
+from ledger_papers import AT, write_charters
 from ledger_world import NODES, Body, Consortium, Tamper, honest
 
 from hejin_models.plan import Plan
 from hejin_privacy.accounting import epsilon, round_up
 from hejin_regulator.findings import Verification
-from hejin_trust.canonical import fraction_body, fraction_from
+from hejin_trust.canonical import fraction_body, fraction_from, time_text
 from hejin_trust.charter import Charter
 
 CAP = Fraction(6, 100)
@@ -149,7 +150,8 @@ def test_the_cap_on_collusion_is_checked_at_every_entry(build: Built) -> None:
     spent = consortium.parties["jing"].alone
     assert spent > max(consortium.parties[name].alone for name in NODES if name != "jing")
     for cap, blamed in ((spent - Fraction(1, 2**64), {"jing"}), (spent, set())):
-        capped = replace(consortium.charter, serial=3, rho_alone_cap=cap)
+        issued = time_text(AT + timedelta(minutes=5))
+        capped = replace(consortium.charter, serial=3, issued=issued, rho_alone_cap=cap)
         write_charters(consortium.folder, (*consortium.charters, capped), consortium.regulator)
         found = consortium.verify().findings
         assert {(f.check, f.member) for f in found} == {("V8", name) for name in blamed}

@@ -253,6 +253,58 @@ def test_a_release_before_the_cosignature_is_found(
     assert {member for check, member in found(verification) if check == "V4"} == {"jing"}
 
 
+class Slow(Consortium):
+    """A consortium whose last round leaves its nodes long after it was charged."""
+
+    def before_release(self, number: int) -> None:
+        if number == 4 and self.moment.month == 11:
+            self.moment += timedelta(days=41)
+
+
+def test_a_release_after_plan_and_period_are_over_is_found(tmp_path: Path) -> None:
+    verification = Slow(tmp_path / "export").run().verify()
+    late = [f for f in verification.findings if f.seq is not None and f.member == "anping"]
+    assert {f.check for f in late} == {"V7", "V8"}
+    assert "the plan had expired" in reasons(verification, "V7")
+    assert "of another budget period" in reasons(verification, "V8")
+
+
+class Lost(Consortium):
+    """anping loses its database between its last reservation and what its bank tells it of it."""
+
+    def before_release(self, number: int) -> None:
+        anping = self.parties["anping"]
+        if number == 4 and self.moment.month == 11:
+            self._recover(self.connection, anping)
+            self.moment += timedelta(days=41)
+
+    def live(self, connection: Connection) -> None:
+        self.connection = connection
+        super().live(connection)
+
+
+def test_what_a_bank_tells_a_node_that_lost_its_database_may_be_logged_late(
+    tmp_path: Path,
+) -> None:
+    verification = Lost(tmp_path / "export").run().verify()
+    assert not [f for f in verification.findings if f.member == "anping"]
+    assert [f for f in verification.findings if f.member == "jing"]
+
+
+def test_a_run_that_goes_on_after_its_node_lost_its_database_is_found(tmp_path: Path) -> None:
+    class Undead(Consortium):
+        """jing loses its database after the second round, and answers the third all the same."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            if number == 3:
+                self._recover(connection, self.parties["jing"])
+            super()._round(connection, number)
+
+    verification = Undead(tmp_path / "export").run().verify()
+    assert found(verification) == {("V4", "jing")}
+    assert "had lost its database" in reasons(verification, "V4")
+
+
 def test_cosignatures_whose_times_go_back_are_found(consortium: Consortium) -> None:
     kept = notes(consortium, "bank")
     head = kept[1].split("\n")
