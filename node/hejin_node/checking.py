@@ -145,6 +145,24 @@ class Checker:
                 "章程的预算期尚未开始：请届时再提问",
             )
 
+    def check_release(self, context: Context) -> None:
+        """Raise unless what was charged may leave now: what is raised voids the reservation.
+
+        raises   QueryRefusedError: the plan has expired, or the budget period that the sum was
+                 charged to is over; NotAMemberError: bank or node are no longer admitted
+        """
+        home, charter, now = self._home, self._home.charter, self._home.now()
+        charter.admitted(self._bank, "bank")
+        charter.admitted(home.member_id, "node")
+        if now >= context.plan.expires:
+            raise QueryRefusedError("the plan has expired", "计划已过期")
+        # No later charter's period begins before.
+        if now >= time_from(context.charter.period_to):
+            raise QueryOutOfOrderError(
+                "the budget period that the sum was charged to is over",
+                "该求和的费用所计入的预算期已结束",
+            )
+
     def _previous_result(
         self, payload: Payload, query: Query, running: inbox.Run | None, bank: Member
     ) -> Result | None:

@@ -4,7 +4,8 @@
     2. one transaction: recompute what was spent, check the caps, log `reserve`; fsync
     3. the regulator mirrors the log up to there and cosigns its checkpoint
     4. read the data, contribute, quantise, add noise
-    5. one transaction: log `release` and keep the exact outgoing bytes; fsync
+    5. one transaction: log `release`, if plan, period and charter still hold, and keep the exact
+       outgoing bytes; fsync
     6. send them, with the cosigned proof of the reservation beside them
     7. log the bank's receipt (before the next query of that bank is answered)
 
@@ -311,6 +312,8 @@ class Session:
                     "header": opened.digest,
                 },
             )
+            # After the entry took its time: computing took long, the world went on meanwhile.
+            self._checker.check_release(context)
             account.mark_released(
                 connection,
                 seq,

@@ -285,6 +285,81 @@ def test_a_reservation_that_waits_into_another_budget_period_is_voided(
         assert account.spent(connection, following.period_from) == 0
 
 
+def publish_next_period(node: Node) -> None:
+    """Publish the next budget period's charter, which the node hears of at once."""
+    office = node.world.office
+    begins = time_from(office.charter.period_to)
+    following = replace(
+        office.charter,
+        serial=office.charter.serial + 1,
+        issued=time_text(node.world.clock()),
+        period_from=time_text(begins),
+        period_to=time_text(begins + timedelta(days=365)),
+    )
+    office.charters.update(following.seal(office.identity))
+    node.home.charters.update(following.seal(office.identity))
+
+
+def expired(node: Node) -> None:
+    node.world.clock.turn(timedelta(days=30))
+
+
+def period_is_over(node: Node) -> None:
+    node.world.clock.turn(time_from(node.home.charter.period_to) - node.world.clock())
+
+
+def revoked(member: str) -> Callable[[Node], None]:
+    def revoke_it(node: Node) -> None:
+        node.world.office.revoke(member, node.world.clock())
+        node.home.charters.update(node.world.office.charters.signed())
+
+    return revoke_it
+
+
+@pytest.mark.parametrize(
+    ("happens", "told"),
+    [
+        pytest.param(expired, "query-refused", id="the plan expires"),
+        pytest.param(period_is_over, "query-out-of-order", id="the period ends"),
+        pytest.param(revoked(BANK), "not-a-member", id="the bank is revoked"),
+        pytest.param(revoked("node-1"), "not-a-member", id="the node is revoked"),
+    ],
+)
+def test_a_sum_that_is_overtaken_while_it_is_computed_is_voided_and_does_not_leave(
+    node: Node, monkeypatch: pytest.MonkeyPatch, happens: Callable[[Node], None], told: str
+) -> None:
+    plan, digest = approved(node.home, node.world)
+    if happens is not expired:
+        replace_plan_expiry(node, time_from(node.home.charter.period_to) + timedelta(days=30))
+    compute = Session._compute
+
+    def long(self: Session, *arguments: Any) -> Any:
+        computed = compute(self, *arguments)
+        happens(node)
+        return computed
+
+    monkeypatch.setattr(Session, "_compute", long)
+    assert node.ask(node.world.query(plan, digest, run=RUN)) == told
+    assert node.types()[-2:] == ["reserve", "void"]
+    assert node.state() == "void"
+    assert node.reservations()[0].charge > 0
+    assert node.reservations()[0].header is None
+
+
+def test_a_period_that_begins_later_does_not_stop_a_sum_of_this_one(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query, _ = two_rounds(node)
+    compute = Session._compute
+
+    def long(self: Session, *arguments: Any) -> Any:
+        publish_next_period(node)
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(Session, "_compute", long)
+    assert node.ask(query) == "masked"
+
+
 def replace_plan_expiry(node: Node, moment: Any) -> Any:
     """Let the node's stored plans expire at `moment`: the policy would refuse such a plan."""
     from sqlalchemy import select, update
