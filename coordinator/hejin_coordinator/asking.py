@@ -33,6 +33,9 @@ NOT_NOW: Final = frozenset(
         "frozen",
         "receipt-missing",
         "storage-failed",
+        "file-error",
+        "period-not-begun",
+        "charter-replaced",
         "cosignature-stale",
     }
 )

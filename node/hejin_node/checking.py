@@ -12,7 +12,9 @@ from hejin_node import account, inbox
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
 from hejin_node.query import (
+    CharterReplacedError,
     CheckedQuery,
+    PeriodNotBegunError,
     QueryOutOfOrderError,
     QueryRefusedError,
     RoundVoidError,
@@ -135,14 +137,22 @@ class Checker:
             self.price(connection, context)
 
     def check_time(self, context: Context) -> None:
-        """Raise unless plan and budget period hold now; the charge is written by the same rule."""
-        now, period_from = self._home.now(), time_from(context.charter.period_from)
+        """Raise unless charter, plan and budget period hold now; no charge is written otherwise.
+
+        raises   QueryRefusedError: the plan has expired; PeriodNotBegunError, CharterReplacedError
+        """
+        charter, now = context.charter, self._home.now()
         if now >= context.plan.expires:
             raise QueryRefusedError("the plan has expired", "计划已过期")
-        if now < period_from:
-            raise QueryRefusedError(
-                "the charter's budget period has not begun: ask again when it has",
-                "章程的预算期尚未开始：请届时再提问",
+        if self._home.charter.serial != charter.serial:
+            raise CharterReplacedError(
+                "a newer charter came while the query was looked at: ask again",
+                "查询处理期间章程已更新：请再次提问",
+            )
+        if now < time_from(charter.period_from):
+            raise PeriodNotBegunError(
+                f"the charter's budget period begins at {charter.period_from}: ask again then",
+                f"章程的预算期自 {charter.period_from} 起：请届时再提问",
             )
 
     def check_release(self, context: Context) -> None:

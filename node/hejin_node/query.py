@@ -12,7 +12,7 @@ from hejin_models.state import State, decode_state, state_digest
 from hejin_models.statistics import Statistic, statistic
 from hejin_privacy.messages import Query
 from hejin_trust.charter import Charter
-from hejin_trust.errors import RefusedError
+from hejin_trust.errors import NotNowError, RefusedError
 
 
 class QueryRefusedError(RefusedError):
@@ -31,6 +31,18 @@ class RoundVoidError(QueryOutOfOrderError):
     """The round was charged, then interrupted; nothing left and nothing will."""
 
     code = "round-void"
+
+
+class PeriodNotBegunError(NotNowError):
+    """The charter in force is already the next budget period's."""
+
+    code = "period-not-begun"
+
+
+class CharterReplacedError(NotNowError):
+    """A newer charter came while the query was looked at under the last one."""
+
+    code = "charter-replaced"
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,12 @@ def reserve(
 
     The receipts and the result that came with the query, and a new run's snapshot, go into the
     same transaction.
-    raises   BudgetExhaustedError and its kin, QueryRefusedError, StorageError: nothing is charged
+    raises   BudgetExhaustedError and its kin, QueryRefusedError, NotNowError, StorageError: nothing
+             is charged
     """
     query = context.query
     with writing(home.database) as connection:
-        # Receipts and the snapshot took their time since the first check.
+        # Receipts and the snapshot took their time since the first check: a charter may have come.
         checker.check_time(context)
         # An earlier round that still waits for the regulator is not gone back to.
         void_waiting(home, connection, query.run, "overtaken")
@@ -90,7 +91,8 @@ def stand_again(home: NodeHome, checker: Checker, context: Context, known: Reser
 
     Nothing was read for it meanwhile, and it is not charged twice. What was cosigned of it before
     does not count: only what covers the new entry does.
-    raises   QueryRefusedError if the plan has expired or another budget period has begun
+    raises   QueryRefusedError if the plan has expired or another budget period has begun;
+             NotNowError: it waits on
     """
     with writing(home.database) as connection:
         checker.check_time(context)

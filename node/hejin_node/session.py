@@ -57,7 +57,7 @@ from hejin_trust.envelope import (
     open_envelope,
     seal,
 )
-from hejin_trust.errors import HejinError, RefusedError
+from hejin_trust.errors import HejinError, NotNowError, RefusedError
 from hejin_trust.fleet import Payload, pack
 from hejin_trust.witness import MOST_OFF, Witness, cosigned_late
 
@@ -203,6 +203,8 @@ class Session:
         try:
             pinned = self._snapshots.pin(context.plan, context.view, known.run)
             return pinned, stand_again(self._home, self._checker, context, known)
+        except NotNowError:
+            raise  # it waits on
         except (RefusedError, SnapshotLostError):
             self._give_up(known.seq)
             raise

@@ -273,7 +273,7 @@ def test_a_period_that_has_not_begun_is_not_charged(world: World, home: NodeHome
     plan, digest = approved(home, world, **dates)
     world.clock.turn(timedelta(days=-1))
     answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
-    assert code_of(answer, home) == "query-refused"
+    assert code_of(answer, home) == "period-not-begun"
     assert spent(home) == 0
 
 

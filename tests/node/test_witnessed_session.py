@@ -360,6 +360,47 @@ def test_a_period_that_begins_later_does_not_stop_a_sum_of_this_one(
     assert node.ask(query) == "masked"
 
 
+def test_a_period_that_begins_later_stops_questions_and_ends_no_reservation(
+    node: Node, read: list[str]
+) -> None:
+    query, _ = two_rounds(node)
+    node.mirror.down = True
+    assert node.ask(query) == "witness-unreachable"
+    before = node.types()
+    publish_next_period(node)
+    node.mirror.down = False
+    assert node.ask(query) == "period-not-begun"
+    assert (node.state(), node.types()) == ("reserved", before)
+    assert "_compute" not in read
+
+
+def test_a_charter_that_comes_while_rows_are_taken_is_the_one_that_is_charged_by(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its cap is below the sum's cost, which the last one's would have paid."""
+    query, _ = two_rounds(node)
+    office, pin = node.world.office, SnapshotStore.pin
+
+    def slow(self: SnapshotStore, *arguments: Any) -> Any:
+        lower = replace(
+            office.charter,
+            serial=office.charter.serial + 1,
+            issued=time_text(node.world.clock()),
+            rho_cap=Fraction(1, 1000),
+            rho_alone_cap=Fraction(1, 1000),
+        )
+        if node.home.charter.serial < lower.serial:
+            node.home.charters.update(lower.seal(office.identity))
+        return pin(self, *arguments)
+
+    monkeypatch.setattr(SnapshotStore, "pin", slow)
+    before = node.types()
+    assert node.ask(query) == "charter-replaced"
+    assert (node.spent(), node.types()) == (0, before)
+    assert node.ask(query) == "budget-exhausted"
+    assert (node.spent(), node.types()) == (0, before)
+
+
 def replace_plan_expiry(node: Node, moment: Any) -> Any:
     """Let the node's stored plans expire at `moment`: the policy would refuse such a plan."""
     from sqlalchemy import select, update

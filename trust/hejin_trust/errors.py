@@ -23,6 +23,12 @@ class HejinError(Exception):
 
 
 class RefusedError(HejinError):
-    """The request is understood and will not be served; retrying it is useless."""
+    """The request is understood and will not be served as things are."""
 
     code = "refused"
+
+
+class NotNowError(RefusedError):
+    """The same may be asked again later: the reason goes away without the asker."""
+
+    code = "not-now"
