@@ -17,12 +17,16 @@ from hejin_regulator.findings import Point, Spending, epsilon_of, shown
 from hejin_regulator.plans import KnownPlan
 from hejin_regulator.records import Priced, Reservation, fraction
 from hejin_regulator.second_accountant import GRID_SLACK, composed_epsilon, one_multiplier
-from hejin_regulator.workbook import Shelf
+from hejin_regulator.workbook import Shelf, Workbook
 from hejin_trust.charter import Charter
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
 _NOBODY: Final = "?"
+_MOST_SUMS: Final = 2_000
+"""Different noises that are added up at a time; the sums of one plan have a few."""
+_Noise = tuple[str, str, str, float, float]  # period, plan, part, multiplier, multiplier_alone
+
 _MOST_NOISES: Final = 500
 """Different noise multipliers that the second accountant composes one by one."""
 
@@ -67,6 +71,28 @@ class _Account:
             self._plans.put(reservation.plan, spend.plus(reservation.part, cost))
 
 
+class _Noises:
+    """The noise of a node's sums by period, plan and part, added up before it is written down."""
+
+    def __init__(self, workbook: Workbook) -> None:
+        self._workbook = workbook
+        self._sums: dict[_Noise, tuple[int, float, float]] = {}
+        workbook.change("DELETE FROM noise")
+
+    def add(self, noise: _Noise, costs: tuple[float, float]) -> None:
+        """Take one sum with its cost in both accounts."""
+        count, cost, alone = self._sums.get(noise, (0, 0.0, 0.0))
+        self._sums[noise] = (count + 1, cost + costs[0], alone + costs[1])
+        if len(self._sums) > _MOST_SUMS:
+            self.write()
+
+    def write(self) -> None:
+        """Put what was added up so far into the workbook."""
+        for noise, sums in self._sums.items():
+            self._workbook.put("noise", *noise, *sums)
+        self._sums.clear()
+
+
 class AccountReplay:
     """One node's account, replayed from its reservations in the order of its log."""
 
@@ -80,7 +106,7 @@ class AccountReplay:
         self._releases: Counter[tuple[str, str | None]] = Counter()
         self._course = Course()
         self._shapes: dict[tuple[str, bytes], Text | None] = {}
-        evidence.workbook.change("DELETE FROM noise")
+        self._noises = _Noises(evidence.workbook)
 
     def _note(self, seq: int | None, en: str, zh: str) -> None:
         self._evidence.notes.add("V8", self._node, seq, en, zh)
@@ -107,15 +133,9 @@ class AccountReplay:
             caps,
         )
         if not isinstance(priced, HejinError):
-            self._evidence.workbook.put(
-                "noise",
-                period,
-                reservation.plan,
-                reservation.part,
-                priced.noise,
-                _as_float(cost),
-                priced.noise_alone,
-                _as_float(cost_alone),
+            self._noises.add(
+                (period, reservation.plan, reservation.part, priced.noise, priced.noise_alone),
+                (_as_float(cost), _as_float(cost_alone)),
             )
         # Whoever is no bank has no row of its own: a log may name any number of them.
         bank = reservation.bank if self._is_bank(reservation.bank) else _NOBODY
@@ -247,6 +267,7 @@ class AccountReplay:
 
     def finish(self) -> None:
         """Compare what was charged with what the second accountant finds in the noise."""
+        self._noises.write()
         delta = float(self._evidence.charter.delta)
         for account, column in ((self._charged, ""), (self._alone, "_alone")):
             for period, noises in self._worst(column):
@@ -326,7 +347,7 @@ def _worst_query(column: str) -> str:
     return f"""
     WITH part AS (SELECT period, plan, part, SUM({cost}) AS cost FROM noise GROUP BY 1, 2, 3),
     dearer AS (SELECT period, plan, part, MAX(cost) FROM part GROUP BY 1, 2)
-    SELECT period, {multiplier}, COUNT(*) FROM noise JOIN dearer USING (period, plan, part)
+    SELECT period, {multiplier}, SUM(count) FROM noise JOIN dearer USING (period, plan, part)
     GROUP BY 1, 2 ORDER BY 1, 2
     """  # noqa: S608 - two fixed columns
 

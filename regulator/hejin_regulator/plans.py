@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
@@ -20,8 +20,9 @@ from hejin_trust.errors import HejinError
 from hejin_trust.export import ExportError
 from hejin_trust.text import Text
 
-_MOST: Final = 256
-"""Plans, and views, at hand; a run uses one of each."""
+_MOST: Final = 4_096
+"""Plans at hand, of some 2 kB each: every node's log goes through all of them."""
+_MOST_VIEWS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,10 @@ class PlanBook:
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
         # The verified body of every plan that was looked up; "" of those that are not valid.
-        self._judged: Shelf[str] = Shelf(evidence.workbook, "plans", str, str, _MOST)
+        self._judged: Shelf[str] = Shelf(evidence.workbook, "plans", str, str, _MOST_VIEWS)
         self._plans: OrderedDict[tuple[str, str], KnownPlan | None] = OrderedDict()
         self._views: OrderedDict[tuple[str, str], FeatureView | None] = OrderedDict()
+        self._common: dict[tuple[Any, ...], tuple[Any, ...]] = {}
 
     def find(self, bank: str, digest: str) -> KnownPlan | None:
         """Return a plan; None, and a finding the first time, if it is missing or not valid."""
@@ -72,7 +74,7 @@ class PlanBook:
             self._judged.put(key, body)
         if body == "":
             return None
-        plan = Plan.parse(canonical.decode(body.encode()))
+        plan = self._slim(Plan.parse(canonical.decode(body.encode())))
         charter = self._evidence.history.by_digest.get(plan.charter)
         if charter is None:
             return None
@@ -80,6 +82,14 @@ class PlanBook:
         hashed = hashlib.sha256(split_key(digest, charter.nonce)).hexdigest()
         categories = () if view is None else tuple(sorted({d.category for d in view.datasets}))
         return KnownPlan(digest, plan, hashed, charter, view, categories)
+
+    def _slim(self, plan: Plan) -> Plan:
+        """Return a plan that shares with others what they have in common: sums and nodes."""
+        if len(self._common) > _MOST_VIEWS:
+            self._common.clear()
+        sums = self._common.setdefault(plan.sums, plan.sums)
+        nodes = self._common.setdefault(plan.nodes, plan.nodes)
+        return replace(plan, sums=sums, nodes=nodes)
 
     def _judge(self, bank: str, digest: str) -> str:
         """Return the signed body of a plan as text, or "" where nothing can rest on it."""
@@ -156,7 +166,7 @@ class PlanBook:
                     evidence=(f"{bank}/documents/{plan.view.sha256}.view",),
                 )
         self._views[key] = view
-        if len(self._views) > _MOST:
+        if len(self._views) > _MOST_VIEWS:
             self._views.popitem(last=False)
         return view
 

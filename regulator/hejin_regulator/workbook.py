@@ -38,8 +38,8 @@ CREATE TABLE scope (id INTEGER PRIMARY KEY, words TEXT UNIQUE);
 CREATE TABLE fitting (id INTEGER PRIMARY KEY);
 CREATE TABLE granted (seq INTEGER PRIMARY KEY, time TEXT, enterprise TEXT, scope INTEGER,
     valid_from TEXT, valid_to TEXT, revoked INTEGER, revoked_time TEXT);
-CREATE TABLE noise (period TEXT, plan TEXT, part TEXT, multiplier REAL, cost REAL,
-    multiplier_alone REAL, cost_alone REAL);
+CREATE TABLE noise (period TEXT, plan TEXT, part TEXT, multiplier REAL, multiplier_alone REAL,
+    count INTEGER, cost REAL, cost_alone REAL);
 CREATE TABLE cosigned (member TEXT, size INTEGER);
 CREATE TABLE claim (member TEXT, log TEXT, size INTEGER, root BLOB, kind TEXT, by TEXT,
     seq INTEGER, file TEXT);
@@ -55,7 +55,7 @@ _INSERT: Final = {
     "sent": "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "snapshot": "INSERT INTO snapshot VALUES (?,?,?,?,?,?)",
     "granted": "INSERT INTO granted VALUES (?,?,?,?,?,?,NULL,NULL)",
-    "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?)",
+    "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?,?)",
     "cosigned": "INSERT INTO cosigned VALUES (?,?)",
     "claim": "INSERT INTO claim VALUES (?,?,?,?,?,?,?,?)",
 }
@@ -67,10 +67,10 @@ class Workbook:
     def __init__(self) -> None:
         self._folder = TemporaryDirectory(prefix="hejin-verify-")
         self._database = sqlite3.connect(self.folder / "workbook.db", isolation_level=None)
-        # Nothing here outlives the process: no journal, no sync, and 16 MB of pages in memory.
+        # Nothing here outlives the process: no journal, no sync, and 8 MB of pages in memory.
         for pragma in ("journal_mode=OFF", "synchronous=OFF", "locking_mode=EXCLUSIVE"):
             self._database.execute(f"PRAGMA {pragma}")
-        self._database.execute("PRAGMA cache_size=-16384")
+        self._database.execute("PRAGMA cache_size=-8192")
         self._database.executescript(_SCHEMA)
         self._database.execute("BEGIN")
         self._waiting: dict[str, list[tuple[Cell, ...]]] = {name: [] for name in _INSERT}
