@@ -1,61 +1,127 @@
-"""Refuse a bank's message: signed, logged, and without a byte derived from data."""
+"""Refuse a bank's messages: signed, logged, and without a byte derived from data.
+
+A bank can send nonsense faster than a ledger should grow. One refusal per request and code is
+logged a minute, and at most 60 a bank; what is beyond is refused all the same, and only counted on
+the operator's console.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import time
+from typing import Final
 
 import structlog
 
+from hejin_node.errors import WarehouseError
 from hejin_node.home import NodeHome
 from hejin_privacy.errors import AccountExhaustedError
 from hejin_privacy.secure_sum.errors import ShareWrongError
+from hejin_trust.archived import ArchiveError, ArchiveMissingError
 from hejin_trust.canonical import time_text
-from hejin_trust.database import writing
+from hejin_trust.database import StorageError, writing
 from hejin_trust.envelope import REFUSAL, seal
 from hejin_trust.errors import HejinError
+from hejin_trust.files import FileError
 from hejin_trust.fleet import Payload
+from hejin_trust.log import ClockError
 from hejin_trust.one_history import FrozenError
+from hejin_trust.stored_log import LogError
 from hejin_trust.text import Text
-from hejin_trust.witness import ClockOffError
+from hejin_trust.witness import ClockOffError, WitnessRefusedError
+
+WINDOW_SECONDS: Final = 60.0
+MOST_LOGGED: Final = 60
+"""Refusals of one bank in a window: an honest one asks again every few seconds, the same."""
 
 # What is left over all banks is for the node, the enterprise and the regulator to know.
-_FOR_THE_BANK = Text(
+_BUDGET = Text(
     "the node's budget for this period does not cover the sum: ask for fewer sums or more noise",
     "该节点本期预算不足以支付该求和：请减少求和次数或增大噪声",
+)
+
+# Their texts name the node's files, or how long its internal log is: nearly its authorisations.
+_INTERNAL: Final = (
+    ArchiveError,
+    ArchiveMissingError,
+    ClockError,
+    FileError,
+    FrozenError,
+    LogError,
+    StorageError,
+    WarehouseError,
+    WitnessRefusedError,
 )
 
 _log = structlog.get_logger(__name__)
 
 
-def refuse(home: NodeHome, bank: str, payload: Payload, refusal: HejinError) -> Payload:
-    """Return the signed refusal, after logging it; where it cannot be logged, all the same.
+class Refusals:
+    """What one bank is refused, and how much of it is logged. Not to be used by two threads."""
 
-    Nothing is logged by a clock that is off, nor in a log that the mirror holds another history of.
-    """
-    asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
-    request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
-    _log.warning("refused", code=refusal.code, bank=bank, reason=refusal.text.en)
-    told = _FOR_THE_BANK if isinstance(refusal, AccountExhaustedError) else refusal.text
-    body: dict[str, object] = {
-        "v": 1,
-        "request": request,
-        "code": refusal.code,
-        "reason": {"en": told.en, "zh": told.zh},
-        "time": time_text(home.now()),
-    }
-    if isinstance(refusal, ShareWrongError):
-        body["giver"] = refusal.giver
-    if not isinstance(refusal, (ClockOffError, FrozenError)):
+    def __init__(self, home: NodeHome, bank: str) -> None:
+        """Refuse messages of `bank`."""
+        self._home, self._bank = home, bank
+        self._since = time.monotonic()
+        self._logged: set[tuple[str, str]] = set()
+        self._left_out = 0
+
+    def refuse(self, payload: Payload, refusal: HejinError) -> Payload:
+        """Return the signed refusal, after logging it; where it cannot be logged, all the same."""
+        asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
+        request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
+        if self._is_worth_logging(request, refusal.code):
+            _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
+            self._log(request, refusal)
+        told = _told(refusal)
+        body: dict[str, object] = {
+            "v": 1,
+            "request": request,
+            "code": refusal.code,
+            "reason": {"en": told.en, "zh": told.zh},
+            "time": time_text(self._home.now()),
+        }
+        if isinstance(refusal, ShareWrongError):
+            body["giver"] = refusal.giver
+        return {
+            "kind": b"refusal",
+            "refusal": seal(REFUSAL, body, self._home.identity, self._home.member_id),
+        }
+
+    def _is_worth_logging(self, request: str, code: str) -> bool:
+        now = time.monotonic()
+        if now - self._since >= WINDOW_SECONDS:
+            if self._left_out:
+                _log.warning("refusals-not-logged", bank=self._bank, refusals=self._left_out)
+            self._since, self._left_out = now, 0
+            self._logged.clear()
+        if (request, code) in self._logged or len(self._logged) >= MOST_LOGGED:
+            self._left_out += 1
+            return False
+        self._logged.add((request, code))
+        return True
+
+    def _log(self, request: str, refusal: HejinError) -> None:
+        """Nothing is logged by a clock that is off, nor beside a mirror with another history."""
+        if isinstance(refusal, (ClockOffError, FrozenError)):
+            return
         try:
-            with writing(home.database) as connection:
-                home.internal_log.append(
+            with writing(self._home.database) as connection:
+                self._home.internal_log.append(
                     connection,
                     "refusal",
-                    {"request": request, "code": refusal.code, "peer": bank},
+                    {"request": request, "code": refusal.code, "peer": self._bank},
                 )
         except HejinError as reason:  # a full disk, a clock that went back
             _log.error("refusal-not-logged", reason=reason.text.en)
-    return {
-        "kind": b"refusal",
-        "refusal": seal(REFUSAL, body, home.identity, home.member_id),
-    }
+
+
+def _told(refusal: HejinError) -> Text:
+    if isinstance(refusal, AccountExhaustedError):
+        return _BUDGET
+    if isinstance(refusal, _INTERNAL):
+        return Text(
+            f"the node cannot answer now ({refusal.code}): its operator has to look at its console",
+            f"节点目前无法应答（{refusal.code}）：请其运维人员查看控制台",
+        )
+    return refusal.text

@@ -30,7 +30,7 @@ from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
 from hejin_node.pinned import Pinned, SnapshotLostError, SnapshotStore
 from hejin_node.query import QueryOutOfOrderError, QueryRefusedError
-from hejin_node.refusals import refuse
+from hejin_node.refusals import Refusals
 from hejin_node.reserving import Reserved, reserve, stand_again
 from hejin_node.results import (
     check_result,
@@ -91,6 +91,7 @@ class Session:
         self._snapshots = SnapshotStore(home)
         self._masking = Masking(home)
         self._checker = Checker(home, bank, self._masking)
+        self._refusals = Refusals(home, bank)
         self._steps: dict[bytes, Callable[[Payload], Payload]] = {
             b"keys": self._give_key,
             b"query": self._answer_query,
@@ -114,7 +115,7 @@ class Session:
                     )
                 return step(payload)
             except HejinError as refusal:
-                return refuse(self._home, self._bank, payload, refusal)
+                return self._refusals.refuse(payload, refusal)
 
     def fetch_receipts(self) -> None:
         """Log the bank's word on what it was sent, as far as it gives it.

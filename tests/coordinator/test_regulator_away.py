@@ -21,7 +21,7 @@ from hejin_coordinator.service import Worker
 from hejin_models.features import FeatureView
 from hejin_models.sums import SumRequest
 from hejin_models.training import train
-from hejin_node.refusals import refuse
+from hejin_node.refusals import Refusals
 from hejin_trust.channels import PeerUnreachable
 from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.errors import HejinError
@@ -204,7 +204,7 @@ def failing(bank: Bank, node: str) -> Fault:
 
     def fault(payload: Payload, _: Callable[[Payload], Payload]) -> Payload:
         full = StorageError("the disk is full", "磁盘已满")
-        return refuse(bank.nodes[node], BANK, payload, full)
+        return Refusals(bank.nodes[node], BANK).refuse(payload, full)
 
     return fault
 
@@ -226,7 +226,7 @@ def test_a_disk_that_is_full_for_a_while_burns_no_round(
             bank.wire.faults[node, "query", 1] = silent
         for node in failed:
             bank.wire.faults[node, phase, 1] = failing(bank, node)
-        with pytest.raises(RunPausedError, match="the disk is full"):
+        with pytest.raises(RunPausedError, match="storage-failed"):
             run._sum(first(run))
         assert [found.burned for found in rounds(bank, run)] == [""]
         bank.wire.faults.clear()
@@ -259,7 +259,7 @@ def test_a_round_that_one_node_lost_waits_for_another_that_cannot_answer_now(
     run = bank.run(bank.propose(epsilon=20.0, minimum_nodes=2, spare_rounds=1))
 
     def interrupted(payload: Payload, ask: Callable[[Payload], Payload]) -> Payload:
-        return refuse(bank.nodes["node-1"], BANK, payload, Void("lost", "丢失"))
+        return Refusals(bank.nodes["node-1"], BANK).refuse(payload, Void("lost", "丢失"))
 
     bank.wire.faults["node-1", "query", 1] = interrupted
     line.cut_off("node-2")

@@ -44,6 +44,12 @@ class Data:
         return pa.Table.from_batches(batches).to_pylist() if batches else []
 
 
+@pytest.fixture(autouse=True)
+def every_refusal_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that an earlier test asked for less than a minute ago."""
+    monkeypatch.setattr("hejin_node.refusals.WINDOW_SECONDS", 0.0)
+
+
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("database") / "node.db"
