@@ -222,7 +222,7 @@ class Forger:
 
     def papers(self, member: str) -> Forgery | None:
         """Replace a plan, a view, a query or a survivor set by one that the bank signs as well."""
-        way = self._dice.choice(("plan", "view", "query", "survivors", "unused", "signed again"))
+        way = self._dice.choice(("plan", "view", "query", "survivors", "signed again"))
         if way == "plan":
             name = f"bank/documents/{self._world.digest}.json"
             return Forgery(member, way, Damage(way, {name: self.resign(self._export.files[name])}))
@@ -230,10 +230,6 @@ class Forger:
             name = next(name for name in self._export.files if name.endswith(".view"))
             data = VIEW.replace(b"cells = 14", b"cells = 15")
             return Forgery(member, way, Damage(way, {name: data}))
-        if way == "unused":
-            name = f"bank/documents/{self._dice.randbytes(32).hex()}.json"
-            why = "no entry refers to the document"
-            return Forgery(member, way, Damage(way, {name: b"{}"}), "", why)
         rows = self.rows("rounds")
         row = self._dice.choice(rows)
         field = "query" if way != "survivors" else "survivors"

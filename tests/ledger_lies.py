@@ -120,7 +120,7 @@ OMISSIBLE = {
     "authorisation.revoke": "what was never logged is not known; the node's operator is trusted",
     "recover": "the entries before it are the mirror's",
     "refusal": "what was never logged is not known",
-    "result": "a node may never have been told; a bank's own result may not be left out",
+    "result": "a node may not have been told the last one; all others its next query names",
 }
 
 

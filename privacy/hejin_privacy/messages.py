@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from hejin_privacy.mechanism import MAX_DIMENSION, MAX_NODES, Mechanism
-from hejin_trust.canonical import child, closed, hexbytes, integer, text, texts
+from hejin_trust.canonical import child, closed, hexbytes, integer, text, texts, time_field
 from hejin_trust.errors import RefusedError
 
 MAX_ROUND = 10_000
@@ -260,7 +260,7 @@ class Receipt:
             header=_hex(body, "header", 32),
             vector=_hex(body, "vector", 32),
             checkpoint=text(body, "checkpoint"),
-            time=text(body, "time"),
+            time=time_field(body, "time"),
         )
 
 
@@ -285,5 +285,5 @@ class NotReceived:
             run=_hex(body, "run", 16),
             round=integer(body, "round", 1, MAX_ROUND),
             node=text(body, "node"),
-            time=text(body, "time"),
+            time=time_field(body, "time"),
         )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from hejin_regulator.check_recovery import check_recovery
+from hejin_regulator.check_recovery import RecoveryCheck
 from hejin_regulator.evidence import Evidence, LogReader
 from hejin_regulator.notebook import place
-from hejin_regulator.records import number, text
+from hejin_regulator.records import digest_of, number, text
 from hejin_regulator.workbook import Shelf
 from hejin_trust import canonical
 from hejin_trust.charter import Member
@@ -49,15 +48,16 @@ class BankCheck:
             "accept": self._accept,
             "result": self._end,
             "burn": self._end,
+            "model": self._model,
         }
+        recoveries = RecoveryCheck(self._evidence, self._bank, "release")
         for entry, _ in LogReader(self._evidence, self._bank, "release").entries():
             if entry.type in steps:
                 steps[entry.type](entry)
-            elif entry.type == "recover":
-                check_recovery(self._evidence, self._bank, "release", entry)
+            recoveries.see(entry)
+        recoveries = RecoveryCheck(self._evidence, self._bank, "internal")
         for entry, _ in LogReader(self._evidence, self._bank, "internal").entries():
-            if entry.type == "recover":
-                check_recovery(self._evidence, self._bank, "internal", entry)
+            recoveries.see(entry)
         for (_, number_), opened in self._open.items():
             self._note(
                 opened.first,
@@ -66,8 +66,13 @@ class BankCheck:
             )
 
     def _plan(self, entry: Entry) -> None:
-        names = (text(entry.body, name) for name in ("plan", "purpose", "family"))
-        self._evidence.workbook.put("plan", self._bank.id, *names, entry.seq)
+        digest, *names = (text(entry.body, name) for name in ("plan", "purpose", "family"))
+        self._evidence.workbook.put("plan", self._bank.id, digest, *names, entry.seq)
+        self._evidence.workbook.put("named", self._bank.id, f"{digest}.json")
+
+    def _model(self, entry: Entry) -> None:
+        run, plan = text(entry.body, "run"), text(entry.body, "plan")
+        self._evidence.workbook.put("model", self._bank.id, entry.seq, run, plan)
 
     def _accept(self, entry: Entry) -> None:
         body, evidence = entry.body, self._evidence
@@ -86,6 +91,7 @@ class BankCheck:
             text(body, "header"),
             text(body, "vector"),
             size,
+            entry.time,
         )
         if evidence.history.member(node, "node") is not None:
             checkpoint = (size, bytes.fromhex(root))
@@ -135,7 +141,7 @@ class BankCheck:
             )
         self._last.put(run, max(round_number, last))
         opened = self._open.pop((run, round_number), None)
-        encoded = canonical.encode(body)
+        encoded = canonical.encode(body).decode() if entry.type == "result" else ""
         if entry.type == "result":
             self._check_survivors(entry, opened)
         self._evidence.workbook.put(
@@ -145,8 +151,8 @@ class BankCheck:
             entry.type,
             run,
             round_number,
-            hashlib.sha256(encoded).hexdigest(),
-            encoded.decode() if entry.type == "result" else "",
+            digest_of(body),
+            encoded,
             "" if opened is None else opened.plan,
             "" if opened is None else opened.round_ctx,
         )

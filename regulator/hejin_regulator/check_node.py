@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -12,9 +12,9 @@ from hejin_regulator.check_budget import AccountReplay
 from hejin_regulator.check_consent import ConsentCheck
 from hejin_regulator.check_plans import PlanCheck
 from hejin_regulator.check_receipts import OpenedNote, ReceiptCheck
-from hejin_regulator.check_recovery import check_recovery
+from hejin_regulator.check_recovery import RecoveryCheck
 from hejin_regulator.check_reservations import ReservationCheck, Standing
-from hejin_regulator.check_results import check_noted_result
+from hejin_regulator.check_runs import RunCheck
 from hejin_regulator.evidence import Evidence, LogReader
 from hejin_regulator.findings import Point, RefusalCount, Spending, VoidCount
 from hejin_regulator.notebook import place
@@ -54,61 +54,78 @@ class NodeCheck:
     ) -> None:
         self._evidence, self._node, self._name = evidence, node, node.id
         self._plans = PlanCheck(evidence, plans, node.id)
-        self._reservations = ReservationCheck(evidence, runs, node.id)
+        self._runs = RunCheck(evidence, runs, node.id)
+        self._reservations = ReservationCheck(evidence, node.id)
         self._receipts = ReceiptCheck(evidence, opened, node.id)
         self._consent = ConsentCheck(evidence, plans, node.id)
+        self._recoveries = RecoveryCheck(evidence, node, "release")
         self._replay = AccountReplay(evidence, node.id)
         self._refusals: Counter[tuple[str, str]] = Counter()
         self._voids: Counter[str] = Counter()
+        self._steps: dict[str, Callable[[Entry], None]] = {
+            "plan.approve": self._plans.approve,
+            "plan.refuse": self._plans.refuse,
+            "snapshot": self._snapshot,
+            "reserve": self._reserve,
+            "renew": self._renew,
+            "release": self._release,
+            "void": self._void,
+            "receipt": self._receipts.receive,
+            "result": self._runs.note_result,
+            "recover": self._recover,
+        }
 
     def read(self) -> NodeReport:
         """Read and check everything."""
-        accounts = AccountCheck(self._evidence.notes, self._name, self._internal())
+        self._accounts = AccountCheck(self._evidence.notes, self._name, self._internal())
         for entry, seen in LogReader(self._evidence, self._node, "release").entries():
-            self._take(entry, accounts)
+            self._take(entry)
             if seen is not None:
                 self._reservations.cover(seen)
-        accounts.finish()
+        self._accounts.finish()
         self._reservations.finish()
         self._receipts.finish()
         self._consent.finish()
         self._replay.finish()
         return self._report()
 
-    def _take(self, entry: Entry, accounts: AccountCheck) -> None:
-        match entry.type:
-            case "reserve":
-                self._reserve(Reservation.of(entry), accounts)
-            case "release":
-                release = Release.of(entry)
-                standing = self._reservations.release(release)
-                self._receipts.sent(release, standing)
-                if standing is not None:
-                    self._replay.released(standing.period, standing.reservation.bank)
-                    if not self._reservations.was_lost(standing):
-                        self._check_moment(entry, standing)
-            case "receipt":
-                self._receipts.receive(entry)
-            case "result":
-                check_noted_result(self._evidence, self._name, entry)
-            case "void":
-                self._void(entry)
-            case "renew":
-                self._renew(entry)
-            case "snapshot":
-                self._reservations.snapshot(entry)
-                self._consent.take(entry, self._plans.bank_of(text(entry.body, "plan")))
-            case "plan.approve":
-                self._plans.approve(entry)
-            case "recover":
-                check_recovery(self._evidence, self._node, "release", entry)
-                self._reservations.recover(entry.seq)
+    def _take(self, entry: Entry) -> None:
+        step = self._steps.get(entry.type)
+        if step is not None:
+            step(entry)
 
-    def _reserve(self, reservation: Reservation, accounts: AccountCheck) -> None:
+    def _snapshot(self, entry: Entry) -> None:
+        self._runs.snapshot(entry)
+        self._consent.take(entry, self._plans.bank_of(text(entry.body, "plan")))
+
+    def _recover(self, entry: Entry) -> None:
+        self._recoveries.see(entry)
+        self._runs.recover(entry.seq)
+        self._reservations.recover(entry.seq)
+
+    def _release(self, entry: Entry) -> None:
+        release = Release.of(entry)
+        standing = self._reservations.release(release)
+        self._receipts.sent(release, standing)
+        if standing is not None:
+            self._replay.released(standing.period, standing.reservation.bank)
+            if not self._reservations.was_lost(standing):
+                self._check_moment(entry, standing)
+
+    def _reserve(self, entry: Entry) -> None:
+        reservation = Reservation.of(entry)
         known = self._plans.check(reservation)
         balance = self._replay.reserve(reservation, known)
-        accounted = accounts.check(reservation.seq, balance)
-        self._reservations.reserve(reservation, balance.period, known, accounted)
+        self._reservations.reserve(
+            Standing(
+                reservation,
+                balance.period,
+                known,
+                (entry.seq, entry.time),
+                accounted=self._accounts.check(entry.seq, balance),
+                asked=self._runs.reserve(reservation, known),
+            )
+        )
 
     def _renew(self, entry: Entry) -> None:
         standing = self._reservations.renew(entry)
@@ -147,6 +164,7 @@ class NodeCheck:
 
     def _internal(self) -> Iterator[Entry]:
         """Yield the `account` entries of the internal log; look at all others on the way."""
+        recoveries = RecoveryCheck(self._evidence, self._node, "internal")
         for entry, _ in LogReader(self._evidence, self._node, "internal").entries():
             match entry.type:
                 case "account":
@@ -157,7 +175,7 @@ class NodeCheck:
                     told = (text(entry.body, "code"), text(entry.body, "peer"))
                     self._count(self._refusals, told, entry)
                 case "recover":
-                    check_recovery(self._evidence, self._node, "internal", entry)
+                    recoveries.see(entry)
 
     def _count(self, counted: Counter[_Kind], kind: _Kind, entry: Entry) -> None:
         if kind in counted or len(counted) < _MOST_KINDS:

@@ -15,6 +15,7 @@ from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
 _MOST_JUDGED: Final = 4096
+_RHOS: Final = ("rho", "rho_train", "rho_holdout")
 
 
 class PlanCheck:
@@ -33,8 +34,9 @@ class PlanCheck:
         body = entry.body
         key = f"{text(body, 'bank')}/{text(body, 'plan')}"
         if self._approvals.get(key) is None:
-            rhos = (rational(body, name) for name in ("rho", "rho_train", "rho_holdout"))
-            self._approvals.put(key, Approval(entry.seq, *rhos))
+            self._approvals.put(
+                key, Approval(entry.seq, tuple(rational(body, name) for name in _RHOS))
+            )
             if self.bank_of(text(body, "plan")) is None:
                 self._banks.put(text(body, "plan"), text(body, "bank"))
         known = self._plans.find(text(body, "bank"), text(body, "plan"))
@@ -49,6 +51,11 @@ class PlanCheck:
                 text(body, "bank"),
                 known.digest,
             )
+
+    def refuse(self, entry: Entry) -> None:
+        """Take a `plan.refuse` entry: nothing is reserved for the plan from then on."""
+        key = f"{text(entry.body, 'bank')}/{text(entry.body, 'plan')}"
+        self._approvals.put(key, Approval(entry.seq, (), refused=True))
 
     def bank_of(self, plan: str) -> str | None:
         """Return the bank whose plan was approved first under a digest."""
@@ -104,11 +111,12 @@ class PlanCheck:
         plan = known.plan
         if approval is None:
             yield Text("the plan was not approved before", "该计划此前未获批准")
-        elif (approval.rho, approval.rho_train, approval.rho_holdout) != (
-            plan.rho,
-            plan.rho_train,
-            plan.rho_holdout,
-        ):
+        elif approval.refused:
+            yield Text(
+                f"the node had refused the plan in entry {approval.seq}",
+                f"该节点已在条目 {approval.seq} 中拒绝该计划",
+            )
+        elif approval.rhos != (plan.rho, plan.rho_train, plan.rho_holdout):
             yield Text("the approval names another cost than the plan", "批准所列费用与计划不符")
         if self._node not in plan.nodes:
             yield Text("the node is not in the plan", "该节点不在计划之内")
@@ -175,10 +183,10 @@ def _r_faults(priced: Priced, allowed: frozenset[int]) -> Iterator[Text]:
 
 
 def _dump_approval(approval: Approval) -> str:
-    rhos = (approval.rho, approval.rho_train, approval.rho_holdout)
-    return " ".join((str(approval.seq), *(f"{rho.numerator}/{rho.denominator}" for rho in rhos)))
+    told = (f"{rho.numerator}/{rho.denominator}" for rho in approval.rhos)
+    return " ".join((str(approval.seq), str(int(approval.refused)), *told))
 
 
 def _load_approval(value: str) -> Approval:
-    seq, *rhos = value.split(" ")
-    return Approval(int(seq), *(fraction(*rho.split("/")) for rho in rhos))
+    seq, refused, *told = value.split(" ")
+    return Approval(int(seq), tuple(fraction(*rho.split("/")) for rho in told), refused == "1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from hejin_regulator.evidence import Evidence, origin_of
+from hejin_regulator.history import CLOCKS
 from hejin_regulator.records import number, text
+from hejin_trust.canonical import time_from
 from hejin_trust.charter import Member
 from hejin_trust.entries import Entry
 from hejin_trust.errors import HejinError
@@ -11,12 +13,27 @@ from hejin_trust.export import ExportError, LogName
 from hejin_trust.recovery import Recovery
 
 
-def check_recovery(evidence: Evidence, member: Member, log: LogName, entry: Entry) -> None:
-    """Check a `recover` entry: the approval is in the export, of this log, and not of its future.
+class RecoveryCheck:
+    """The `recover` entries of one log.
 
-    The log as the regulator approved it is compared with what was read (V2).
+    Each names an approval that is in the export, of this log as it stood after the recovery before,
+    and of no later moment. What the regulator approved is compared with what was read (V2).
     """
+
+    def __init__(self, evidence: Evidence, member: Member, log: LogName) -> None:
+        self._evidence, self._member, self._log = evidence, member, log
+        self._newest = -1
+
+    def see(self, entry: Entry) -> None:
+        """Take the next entry of the log, of whatever type."""
+        if entry.type == "recover":
+            _check(self._evidence, self._member, self._log, entry, self._newest)
+            self._newest = entry.seq
+
+
+def _check(evidence: Evidence, member: Member, log: LogName, entry: Entry, before: int) -> None:
     digest = text(entry.body, "approval")
+    evidence.workbook.put("named", member.id, f"{digest}.json")
     try:
         data = evidence.export(member.id).document(digest)
         approval = Recovery.parse(data, evidence.charter)
@@ -29,6 +46,16 @@ def check_recovery(evidence: Evidence, member: Member, log: LogName, entry: Entr
             raise _refused(
                 f"{held[0].size} entries were approved, which the log did not have by then",
                 f"批准的 {held[0].size} 条与当时的日志不符",
+            )
+        if held[0].size <= before:
+            raise _refused(
+                f"the approval is of before the recovery in entry {before}: each needs its own",
+                f"该批准早于条目 {before} 处的恢复：每次恢复须单独批准",
+            )
+        if time_from(approval.issued) > time_from(entry.time) + CLOCKS:
+            raise _refused(
+                f"it was approved at {approval.issued}, after it was done",
+                f"批准时间 {approval.issued} 晚于恢复",
             )
     except HejinError as reason:
         evidence.notes.add_text(

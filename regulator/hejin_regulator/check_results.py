@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -15,12 +15,11 @@ from hejin_privacy.secure_sum.node import check_votes
 from hejin_regulator.check_plans import sum_faults
 from hejin_regulator.evidence import Evidence
 from hejin_regulator.plans import KnownPlan, PlanBook
-from hejin_regulator.records import Priced, priced
+from hejin_regulator.records import Priced, digest_of, priced
 from hejin_regulator.runs import RunBook
 from hejin_regulator.workbook import Shelf
 from hejin_trust import canonical
 from hejin_trust.charter import Member
-from hejin_trust.entries import Entry
 from hejin_trust.envelope import SUM_QUERY, SUM_SURVIVORS, Opened, open_envelope
 from hejin_trust.errors import HejinError
 from hejin_trust.export import RoundLine
@@ -113,7 +112,7 @@ class ResultCheck:
         """Keep the digest of a result as the bank signed it for the nodes."""
         if ended.kind == "result":
             body = {"v": 1, **canonical.decode(ended.body.encode())}
-            self._results.put(ended.run, hashlib.sha256(canonical.encode(body)).hexdigest())
+            self._results.put(ended.run, digest_of(body))
 
     def _check(self, ended: _Ended, line: RoundLine, file: str) -> None:
         try:
@@ -135,6 +134,7 @@ class ResultCheck:
             query.plan,
             query.part,
             canonical.encode(opened.body["mechanism"]),
+            query.previous,
         )
         if query.previous != (self._results.get(query.run) or ""):
             self._note(
@@ -182,6 +182,7 @@ class ResultCheck:
                 file,
             )
         if ended.kind != "result":
+            self._check_opened(ended, line, run.roster, file)
             return
         try:
             result = Result.parse({"v": 1, **canonical.decode(ended.body.encode())})
@@ -195,6 +196,31 @@ class ResultCheck:
             self._check_votes(result, line, run.roster)
         except HejinError as reason:
             self._note(ended, reason.text, file)
+
+    def _check_opened(
+        self, ended: _Ended, line: RoundLine, roster: Roster | None, file: str
+    ) -> None:
+        """Warn of a burn that a quorum had voted to open: the bank may hold its total."""
+        if roster is None or not line.survivors:
+            return
+        bank = self._bank
+        try:
+            opened = open_envelope(line.survivors, SUM_SURVIVORS, bank.identity_key, bank.id)
+            voted = SurvivorSet.parse(opened.body)
+            if (voted.run, voted.round) != (ended.run, ended.round):
+                _refuse("the survivor set is of another round", "存活集合属于另一轮")
+        except HejinError as reason:
+            self._note(ended, reason.text, file)
+            return
+        with suppress(HejinError):
+            check_votes(roster, voted, line.votes)
+            self._evidence.notes.counts["burn with votes"] += 1
+            self._evidence.notes.warn(
+                f"{bank.id} burned round {ended.round} of run {ended.run} although a quorum "
+                "had voted to open it: ask the bank why (the round is charged either way).",
+                f"{bank.id} 作废了运行 {ended.run} 的第 {ended.round} 轮，而法定数节点已投票同意"
+                "打开：请询问该银行原因（该轮照常计费）。",
+            )
 
     def _check_votes(self, result: Result, line: RoundLine, roster: Roster | None) -> None:
         """Raise unless a quorum of the survivors voted for them, and the log says so."""
@@ -237,19 +263,20 @@ def _query_faults(query: Query, mechanism: Priced, known: KnownPlan) -> Iterator
     yield from sum_faults(mechanism, query.part, known)
 
 
-def check_noted_result(evidence: Evidence, node: str, entry: Entry) -> None:
-    """V6: a `result` that a node has logged is one that a bank has logged, body for body."""
-    digest = hashlib.sha256(canonical.encode(entry.body)).hexdigest()
-    row = evidence.workbook.at_once(
-        "SELECT 1 FROM ended WHERE digest = ? AND kind = 'result'", digest
-    ).fetchone()
-    if row is None:
+def check_models(evidence: Evidence) -> None:
+    """V6: a model that a bank logs was trained by a run with results, and on its plan."""
+    rows = evidence.workbook.rows(
+        "SELECT m.bank, m.seq, m.run FROM model m WHERE NOT EXISTS (SELECT 1 FROM ended e "
+        "JOIN asked a ON (a.bank, a.run, a.round) = (e.bank, e.run, e.round) "
+        "WHERE (e.bank, e.run, e.kind, a.plan) = (m.bank, m.run, 'result', m.plan))"
+    )
+    for bank, seq, run in rows:
         evidence.notes.add(
             "V6",
-            node,
-            entry.seq,
-            f"no bank has logged the result of round {entry.body['round']} that this node logged",
-            f"没有银行记录过本节点所记的第 {entry.body['round']} 轮结果",
+            bank,
+            seq,
+            f"the model is of run {run}, which has no result under the model's plan",
+            f"该模型所属运行 {run} 在其计划下没有结果",
         )
 
 

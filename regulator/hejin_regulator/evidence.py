@@ -137,7 +137,7 @@ class LogReader:
             )
             return None
         if self._log == "release":
-            self._evidence.workbook.put("cosigned", self._member.id, seen.size)
+            self._evidence.workbook.put("cosigned", self._member.id, seen.size, seen.time)
         return seen
 
     def _check_root(self, witnessed: WitnessedNotes) -> None:

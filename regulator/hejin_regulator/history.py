@@ -142,12 +142,10 @@ def read_history(folder: Path, pinned: bytes | None, notes: Notebook) -> tuple[H
     key = pinned
     if key is None:
         key = _named_key(data)
-        notes.warnings.append(
-            Text(
-                "No regulator key was given: the charter's own was taken. Compare it with the "
-                f"one you know: {key.hex()}",
-                f"未提供监管方公钥，采用了章程自带的公钥，请与您所知的核对：{key.hex()}",
-            )
+        notes.warn(
+            "No regulator key was given: the charter's own was taken. Compare it with the "
+            f"one you know: {key.hex()}",
+            f"未提供监管方公钥，采用了章程自带的公钥，请与您所知的核对：{key.hex()}",
         )
     try:
         charter = Charter.parse(data, key)

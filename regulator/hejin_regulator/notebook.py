@@ -12,6 +12,8 @@ from hejin_trust.text import Text
 MOST_FINDINGS = 100_000
 """Kept one by one; what is beyond is counted, by check."""
 
+MOST_WARNINGS = 1_000
+
 Progress = Callable[[int], None]
 """Told how many bytes of the export were read since it was last told."""
 
@@ -71,6 +73,11 @@ class Notebook:
     ) -> None:
         """Note a finding whose reason is an error's text."""
         self.add(check, member, seq, reason.en, reason.zh, log=log, evidence=evidence)
+
+    def warn(self, en: str, zh: str) -> None:
+        """Note what is no finding, and is to be known all the same."""
+        if len(self.warnings) < MOST_WARNINGS:
+            self.warnings.append(Text(en, zh))
 
     def findings(self) -> tuple[Finding, ...]:
         """Return all findings, and one for each check of which there were too many to keep."""

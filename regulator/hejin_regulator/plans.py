@@ -147,6 +147,7 @@ class PlanBook:
             self._views.move_to_end(key)
         if known and not (first and self._views[key] is None):
             return self._views[key]
+        self._evidence.workbook.put("named", bank, f"{plan.view.sha256}.view")
         try:
             data = self._evidence.export(bank).view(plan.view.sha256)
             if hashlib.sha256(data).hexdigest() != plan.view.sha256:

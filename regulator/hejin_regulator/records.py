@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -134,19 +135,20 @@ class Snapshot:
     """A `snapshot` entry, as far as reservations name it."""
 
     seq: int
-    run: str
     plan: str
     root: str
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A `plan.approve` entry."""
+    """A node's answer to a plan, `plan.approve` or `plan.refuse`.
+
+    rhos  the plan's rho, and those of its parts train and hold-out, as they were approved
+    """
 
     seq: int
-    rho: Fraction
-    rho_train: Fraction
-    rho_holdout: Fraction
+    rhos: tuple[Fraction, ...]
+    refused: bool = False
 
 
 # `entries.parse` has checked kind and range of every field already.
@@ -170,6 +172,11 @@ def rational(body: Body, key: str) -> Fraction:
 def fraction(num: str, den: str) -> Fraction:
     """Return num/den; what was charged for one sum recurs at every node."""
     return Fraction(int(num), int(den))
+
+
+def digest_of(body: Body) -> str:
+    """Return the SHA-256 of a body's canonical form, hex."""
+    return hashlib.sha256(canonical.encode(body)).hexdigest()
 
 
 def envelope_of(receipt: str) -> bytes:

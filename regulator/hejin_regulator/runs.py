@@ -48,11 +48,31 @@ class RunBook:
                 except HejinError as reason:
                     notes.add_text("V6", bank.id, None, reason.text, evidence=(file,))
                     continue
+                first = self._line_of(bank.id, told.run)
+                if first is not None:
+                    notes.add(
+                        "V6",
+                        bank.id,
+                        None,
+                        f"run {told.run} has a roster already: a run has one",
+                        f"运行 {told.run} 已有名册：每次运行只有一份",
+                        evidence=(
+                            f"{bank.id}/rosters.jsonl:{self._line_of(bank.id, told.run)}",
+                            file,
+                        ),
+                    )
+                    continue
                 body = canonical.encode(roster.body()).decode()
                 self._evidence.workbook.put("roster", bank.id, told.run, told.plan, line, body)
         except HejinError as reason:
             file = f"{bank.id}/rosters.jsonl:{line}"
             notes.add_text("V6", bank.id, None, reason.text, evidence=(file,))
+
+    def _line_of(self, bank: str, run: str) -> int | None:
+        row = self._evidence.workbook.row(
+            "SELECT line FROM roster WHERE bank = ? AND run = ?", bank, run
+        )
+        return None if row is None else row[0]
 
     def find(self, bank: str, run: str, known: KnownPlan) -> Run | None:
         """Return a run of a plan; None where its roster is missing or does not hold."""

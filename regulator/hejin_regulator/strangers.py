@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -11,7 +10,6 @@ from hejin_regulator.evidence import Evidence
 from hejin_regulator.history import charter_serials
 from hejin_trust.export import CHARTERS_FOLDER, LOG_NAMES, WITNESS_FOLDER
 
-_DOCUMENT: Final = re.compile(r"[0-9a-f]{64}\.(?:json|view)")
 _LOGS: Final = frozenset(f"{log}.{end}" for log in LOG_NAMES for end in ("jsonl", "checkpoint"))
 _BANK: Final = frozenset({"rosters.jsonl", "rounds.jsonl"})
 
@@ -43,9 +41,18 @@ def check_strangers(evidence: Evidence) -> None:
     for member, role in members.items():
         known = _LOGS | _BANK if role == "bank" else _LOGS
         _check(evidence, member, folder / member, {*known, "documents"})
-        for path in _files(folder / member / "documents"):
-            if not _DOCUMENT.fullmatch(path.name):
-                _note(evidence, member, path)
+
+
+def check_documents(evidence: Evidence) -> None:
+    """Note every document that no entry names; all logs must have been read."""
+    evidence.workbook.change("CREATE INDEX named_file ON named (member, file)")
+    for member in evidence.charter.members:
+        for path in _files(evidence.folder / member.id / "documents"):
+            named = evidence.workbook.row(
+                "SELECT 1 FROM named WHERE member = ? AND file = ?", member.id, path.name
+            )
+            if named is None:
+                _note(evidence, member.id, path)
 
 
 def _check(evidence: Evidence, member: str, folder: Path, known: set[str]) -> None:

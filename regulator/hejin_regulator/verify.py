@@ -7,17 +7,19 @@ from pathlib import Path
 
 from hejin_regulator.certificate_status import MOST_BYTES, CertificateStatus, standings
 from hejin_regulator.check_bank import BankCheck
+from hejin_regulator.check_both_ways import check_both_ways
 from hejin_regulator.check_node import NodeCheck
-from hejin_regulator.check_receipts import check_both_ways, opened_notes
-from hejin_regulator.check_reservations import IN_TIME, check_same_question
-from hejin_regulator.check_results import ResultCheck
+from hejin_regulator.check_receipts import opened_notes
+from hejin_regulator.check_reservations import IN_TIME
+from hejin_regulator.check_results import ResultCheck, check_models
+from hejin_regulator.check_runs import check_same_question
 from hejin_regulator.evidence import Evidence, check_claims
 from hejin_regulator.findings import Verification
 from hejin_regulator.history import History, read_history
 from hejin_regulator.notebook import Notebook, Progress
 from hejin_regulator.plans import PlanBook
 from hejin_regulator.runs import RunBook
-from hejin_regulator.strangers import check_strangers
+from hejin_regulator.strangers import check_documents, check_strangers
 from hejin_regulator.workbook import Workbook
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.charter import Member
@@ -61,6 +63,8 @@ def verify_export(
             if member.role == "node"
         ]
         check_same_question(evidence)
+        check_models(evidence)
+        check_documents(evidence)
         check_both_ways(evidence)
         check_claims(evidence)
         as_of = _check_status(evidence, key)

@@ -20,14 +20,16 @@ _SCHEMA: Final = """
 CREATE TABLE plan (bank TEXT, digest TEXT, purpose TEXT, family TEXT, seq INTEGER,
     PRIMARY KEY (bank, digest)) WITHOUT ROWID;
 CREATE TABLE accept (node TEXT, run TEXT, round INTEGER, bank TEXT, seq INTEGER, plan TEXT,
-    round_ctx TEXT, reservation INTEGER, header TEXT, vector TEXT, proof_size INTEGER);
+    round_ctx TEXT, reservation INTEGER, header TEXT, vector TEXT, proof_size INTEGER, time TEXT);
 CREATE TABLE ended (bank TEXT, seq INTEGER, kind TEXT, run TEXT, round INTEGER, digest TEXT,
     body TEXT, plan TEXT, round_ctx TEXT);
 CREATE INDEX ended_digest ON ended (digest);
 CREATE TABLE roster (bank TEXT, run TEXT, plan TEXT, line INTEGER, body TEXT,
     PRIMARY KEY (bank, run)) WITHOUT ROWID;
 CREATE TABLE asked (bank TEXT, run TEXT, round INTEGER, digest TEXT, plan TEXT, part TEXT,
-    mechanism BLOB, PRIMARY KEY (bank, run, round)) WITHOUT ROWID;
+    mechanism BLOB, previous TEXT, PRIMARY KEY (bank, run, round)) WITHOUT ROWID;
+CREATE TABLE model (bank TEXT, seq INTEGER, run TEXT, plan TEXT);
+CREATE TABLE named (member TEXT, file TEXT);
 CREATE TABLE unasked (bank TEXT, run TEXT, round INTEGER, node TEXT, seq INTEGER, query TEXT);
 CREATE TABLE sent (node TEXT, run TEXT, round INTEGER, seq INTEGER, bank TEXT, plan TEXT,
     round_ctx TEXT, reservation INTEGER, header TEXT, vector TEXT, receipt INTEGER, word TEXT,
@@ -40,23 +42,25 @@ CREATE TABLE granted (seq INTEGER PRIMARY KEY, time TEXT, enterprise TEXT, scope
     valid_from TEXT, valid_to TEXT, revoked INTEGER, revoked_time TEXT);
 CREATE TABLE noise (period TEXT, plan TEXT, part TEXT, multiplier REAL, multiplier_alone REAL,
     count INTEGER, cost REAL, cost_alone REAL);
-CREATE TABLE cosigned (member TEXT, size INTEGER);
+CREATE TABLE cosigned (member TEXT, size INTEGER, time TEXT);
 CREATE TABLE claim (member TEXT, log TEXT, size INTEGER, root BLOB, kind TEXT, by TEXT,
     seq INTEGER, file TEXT);
 """
 
 _INSERT: Final = {
     "plan": "INSERT OR IGNORE INTO plan VALUES (?,?,?,?,?)",
-    "accept": "INSERT INTO accept VALUES (?,?,?,?,?,?,?,?,?,?,?)",
+    "accept": "INSERT INTO accept VALUES (?,?,?,?,?,?,?,?,?,?,?,?)",
     "ended": "INSERT INTO ended VALUES (?,?,?,?,?,?,?,?,?)",
-    "roster": "INSERT OR REPLACE INTO roster VALUES (?,?,?,?,?)",
-    "asked": "INSERT OR REPLACE INTO asked VALUES (?,?,?,?,?,?,?)",
+    "roster": "INSERT INTO roster VALUES (?,?,?,?,?)",
+    "asked": "INSERT OR IGNORE INTO asked VALUES (?,?,?,?,?,?,?,?)",
+    "model": "INSERT INTO model VALUES (?,?,?,?)",
+    "named": "INSERT INTO named VALUES (?,?)",
     "unasked": "INSERT INTO unasked VALUES (?,?,?,?,?,?)",
     "sent": "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "snapshot": "INSERT INTO snapshot VALUES (?,?,?,?,?,?)",
     "granted": "INSERT INTO granted VALUES (?,?,?,?,?,?,NULL,NULL)",
     "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?,?)",
-    "cosigned": "INSERT INTO cosigned VALUES (?,?)",
+    "cosigned": "INSERT INTO cosigned VALUES (?,?,?)",
     "claim": "INSERT INTO claim VALUES (?,?,?,?,?,?,?,?)",
 }
 

@@ -13,6 +13,7 @@ import pytest
 from ledger_lies import Build, drop, found, mechanism, once, put, reasons, scaled
 from ledger_papers import write_charters
 from ledger_world import AT, RUN, SUMS, Body, Consortium, sha
+from sqlalchemy import Connection
 
 from hejin_privacy.mechanism import delta_squared, node_sigma
 from hejin_privacy.messages import NotReceived
@@ -74,6 +75,7 @@ LIES: dict[tuple[str, str, str, str], dict[str, Lie]] = {
         "bank signs for other bytes": (put(vector=OTHER), "something else"),
         "bank signs for another node": (put(node="jing"), "something else"),
         "bank signs no checkpoint": (put(checkpoint="x"), "refused"),
+        "bank signs no time": (put(time="never"), "RFC 3339"),
     },
     ("bank", "plan", "V7", "bank"): {
         "plan not logged": (drop, "not in the bank's log"),
@@ -148,6 +150,21 @@ def test_a_lie_is_found_and_named(build: Build, where: tuple[str, str, str, str]
     assert reason in reasons(verification, check)
     report_json(verification)
     render_report(verification)
+
+
+def test_a_plan_that_was_refused_after_all_is_found(tmp_path: Path) -> None:
+    class Refused(Consortium):
+        """jing refuses the plan after the first round, and goes on."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 1:
+                body = {"plan": self.digest, "bank": "bank", "code": "no", "reason": "no more"}
+                self.log(connection, self.parties["jing"].release, "plan.refuse", body)
+
+    verification = Refused(tmp_path / "export").run().verify()
+    assert found(verification) == {("V7", "jing")}
+    assert "had refused the plan" in reasons(verification, "V7")
 
 
 def test_a_reservation_used_twice_is_found(build: Build) -> None:

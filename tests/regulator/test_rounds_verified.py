@@ -13,12 +13,14 @@ from pathlib import Path
 import pytest
 from ledger_lies import Build, drop, found, mechanism, once, put, reasons
 from ledger_papers import base64_of, make_keyad, seal_keyad
-from ledger_world import NODES, Body, Consortium, honest, sha
+from ledger_world import NODES, RUN, Asked, Body, Consortium, Party, honest, sha
+from sqlalchemy import Connection
 
 from hejin_models.plan import Plan
+from hejin_privacy.secure_sum.documents import SurvivorSet, documents_hash
 from hejin_trust.canonical import encode
 from hejin_trust.charter import Charter
-from hejin_trust.envelope import SUM_VOTE, seal
+from hejin_trust.envelope import SUM_SURVIVORS, SUM_VOTE, seal
 from hejin_trust.keys import SigningKey
 
 OTHER = sha("other")
@@ -140,6 +142,129 @@ def test_a_result_over_too_few_nodes_is_found(build: Build) -> None:
 def test_votes_that_no_plan_asks_for_are_found(build: Build) -> None:
     verification = build(once("bank", "result", put(votes=OTHER))).verify()
     assert "votes on a result that needs none" in reasons(verification, "V6")
+
+
+def test_a_round_that_left_the_nodes_and_that_the_bank_shows_nothing_of_is_found(
+    tmp_path: Path,
+) -> None:
+    """The bank signs that it received nothing, and logs no end."""
+
+    class Hidden(Consortium):
+        def _ask(self, number: int) -> Asked:
+            asked = super()._ask(number)
+            return replace(asked, survivors=()) if number == 2 else asked
+
+        def _close(self, connection: Connection, asked: Asked) -> None:
+            if asked.number != 2:
+                super()._close(connection, asked)
+
+    verification = Hidden(tmp_path / "export").run().verify()
+    assert found(verification) == {("V4", node) for node in NODES}
+    assert "shows neither query nor end of the round" in reasons(verification, "V4")
+
+
+def test_a_second_roster_of_a_run_is_found(mine: Consortium) -> None:
+    """Which of two was masked under is not for the last line to say."""
+    rows = lines(mine, "rosters.jsonl")
+    other = json.loads(json.dumps(rows[0]))
+    _with_another_key(other, mine)
+    for both in ([*rows, other], [other, *rows]):
+        keep(mine, "rosters.jsonl", both)
+        verification = mine.verify()
+        assert ("V6", "bank") in found(verification)
+        assert "has a roster already" in reasons(verification, "V6")
+
+
+def test_a_plan_that_two_runs_carry_out_is_found(tmp_path: Path) -> None:
+    class Twice(Consortium):
+        """Every node takes a second snapshot for the plan, under another run."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 2:
+                self.tamper = lambda _, kind, body: (
+                    {**body, "run": "0e" * 16} if kind == "snapshot" else body
+                )
+                for name in NODES:
+                    self._snapshot(connection, self.parties[name])
+
+    verification = Twice(tmp_path / "export").run().verify()
+    assert found(verification) == {("V4", node) for node in NODES}
+    assert "by one run only" in reasons(verification, "V4")
+
+
+@pytest.mark.parametrize("votes", [3, 2, 0])
+def test_a_burn_that_a_quorum_had_voted_to_open_is_told(tmp_path: Path, votes: int) -> None:
+    """The bank may hold its total: the round is charged, and the regulator asks."""
+
+    class Opened(Consortium):
+        def _close(self, connection: Connection, asked: Asked) -> None:
+            if asked.number != 4:
+                super()._close(connection, asked)
+                return
+            chosen = SurvivorSet(RUN, 4, asked.context, NODES, documents_hash([b"headers"])).body()
+            survivors = self.sign(self.bank, SUM_SURVIVORS, chosen)
+            cast_ = [self.sign(self.parties[name], SUM_VOTE, chosen) for name in NODES[:votes]]
+            burn: Body = {"run": RUN, "round": 4, "giver": "", "taker": ""}
+            self.log(connection, self.bank.release, "burn", burn)
+            self._file(asked, survivors, cast_)
+
+    verification = Opened(tmp_path / "export", plan=shared, charter=room).run().verify()
+    assert verification.findings == ()
+    told = [warning.en for warning in verification.warnings]
+    assert ["a quorum had voted to open it" in one for one in told] == [True] * (votes == 3)
+
+
+def test_a_burn_with_a_survivor_set_of_another_round_is_found(mine: Consortium) -> None:
+    rows = lines(mine, "rounds.jsonl")
+    rows[4]["survivors"] = rows[3]["survivors"]
+    keep(mine, "rounds.jsonl", rows)
+    verification = mine.verify()
+    assert "the survivor set is of another round" in reasons(verification, "V6")
+
+
+@pytest.mark.parametrize(
+    ("member", "kind", "change", "reason"),
+    [
+        pytest.param("jing", "result", drop, "did not log the result", id="result not logged"),
+        pytest.param("jing", "result", put(round=3), "comes after that", id="results turn back"),
+        pytest.param("bank", "model", put(run="ab" * 16), "no result under", id="model of no run"),
+        pytest.param("bank", "model", put(plan=OTHER), "no result under", id="model of no plan"),
+    ],
+)
+def test_a_lie_about_what_a_run_led_to_is_found(
+    tmp_path: Path,
+    member: str,
+    kind: str,
+    change: Callable[[Body], Body | None],
+    reason: str,
+) -> None:
+    class Registered(Consortium):
+        """A consortium whose bank registers a model at the end."""
+
+        def _interrupted(self, connection: Connection, party: Party) -> None:
+            super()._interrupted(connection, party)
+            body: Body = {"run": RUN, "plan": self.digest, "model": OTHER, "card": OTHER}
+            self.log(connection, self.bank.release, "model", body)
+
+    assert Registered(tmp_path / "honest" / "export").run().verify().ok
+    lie = once(member, kind, change)
+    verification = Registered(tmp_path / "export", lie).run().verify()
+    assert ("V6", member) in found(verification)
+    assert reason in reasons(verification, "V6")
+
+
+def test_a_result_logged_twice_is_found(tmp_path: Path) -> None:
+    class Many(Consortium):
+        def _note_result(self, connection: Connection, party: Party) -> None:
+            result = party.result
+            super()._note_result(connection, party)
+            if party.id == "jing" and result is not None and result.round == 2:
+                party.result = result
+                super()._note_result(connection, party)
+
+    verification = Many(tmp_path / "export").run().verify()
+    assert found(verification) == {("V6", "jing")}
 
 
 def test_a_result_that_was_never_logged_shows_in_the_next_query(tmp_path: Path) -> None:

@@ -162,6 +162,8 @@ def test_logs_of_a_stranger_are_found(consortium: Consortium) -> None:
         ("jing/rosters.jsonl", "jing"),
         ("jing/notes.txt", "jing"),
         ("bank/documents/letter.json", "bank"),
+        (f"bank/documents/{'0' * 64}.json", "bank"),
+        (f"bank/documents/{'0' * 64}.view", "bank"),
         ("witness/nobody.release.jsonl", "regulator"),
         ("charters/3.json", "regulator"),
     ],

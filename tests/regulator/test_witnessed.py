@@ -9,11 +9,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ledger_lies import Build, drop, found, once, put, reasons
 from ledger_papers import AT, CONSORTIUM, write_witness
-from ledger_world import NODES, Body, Consortium, Party
+from ledger_world import NODES, OUTAGE, Asked, Body, Consortium, Party
 from sqlalchemy import Connection
 
 from hejin_trust.canonical import encode
@@ -21,6 +22,7 @@ from hejin_trust.checkpoint import sign_checkpoint
 from hejin_trust.cosignature import cosign, witness_name
 from hejin_trust.export import write_export
 from hejin_trust.keys import SigningKey
+from hejin_trust.log import Log
 
 MEMBERS = (*NODES, "bank")
 SHARED = {"mode": "shared", "minimum_nodes": 3, "quorum": 3, "colluders": 1}
@@ -219,8 +221,10 @@ def test_a_cosignature_comes_within_120_seconds(build: Build, seconds: int, hold
     verification = build(late=timedelta(seconds=seconds)).verify()
     assert verification.ok == holds
     if not holds:
-        assert found(verification) == {("V3", node) for node in NODES}
-        assert len(verification.findings) == 12  # of the void reservation nothing left
+        # The bank, whose clock is the nodes', accepted before the regulator cosigned.
+        assert found(verification) == {*(("V3", node) for node in NODES), ("V5", "bank")}
+        late = [finding for finding in verification.findings if finding.check == "V3"]
+        assert len(late) == 12  # of the void reservation nothing left
         assert "more than 120 seconds apart" in reasons(verification, "V3")
 
 
@@ -337,6 +341,69 @@ def test_a_recovery_that_was_not_approved_so_is_found(
 ) -> None:
     verification = build(once("yongnian", "recover", lie)).verify()
     assert found(verification) == {("V1", "yongnian")}
+
+
+def test_an_approval_serves_one_recovery(tmp_path: Path) -> None:
+    class Twice(Consortium):
+        """yongnian goes back a second time by the approval of the first."""
+
+        def _recover(self, connection: Connection, party: Party) -> None:
+            super()._recover(connection, party)
+            digest, _ = party.documents[0]
+            body: Body = {"approval": digest, "reason": "again", "size": 3}
+            self.log(connection, party.internal, "recover", body)
+
+    verification = Twice(tmp_path / "export").run().verify()
+    assert found(verification) == {("V1", "yongnian")}
+    assert "each needs its own" in reasons(verification, "V1")
+
+
+def test_an_approval_of_after_the_recovery_is_found(tmp_path: Path) -> None:
+    class Later(Consortium):
+        def _recover(self, connection: Connection, party: Party) -> None:
+            self.moment += timedelta(hours=1)
+            super()._recover(connection, party)
+
+        def log(self, connection: Connection, log: Log, kind: str, body: Body) -> int:
+            if kind == "recover":
+                self.moment = AT + OUTAGE
+            return super().log(connection, log, kind, body)
+
+    verification = Later(tmp_path / "export").run().verify()
+    assert ("V1", "yongnian") in found(verification)
+    assert "after it was done" in reasons(verification, "V1")
+
+
+def test_an_acceptance_long_before_the_cosignature_is_found(tmp_path: Path) -> None:
+    """The bank takes a proof at an hour when the regulator had not seen the reservation."""
+
+    class Early(Consortium):
+        def _accept(self, connection: Connection, party: Party, asked: Asked, *sent: Any) -> None:
+            self.moment -= timedelta(hours=1)
+            super()._accept(connection, party, asked, *sent)
+            self.moment += timedelta(hours=1)
+
+        def _found(self, connection: Connection, party: Party) -> None:
+            self.moment = AT - timedelta(hours=2)  # so that no time goes back in the bank's log
+            super()._found(connection, party)
+            self.moment = AT
+
+        def _approve(self, connection: Connection) -> None:
+            self.moment = AT - timedelta(hours=2)
+            super()._approve(connection)
+            self.moment = AT
+
+    class First(Early):
+        """Of the first round alone, for the bank's log to go on."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            if number == 1:
+                super()._round(connection, number)
+
+    verification = First(tmp_path / "export").run().verify()
+    told = [f.reason.en for f in verification.findings if f.check == "V5" and f.member == "bank"]
+    assert len(told) == 3
+    assert all("and cosigned only at" in reason for reason in told)
 
 
 def test_an_approval_of_another_member_or_by_somebody_else_is_found(
