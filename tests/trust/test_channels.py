@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -14,6 +16,7 @@ import pytest
 from hejin.v1 import charter_pb2, charter_pb2_grpc
 from hejin_trust import certificates, channels
 from hejin_trust.channels import (
+    MOST_CALLS,
     NoPeerError,
     PeerInterceptor,
     PeerRefused,
@@ -59,12 +62,14 @@ class Servicer(charter_pb2_grpc.CharterServiceServicer):
 class Door:
     """A bank's server in this process, on a free port, with a movable clock and charter."""
 
-    def __init__(self, house: Any, roles: Any, *inner: grpc.ServerInterceptor) -> None:
+    def __init__(
+        self, house: Any, roles: Any, *inner: grpc.ServerInterceptor, threads: int = 4
+    ) -> None:
         self.house, self.servicer = house, Servicer()
         self.now: datetime = house.now
         self.charter_error: CharterError | None = None
         bank = house.people["bank-a"]
-        self.server = server([PeerInterceptor(self, roles, lambda: self.now), *inner], 4)
+        self.server = server([PeerInterceptor(self, roles, lambda: self.now), *inner], threads)
         charter_pb2_grpc.add_CharterServiceServicer_to_server(self.servicer, self.server)
         credentials = server_credentials(bank.tls_key, bank.certificate.encode(), house.authority)
         self.port = bind(self.server, "127.0.0.1:0", credentials)
@@ -104,8 +109,8 @@ class Door:
 def open_door(house: Any) -> Iterator[Callable[..., Door]]:
     doors: list[Door] = []
 
-    def make(roles: Any = NODES, *inner: grpc.ServerInterceptor) -> Door:
-        doors.append(Door(house, roles, *inner))
+    def make(roles: Any = NODES, *inner: grpc.ServerInterceptor, threads: int = 4) -> Door:
+        doors.append(Door(house, roles, *inner, threads=threads))
         return doors[-1]
 
     yield make
@@ -384,6 +389,129 @@ def _varint(value: int) -> bytes:
     while value > 127:
         out, value = out + bytes([value & 127 | 128]), value >> 7
     return out + bytes([value])
+
+
+class Half:
+    """Calls of a member that end when they are told to, and bring no message before."""
+
+    def __init__(self, door: Door, name: str, calls: int) -> None:
+        self._go = threading.Event()
+        self.calls = [
+            door.dial(name).stream_unary(METHOD).future(self._message(), timeout=30.0)
+            for _ in range(calls)
+        ]
+
+    def _message(self) -> Iterator[bytes]:
+        self._go.wait(30.0)
+        yield b""
+
+    def wait(self) -> None:
+        """Wait until all are told that they are too many but `MOST_CALLS`, which wait on."""
+        until(lambda: sum(call.done() for call in self.calls) == len(self.calls) - MOST_CALLS)
+
+    def finish(self) -> None:
+        self._go.set()
+
+
+def test_calls_that_bring_no_message_keep_nobody_else_waiting(
+    open_door: Callable[..., Door],
+) -> None:
+    door = open_door(threads=MOST_CALLS + 2)
+    honest = door.dial("node-b")
+    half = Half(door, "node-a", 3 * MOST_CALLS)
+    try:
+        half.wait()
+        for _ in range(20):
+            assert fetch_charter(honest, "bank-a", 2.0) == b"node-b"
+        with pytest.raises(PeerUnreachable, match=f"{MOST_CALLS} calls under way") as caught:
+            door.ask("node-a")
+        assert "上限" in caught.value.text.zh
+    finally:
+        half.finish()
+    until(lambda: all(call.done() for call in half.calls))
+    assert sum(call.code() is grpc.StatusCode.OK for call in half.calls) == MOST_CALLS
+    # Their share is given back.
+    for _ in range(2 * MOST_CALLS):
+        assert door.ask("node-a") == "node-a"
+
+
+def test_calls_that_their_caller_gave_up_hold_nothing(open_door: Callable[..., Door]) -> None:
+    door = open_door(threads=MOST_CALLS + 2)
+    half = Half(door, "node-a", MOST_CALLS + 1)
+    half.wait()
+    for call in half.calls:
+        call.cancel()
+    half.finish()
+    until(lambda: _is_served(door, "node-a"))
+
+
+def _is_served(door: Door, name: str) -> bool:
+    try:
+        return door.ask(name) == name
+    except PeerUnreachable:
+        return False
+
+
+def test_a_revoked_member_is_not_even_listened_to(
+    house: Any, open_door: Callable[..., Door]
+) -> None:
+    door = open_door()
+    house.revoke("node-a")
+    half = Half(door, "node-a", 20)
+    for call in half.calls:
+        with pytest.raises(PeerRefused, match="not admitted"), asking("bank-a"):
+            call.result()
+    half.finish()
+
+
+def test_a_member_that_is_revoked_while_its_message_is_awaited_is_not_served(
+    house: Any, open_door: Callable[..., Door]
+) -> None:
+    door = open_door(threads=MOST_CALLS + 2)
+    half = Half(door, "node-a", MOST_CALLS + 1)
+    half.wait()
+    waiting = [call for call in half.calls if not call.done()]
+    house.revoke("node-a")
+    half.finish()
+    for call in waiting:
+        with pytest.raises(PeerRefused, match="not admitted"), asking("bank-a"):
+            call.result()
+    assert door.servicer.calls == []
+
+
+def test_a_call_without_a_message_is_ended(open_door: Callable[..., Door]) -> None:
+    call = open_door().dial("node-a").stream_unary(METHOD)
+    with pytest.raises(PeerRefused, match="no message"), asking("bank-a"):
+        call(iter(()), timeout=5.0)
+
+
+def test_a_connection_ends_with_its_age_and_calls_go_on_over_another(
+    monkeypatch: pytest.MonkeyPatch, open_door: Callable[..., Door]
+) -> None:
+    aged = [
+        (name, {"grpc.max_connection_age_ms": 500, "grpc.max_connection_age_grace_ms": 500}[name])
+        if name.startswith("grpc.max_connection_age")
+        else (name, value)
+        for name, value in channels._SERVER_OPTIONS
+    ]
+    monkeypatch.setattr(channels, "_SERVER_OPTIONS", aged)
+    door = open_door(threads=MOST_CALLS + 2)
+    channel = door.dial("node-b")
+    half = Half(door, "node-a", 1)
+    end = time.monotonic() + 2.0
+    while time.monotonic() < end:
+        assert fetch_charter(channel, "bank-a", 5.0) == b"node-b"
+    # What never brought its message ended with its connection.
+    assert half.calls[0].code() is grpc.StatusCode.UNAVAILABLE
+    half.finish()
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Wait until something is true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it does not come true"
+        time.sleep(0.01)
 
 
 def test_a_second_server_on_the_port_is_told_so(house: Any, open_door: Callable[..., Door]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 import grpc
 
 from hejin.v1 import charter_pb2, charter_pb2_grpc
+from hejin_trust.calls import BusyError, Shares, only_message
 from hejin_trust.certificates import CertificateError, check_certificate, fingerprint, server_name
 from hejin_trust.charter import CharterError, Charters
 from hejin_trust.clock import Clock, now
@@ -27,24 +28,33 @@ else:
 LARGEST_MESSAGE: Final = 64 << 20
 """Bytes of one message either way: a noisy sum of 8 million coordinates."""
 
+MOST_CALLS: Final = 8
+"""Calls of one member at the same time, each on a thread of the server. A node makes five at most:
+its link and the link's beat, offers, receipts, and a command of its operator."""
+
 _CODE: Final = "hejin-code"
 _CHINESE: Final = "hejin-zh-bin"
 _LONGEST_REASON: Final = 600
 _LOOPBACK: Final = ("127.", "localhost:", "[::1]:")
 
-_SIZES: Final = (
-    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
-    ("grpc.max_send_message_length", LARGEST_MESSAGE),
-)
 _SERVER_OPTIONS: Final = (
-    *_SIZES,
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
     # Without it a second process silently shares the port and takes half of the calls.
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+    # More calls of one connection wait at the caller.
+    ("grpc.max_concurrent_streams", 2 * MOST_CALLS),
+    # A caller that went without a word gives back what its calls held.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # Also a call that its caller never ends; the longest honest one has a minute.
+    ("grpc.max_connection_age_ms", 600_000),
+    ("grpc.max_connection_age_grace_ms", 90_000),
 )
 _CLIENT_OPTIONS: Final = (
-    *_SIZES,
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", LARGEST_MESSAGE),
     # Firewalls drop idle connections: a ping every 30 s keeps the node reachable.
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
@@ -143,16 +153,21 @@ class _StillAdmitted(_ClientInterceptor):
         return continuation(client_call_details, request)
 
 
-def server(interceptors: Sequence[grpc.ServerInterceptor[Any, Any]], threads: int) -> grpc.Server:
+def server(
+    interceptors: Sequence[grpc.ServerInterceptor[Any, Any]],
+    threads: int,
+    largest: int = LARGEST_MESSAGE,
+) -> grpc.Server:
     """Return a server that is not listening yet.
 
     interceptors   outermost first: `PeerInterceptor` belongs at the front
-    threads        calls that are served at the same time
+    threads        calls that are served at the same time; several times `MOST_CALLS`
+    largest        bytes of the longest message that is taken
     """
     return grpc.server(
         futures.ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
         interceptors=list(interceptors),
-        options=_SERVER_OPTIONS,
+        options=[*_SERVER_OPTIONS, ("grpc.max_receive_message_length", largest)],
     )
 
 
@@ -196,6 +211,9 @@ class PeerInterceptor(_ServerInterceptor):
     named by the current charter, admitted, of a permitted role. `peer_of` then names the member
     to everything further in. Methods that no prefix covers, and streams, are denied to all.
 
+    The message is read after the check, and of one member only `MOST_CALLS` calls are waited for
+    and answered at the same time, so that who sends half a message keeps nobody else waiting.
+
     roles   method prefix such as "/hejin.v1.PlanService/" -> roles; the longest prefix decides
     """
 
@@ -207,6 +225,7 @@ class PeerInterceptor(_ServerInterceptor):
     ) -> None:
         self._charters, self._clock = charters, clock
         self._roles = sorted(roles.items(), key=lambda item: -len(item[0]))
+        self._calls = Shares(MOST_CALLS)
 
     def intercept_service(
         self,
@@ -220,18 +239,30 @@ class PeerInterceptor(_ServerInterceptor):
         method: str = handler_call_details.method
         inner = handler.unary_unary or _no_streams
 
-        def checked(request: Any, context: grpc.ServicerContext) -> Any:
+        def checked(messages: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            self._take_share(self._checked_peer(method, context), context)
+            request = only_message(messages, handler.request_deserializer, context)
+            # Asked again: the message may have come a long time after the call.
             token = _peer.set(self._checked_peer(method, context))
             try:
                 return inner(request, context)
             finally:
                 _peer.reset(token)
 
-        return grpc.unary_unary_rpc_method_handler(
-            checked,
-            request_deserializer=handler.request_deserializer,
-            response_serializer=handler.response_serializer,
+        # A unary handler only runs once gRPC has read the message, which keeps a thread waiting
+        # for a stranger; the messages of a stream are read by whom they are for.
+        return grpc.stream_unary_rpc_method_handler(
+            checked, response_serializer=handler.response_serializer
         )
+
+    def _take_share(self, member: Member, context: grpc.ServicerContext) -> None:
+        """End the call if it is one too many of its member's."""
+        if not self._calls.take_call(member.id, context):
+            busy = BusyError(
+                f"{member.id} has {MOST_CALLS} calls under way, the most of one member; ask again",
+                f"{member.id} 已有 {MOST_CALLS} 个调用在进行，为单个成员的上限；请稍后再试",
+            )
+            abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, busy)
 
     def _checked_peer(self, method: str, context: grpc.ServicerContext) -> Member:
         try:
@@ -338,10 +369,15 @@ def from_rpc_error(error: grpc.RpcError, member_id: str) -> PeerRefused | PeerUn
             f"{member_id} 没有应答（{status.name.lower()}）；请检查其地址以及是否在运行",
         )
     said = _plain(error.details() or status.name.lower())
-    chinese = trailing.get(_CHINESE)
+    chinese = _plain(trailing.get(_CHINESE) or said)
+    if _CODE in trailing and status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return PeerUnreachable(
+            f"{member_id} does not serve this now: {said}",
+            f"{member_id} 暂不处理：{chinese}",
+        )
     return PeerRefused(
         f"{member_id} refuses: {said}",
-        f"{member_id} 拒绝：{_plain(chinese) if chinese else said}",
+        f"{member_id} 拒绝：{chinese}",
         _plain(trailing.get(_CODE, "refused")),
     )
 
