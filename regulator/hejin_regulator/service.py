@@ -20,6 +20,7 @@ from hejin.v1 import (
 from hejin_regulator.authority import Office
 from hejin_regulator.mirror import LogMirror, open_mirror
 from hejin_regulator.mirror_check import check_newest
+from hejin_regulator.witness_rules import MOST_BYTES
 from hejin_regulator.witness_service import WitnessServicer
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import (
@@ -42,7 +43,12 @@ ROLES: Final[dict[str, frozenset[Role]]] = {
 }
 """Who may call what at the regulator."""
 
-THREADS: Final = 16
+THREADS: Final = 64
+"""Calls served at the same time: eight members can wait in vain with all that one may."""
+
+LARGEST_MESSAGE: Final = MOST_BYTES + (1 << 20)
+"""Bytes: entries, and what else belongs to them."""
+
 GRACE: Final = 2.0
 """Seconds that calls under way get to finish when the server stops."""
 WAKE: Final = 0.5
@@ -115,7 +121,7 @@ def _serve(
     charter = office.charter
     key, certificate = office.tls()
     check_certificate(certificate, now())
-    grpc_server = server([PeerInterceptor(office.charters, ROLES)], THREADS)
+    grpc_server = server([PeerInterceptor(office.charters, ROLES)], THREADS, LARGEST_MESSAGE)
     charter_pb2_grpc.add_CharterServiceServicer_to_server(  # type: ignore[no-untyped-call]
         CharterServicer(office.charters), grpc_server
     )

@@ -24,8 +24,8 @@ from hejin_trust.merkle import Frontier, ProofError, check_consistency, leaf_has
 from hejin_trust.mirroring import LogUpdate
 
 MOST_ENTRIES: Final = 10_000
-MOST_BYTES: Final = 16 << 20
-"""What one message may bring, both logs together: about a second's work."""
+MOST_BYTES: Final = 4 << 20
+"""What one message may bring, both logs together: about a second's work. Members send half."""
 
 MOST_PROOF: Final = 63
 """Longest consistency proof that is read (C2SP tlog-witness, add-checkpoint)."""
@@ -143,14 +143,11 @@ def check_message(updates: Sequence[LogUpdate], origins: Sequence[str]) -> None:
             "每种至多一次",
         )
     entries = sum(len(update.entries) for update in updates)
+    if entries > MOST_ENTRIES:
+        raise _too_large(f"{entries} entries", f"{entries} 条")
     size = sum(len(raw) for update in updates for raw in update.entries)
-    if entries > MOST_ENTRIES or size > MOST_BYTES:
-        raise TooLargeError(
-            f"the message brings {entries} entries of {size} bytes, at most {MOST_ENTRIES} entries"
-            f" and {MOST_BYTES} bytes are taken: send them in portions",
-            f"消息含 {entries} 条共 {size} 字节，至多接受 {MOST_ENTRIES} 条与 {MOST_BYTES} 字节："
-            "请分批发送",
-        )
+    if size > MOST_BYTES:
+        raise _too_large(f"{size} bytes", f"{size} 字节")
     longest = max((len(update.proof) for update in updates), default=0)
     if longest > MOST_PROOF:
         raise TooLargeError(
@@ -158,6 +155,14 @@ def check_message(updates: Sequence[LogUpdate], origins: Sequence[str]) -> None:
             " send the proof between the two sizes alone",
             f"一致性证明含 {longest} 个哈希，至多读取 {MOST_PROOF} 个：请只发送两个大小之间的证明",
         )
+
+
+def _too_large(en: str, zh: str) -> TooLargeError:
+    return TooLargeError(
+        f"the message brings {en}, at most {MOST_ENTRIES} entries and {MOST_BYTES} bytes are taken:"
+        " send them in portions",
+        f"消息含 {zh}，至多接受 {MOST_ENTRIES} 条与 {MOST_BYTES} 字节：请分批发送",
+    )
 
 
 def check_update(held: Held, update: LogUpdate, member: str, log_key: bytes) -> Accepted:

@@ -51,11 +51,12 @@ class WitnessServicer(pb_grpc.WitnessServiceServicer):
             LogUpdate(
                 origin=update.origin,
                 old_size=update.old_size,
-                entries=tuple(update.entries),
-                proof=tuple(update.proof),
+                entries=update.entries,
+                proof=update.proof,
                 checkpoint=update.checkpoint,
             )
-            for update in request.updates
+            # A member has two logs: with a third update the message is refused, whatever follows.
+            for update in request.updates[:3]
         ]
         with _answering(context) as member:
             door = self._mirror.door(member.id)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
@@ -40,6 +42,7 @@ from hejin_trust.charter import Charter
 from hejin_trust.cosignature import open_cosigned, witness_name
 from hejin_trust.database import StorageError, writing
 from hejin_trust.files import HeldError
+from hejin_trust.mirroring import LogUpdate
 from hejin_trust.stored_log import StoredLog
 from hejin_trust.witness_channel import WitnessChannel
 
@@ -229,6 +232,50 @@ def test_a_mirror_that_cannot_store_is_out_of_reach_and_says_why_to_its_operator
         assert [log.size for log in witness.standing()] == [0, 0]
         witness.add([release.update(0)])
     assert any("disk is full" in line.get("reason", "") for line in logged)
+
+
+def test_a_message_of_more_than_is_taken_is_refused_before_it_is_opened(
+    office: Office, home: Path, tmp_path: Path
+) -> None:
+    release, _ = next(books(office, tmp_path, ["node-a"]))
+    with serving(office.home) as port, dialled(home, "node-a", office, port) as channel:
+        witness = WitnessChannel(channel, "regulator")
+        many = LogUpdate(release.origin, 0, (b"",) * 300_000, (), "")
+        with pytest.raises(PeerRefused, match="300000 entries") as refused:
+            witness.add([many])
+        assert refused.value.peer_code == "witness-too-large"
+        with pytest.raises(PeerRefused, match="one log twice"):
+            witness.add([LogUpdate(release.origin, 0, (), (), "")] * 100_000)
+        with pytest.raises(PeerRefused, match="larger than max"):
+            witness.add([replace(many, entries=(bytes(service.LARGEST_MESSAGE),))])
+        assert witness.add([release.fill(3).update(0)])
+
+
+def test_a_member_that_brings_half_messages_keeps_nobody_else_waiting(
+    office: Office, home: Path, tmp_path: Path
+) -> None:
+    over = threading.Event()
+    with serving(office.home) as port, ExitStack() as opened:
+        hostile = [
+            opened.enter_context(dialled(tmp_path / "bank-a", "bank-a", office, port))
+            for _ in range(4)
+        ]
+        calls = [
+            channel.stream_unary("/hejin.v1.WitnessService/AddEntries").future(
+                iter(over.wait, True), timeout=30.0
+            )
+            for channel in hostile
+            for _ in range(20)
+        ]
+        honest = WitnessChannel(
+            opened.enter_context(dialled(home, "node-a", office, port)), "regulator"
+        )
+        for _ in range(20):
+            began = time.monotonic()
+            honest.standing()
+            assert time.monotonic() - began < 3.0
+        assert not all(call.done() for call in calls)
+        over.set()
 
 
 def test_a_clock_that_went_back_is_told_to_both_sides(

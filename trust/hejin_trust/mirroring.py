@@ -31,8 +31,8 @@ class LogUpdate:
 
     origin: str
     old_size: int
-    entries: tuple[bytes, ...]
-    proof: tuple[bytes, ...]
+    entries: Sequence[bytes]
+    proof: Sequence[bytes]
     checkpoint: str
 
 
