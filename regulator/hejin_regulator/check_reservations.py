@@ -29,7 +29,7 @@ class Standing:
     since      seq and time of the entry from which on it stands: its own, or its newest renewal
     covered    when the regulator first cosigned that entry; "" as long as it did not
     accounted  whether the internal log has its account
-    asked      whether the bank shows the query of its round
+    asked      whether the bank shows anything of its round
     """
 
     reservation: Reservation

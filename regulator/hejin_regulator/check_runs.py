@@ -47,7 +47,7 @@ class RunCheck:
         self._recovered = seq
 
     def reserve(self, reservation: Reservation, known: KnownPlan | None) -> bool:
-        """Take a `reserve` entry; return whether the bank shows the query of its round."""
+        """Take a `reserve` entry; return whether the bank shows anything of its round."""
         asked = True
         if known is not None:
             self._check_context(reservation, known)
@@ -177,7 +177,7 @@ class RunCheck:
             )
 
     def _check_asked(self, reservation: Reservation) -> bool:
-        """Compare a reservation with the bank's query of its round; False if there is none."""
+        """Compare a reservation with the bank's query; False if it shows nothing of the round."""
         workbook = self._evidence.workbook
         key = (reservation.bank, reservation.run, reservation.round)
         row = workbook.at_once(
@@ -188,7 +188,10 @@ class RunCheck:
         if row is None:
             # Nothing may leave for such a round, and nothing may have been accepted of it.
             workbook.put("unasked", *key, self._node, reservation.seq, reservation.query)
-            return False
+            ended = workbook.at_once(
+                "SELECT 1 FROM ended WHERE bank = ? AND run = ? AND round = ?", *key
+            )
+            return ended.fetchone() is not None  # then the bank lost the query: a finding of V6
         *told, previous = row
         state = self._runs.get(reservation.run) or _RunState()
         # The result comes with the query; a node that joins a run late has missed the first ones.

@@ -24,6 +24,7 @@ CREATE TABLE accept (node TEXT, run TEXT, round INTEGER, bank TEXT, seq INTEGER,
 CREATE TABLE ended (bank TEXT, seq INTEGER, kind TEXT, run TEXT, round INTEGER, digest TEXT,
     body TEXT, plan TEXT, round_ctx TEXT);
 CREATE INDEX ended_digest ON ended (digest);
+CREATE INDEX ended_round ON ended (bank, run, round);
 CREATE TABLE roster (bank TEXT, run TEXT, plan TEXT, line INTEGER, body TEXT,
     PRIMARY KEY (bank, run)) WITHOUT ROWID;
 CREATE TABLE asked (bank TEXT, run TEXT, round INTEGER, digest TEXT, plan TEXT, part TEXT,
