@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -14,6 +15,8 @@ from sqlalchemy import (
     Row,
     String,
     Table,
+    delete,
+    func,
     insert,
     select,
     update,
@@ -93,10 +96,31 @@ def open_plan(envelope: bytes, charter: Charter) -> tuple[Opened, Plan]:
     return opened, Plan.parse(opened.body)
 
 
+def is_known(connection: Connection, digest: str) -> bool:
+    """Return whether a plan was offered before."""
+    return connection.scalar(select(offer.c.plan).where(offer.c.plan == digest)) is not None
+
+
+def waiting(connection: Connection, bank: str) -> int:
+    """Return how many of a bank's offers have no answer."""
+    found = connection.scalar(
+        select(func.count()).where(offer.c.bank == bank, offer.c.answer == "offered")
+    )
+    return found or 0
+
+
+def drop_expired(connection: Connection, bank: str, at: datetime) -> None:
+    """Forget a bank's offers that expired before they had an answer."""
+    rows = connection.execute(
+        select(offer).where(offer.c.bank == bank, offer.c.answer == "offered")
+    ).all()
+    expired = [found.digest for found in map(_offer, rows) if found.plan.expires <= at]
+    connection.execute(delete(offer).where(offer.c.plan.in_(expired)))
+
+
 def receive(connection: Connection, opened: Opened, envelope: bytes, at: str) -> bool:
     """Keep a new offer; return whether it was new."""
-    known = connection.scalar(select(offer.c.plan).where(offer.c.plan == opened.digest))
-    if known is not None:
+    if is_known(connection, opened.digest):
         return False
     connection.execute(
         insert(offer).values(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from sqlalchemy import Connection
 
 from hejin_models.features import FeatureView
@@ -17,6 +19,10 @@ from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import fraction_body, time_text
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import APPROVAL, REFUSAL, seal
+from hejin_trust.errors import RefusedError
+
+MOST_UNANSWERED: Final = 100
+"""Plans of one bank that wait for this node's answer."""
 
 
 class PlanNotApprovableError(NodeError):
@@ -31,10 +37,32 @@ class AlreadyAnsweredError(NodeError):
     code = "plan-answered"
 
 
+class OffersTooManyError(RefusedError):
+    """A bank offers more plans at once than anybody could look at."""
+
+    code = "offers-too-many"
+
+
 def receive(home: NodeHome, envelope: bytes) -> str:
-    """Keep an offered plan; return its hash. Raises EnvelopeError, PlanError, NotAMemberError."""
+    """Keep an offered plan; return its hash.
+
+    raises   EnvelopeError, PlanError, NotAMemberError; OffersTooManyError where this one would be
+             the bank's 101st to wait for an answer: expired ones make room
+    """
     opened, _ = inbox.open_plan(envelope, home.charter)
+    bank = opened.signer
+    with reading(home.database) as connection:
+        if inbox.is_known(connection, opened.digest):
+            return opened.digest
     with writing(home.database) as connection:
+        if inbox.waiting(connection, bank) >= MOST_UNANSWERED:
+            inbox.drop_expired(connection, bank, home.now())
+        if inbox.waiting(connection, bank) >= MOST_UNANSWERED:
+            raise OffersTooManyError(
+                f"{MOST_UNANSWERED} plans of {bank} wait for an answer: answer some first, or"
+                " let the bank withdraw some",
+                f"{bank} 已有 {MOST_UNANSWERED} 个计划等待答复：请先答复，或由银行撤回部分计划",
+            )
         inbox.receive(connection, opened, envelope, time_text(home.now()))
     return opened.digest
 

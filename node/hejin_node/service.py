@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import threading
+import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from hejin_node.session import Session
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import asking
 from hejin_trust.database import reading, writing
-from hejin_trust.errors import HejinError, RefusedError
+from hejin_trust.errors import HejinError
 from hejin_trust.files import held
 from hejin_trust.home import keep_charter
 from hejin_trust.process import Threads, repeat, threads
@@ -36,13 +39,13 @@ RECEIPT_SECONDS = 5.0
 MOST_OFFERS = 1000
 """Plans in one listing: a bank lists only those that wait for this node's answer."""
 
+DECIDE_SECONDS = 60.0
+"""Between two looks at one offer: grants, labels and views that the policy asks for may come."""
+
+MOST_AT_ONCE = 10
+"""Offers in one look: each may take a dry run, and a bank can send many."""
+
 _log = structlog.get_logger(__name__)
-
-
-class OffersTooManyError(RefusedError):
-    """A bank offers more plans at once than anybody could look at."""
-
-    code = "offers-too-many"
 
 
 class BankChannel:
@@ -53,6 +56,8 @@ class BankChannel:
         self._plans = pb_grpc.PlanServiceStub(channel)  # type: ignore[no-untyped-call]
         self._receipts = pb_grpc.ReceiptServiceStub(channel)  # type: ignore[no-untyped-call]
         self._refused: Counter[str] = Counter()
+        # SHA-256 of an offer -> when it was looked at last (monotonic), and the refusal's code.
+        self._looked: dict[bytes, tuple[float, str]] = {}
 
     def fetch_receipt(self, run: str, round_number: int) -> bytes:
         """Return the bank's receipt or not-received; raises PeerRefused, PeerUnreachable."""
@@ -68,19 +73,14 @@ class BankChannel:
         with asking(self._bank):
             offered = self._plans.ListOffers(pb.ListOffersRequest(), timeout=CALL_SECONDS)
         if len(offered.plans) > MOST_OFFERS:
-            raise OffersTooManyError(
+            raise offers.OffersTooManyError(
                 f"{self._bank} offers {len(offered.plans)} plans at once, at most {MOST_OFFERS} are"
                 " looked at: the bank has to withdraw some",
                 f"{self._bank} 一次提出 {len(offered.plans)} 个计划，最多处理 {MOST_OFFERS} 个："
                 "请银行撤回部分计划",
             )
-        refused: Counter[str] = Counter()
-        for envelope in offered.plans:
-            try:
-                digest = offers.receive(home, envelope)
-                offers.decide(home, digest)
-            except HejinError as reason:
-                refused[reason.code] += 1
+        self._look_at(offered.plans)
+        refused = Counter(code for _, code in self._looked.values() if code)
         # Each look brings the same offers again: what is known is not worth another line.
         if refused != self._refused:
             for code, plans in sorted(refused.items()):
@@ -95,6 +95,21 @@ class BankChannel:
                 )
             with writing(home.database) as connection:
                 inbox.mark_sent(connection, digest)
+
+    def _look_at(self, envelopes: Iterable[bytes]) -> None:
+        """Take in and decide a few of the offers that are new or were not looked at for long."""
+        now = time.monotonic()
+        listed = {hashlib.sha256(envelope).digest(): envelope for envelope in envelopes}
+        self._looked = {key: at for key, at in self._looked.items() if key in listed}
+        never = (-math.inf, "")
+        due = [key for key in listed if now - self._looked.get(key, never)[0] >= DECIDE_SECONDS]
+        for key in due[:MOST_AT_ONCE]:
+            code = ""
+            try:
+                offers.decide(self._home, offers.receive(self._home, listed[key]))
+            except HejinError as reason:
+                code = reason.code
+            self._looked[key] = (now, code)
 
 
 def serve(path: Path, ready: Callable[[], None], stop: threading.Event) -> None:
