@@ -46,10 +46,11 @@ import ledger_papers as papers
 
 NODES = tuple(f"node-{number}" for number in range(1, 6))
 BANK, REGULATOR = "bank", "regulator"
-ENTRIES_A_RELEASE = 7.4
-"""Of all logs together, up to 30,000 releases; less beyond, where grants become no more."""
+_ENTRIES_A_RELEASE = 6.475
+"""Of all logs together: a release with its share of its round, run and plan; grants are beside."""
 _SUMS = papers.SUMS[:2] * 3 + papers.SUMS[2:]
 _MOST_GRANTS = 6_000
+"""Of a node; in smaller exports as many as it makes releases."""
 _ROUND = timedelta(seconds=1)
 _CAP = Fraction(1_000_000)
 """More than any charter's: runs enough to fill a million entries would break every real one."""
@@ -88,6 +89,13 @@ class _Asked:
     envelope: bytes
     digest: str
     context: str
+
+
+def releases_in(entries: int) -> int:
+    """Return how many releases fill about so many entries."""
+    with_grants = round(entries / (_ENTRIES_A_RELEASE + 1))
+    most = len(NODES) * _MOST_GRANTS
+    return with_grants if with_grants <= most else round((entries - most) / _ENTRIES_A_RELEASE)
 
 
 def write_books(folder: Path, releases: int) -> Books:

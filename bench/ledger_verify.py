@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import child
 from bench.figures import Figure
 from bench.ledger_bare import SECTION, Bare
-from bench.ledger_books import ENTRIES_A_RELEASE, Books, write_books
+from bench.ledger_books import Books, releases_in, write_books
 
 SIZES = (10_000, 100_000, 1_000_000)
 QUICK_SIZES = (1_000, 10_000)
@@ -27,7 +27,7 @@ def measure(folder: Path, quick: bool, bare: Bare) -> list[Figure]:
     peaks: list[float] = []
     for entries in QUICK_SIZES if quick else SIZES:
         export = folder / str(entries)
-        books = write_books(export, round(entries / ENTRIES_A_RELEASE))
+        books = write_books(export, releases_in(entries))
         took = _verify(export, books)
         shutil.rmtree(export)
         peaks.append(took.peak)
