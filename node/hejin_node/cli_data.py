@@ -159,20 +159,21 @@ def authorisation_import(
     encoding: CsvEncoding = "utf-8",
     as_json: AsJson = False,
 ) -> None:
-    """Record the authorisations of a CSV file, all or none."""
-    from hejin_node.consent import grant_many, read_grants
+    """Record the authorisations of a CSV file, if all its rows can be used.
+
+    After an interruption import it again: what stands is not recorded twice.
+    """
+    from hejin_node.consent import grant_in_parts, read_grants
     from hejin_node.home import open_home
-    from hejin_trust.database import writing
 
     grants = read_grants(file, _encoding(encoding))
-    with open_home(home) as node, writing(node.database) as connection:
-        done = grant_many(connection, node.internal_log, node.pseudonym_key, grants)
-    new = len(done.seqs) - done.already
+    with open_home(home) as node:
+        new, already = grant_in_parts(node.database, node.internal_log, node.pseudonym_key, grants)
     said = Text(
-        f"{new} authorisations recorded, {done.already} stood already",
-        f"新登记授权 {new} 份，{done.already} 份此前已登记",
+        f"{new} authorisations recorded, {already} stood already",
+        f"新登记授权 {new} 份，{already} 份此前已登记",
     )
-    typer.echo(json.dumps({"granted": new, "already": done.already}) if as_json else said)
+    typer.echo(json.dumps({"granted": new, "already": already}) if as_json else said)
 
 
 @authorisation_app.command("revoke")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import hmac
 import json
+import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, cast
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, select, update
 
 from hejin_node.errors import CodeError, ConsentError
 from hejin_node.mapping import Encoding
@@ -19,6 +20,7 @@ from hejin_node.tables import authorisation as table
 from hejin_node.terms import ANY, Terms, read_terms
 from hejin_node.uscc import check_code
 from hejin_trust.canonical import time_from, time_text
+from hejin_trust.database import writing
 from hejin_trust.entries import Entry
 from hejin_trust.log import Log
 
@@ -34,6 +36,11 @@ CSV_COLUMNS: Final = (
     "valid_to",
 )
 """Header of a bulk file; lists are separated by semicolons, dates are UTC days or times."""
+
+PART: Final = 5_000
+"""Authorisations in one transaction: it takes about a second."""
+
+_PAUSE_SECONDS: Final = 0.2  # other processes look every 0.1 s whether they may write
 
 _SCOPES: Final = ("purposes", "banks", "categories", "features")
 
@@ -101,6 +108,25 @@ def grant_many(
         connection.execute(insert(table), new)
     placed = tuple(seq if seq >= 0 else entries[-1 - seq].seq for seq in seqs)
     return Granted(placed, len(seqs) - len(new))
+
+
+def grant_in_parts(
+    database: Engine, log: Log, key: bytes, grants: Sequence[tuple[str, Terms]]
+) -> tuple[int, int]:
+    """Record any number of authorisations, and let rounds be reserved meanwhile.
+
+    Whoever writes waits for the transaction under way: it records a part of them at a time. After
+    an interruption the same call records the rest.
+    returns   how many were recorded, and how many stood already
+    raises    CodeError, StorageError
+    """
+    already = 0
+    for start in range(0, len(grants), PART):
+        if start:
+            time.sleep(_PAUSE_SECONDS)
+        with writing(database) as connection:
+            already += grant_many(connection, log, key, grants[start : start + PART]).already
+    return len(grants) - already, already
 
 
 def revoke(

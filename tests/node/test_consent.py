@@ -14,11 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hejin_node import consent
 from hejin_node.consent import (
     CSV_COLUMNS,
     authorisations,
     entitled,
     grant,
+    grant_in_parts,
     grant_many,
     pseudonym,
     read_grants,
@@ -337,3 +339,28 @@ def test_entitlement_is_what_a_reader_of_the_grants_would_say(
             expected = seq
     found = entitled_now(data, categories=categories, features=features)
     assert found.get(code) == expected
+
+
+def test_a_bulk_import_lets_others_write_and_goes_on_after_an_interruption(
+    data, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consent, "PART", 3)
+    codes = [make_code(next(_numbers)) for _ in range(10)]
+    grants = [(code, TERMS) for code in codes]
+    between: list[int] = []
+
+    def others_turn(_: float) -> None:
+        with writing(data.database) as connection:
+            between.append(len(authorisations(connection)))
+        if len(between) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(consent.time, "sleep", others_turn)
+    with pytest.raises(KeyboardInterrupt):
+        grant_in_parts(data.database, data.log, KEY, grants)
+    assert between == [3, 6]
+    assert grant_in_parts(data.database, data.log, KEY, grants) == (4, 6)
+    assert grant_in_parts(data.database, data.log, KEY, grants) == (0, 10)
+    with reading(data.database) as connection:
+        assert [one.code for one in authorisations(connection)] == codes
+        assert data.log.size(connection) == 10
