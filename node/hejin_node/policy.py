@@ -9,9 +9,9 @@ from fractions import Fraction
 from hejin_models.errors import UnknownStatisticError
 from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
+from hejin_models.plan_rules import Problem, plan_problems, view_problems
 from hejin_models.statistics import statistic
 from hejin_privacy.accounting import epsilon
-from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter, NotAMemberError
 from hejin_trust.text import Text
 
@@ -35,14 +35,6 @@ class Facts:
     entitled: int
     labelled: int
     installed: FeatureView | None
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One reason why a plan cannot be approved; `code` is stable."""
-
-    code: str
-    text: Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,78 +92,18 @@ def examine(plan: Plan, signer: str, facts: Facts) -> DryRun:
 
 
 def _membership(plan: Plan, signer: str, facts: Facts) -> list[Problem]:
-    found = []
+    found: list[Problem] = []
     charter = facts.charter
     try:
         charter.admitted(plan.bank, "bank")
     except NotAMemberError as reason:
         found.append(Problem("bank-not-admitted", reason.text))
-    if signer != plan.bank or plan.label.bank != plan.bank:
-        found.append(
-            Problem(
-                "wrong-bank",
-                Text(
-                    "the plan, its signature and its label name different banks",
-                    "计划、签名与标签所属银行不一致",
-                ),
-            )
-        )
-    if plan.consortium != charter.consortium or facts.node not in plan.nodes:
-        found.append(
-            Problem("not-invited", Text("the plan does not invite this node", "计划未邀请本节点"))
-        )
-    if plan.charter != charter.digest:
-        found.append(
-            Problem(
-                "other-charter",
-                Text(
-                    f"the plan was made under another charter than number {charter.serial}, which"
-                    " is in force here: if it stays so, the bank must propose it again",
-                    f"计划依据的章程与本节点现行的第 {charter.serial} 号章程不同："
-                    "如持续不一致，须由银行重新提出",
-                ),
-            )
-        )
-    if len(plan.nodes) < charter.minimum_nodes or plan.minimum_nodes < charter.minimum_nodes:
-        found.append(
-            Problem(
-                "too-few-nodes",
-                Text(
-                    f"the charter asks for at least {charter.minimum_nodes} nodes",
-                    f"章程要求至少 {charter.minimum_nodes} 个节点",
-                ),
-            )
-        )
-    if facts.now >= plan.expires:
-        found.append(Problem("plan-expired", Text("the plan has expired", "计划已过期")))
-    period = (time_from(charter.period_from), time_from(charter.period_to))
-    if not period[0] <= min(plan.created, facts.now) or not plan.expires <= period[1]:
-        found.append(
-            Problem(
-                "outside-period",
-                Text(
-                    "the plan must begin and end within the charter's budget period,"
-                    " and the period must have begun",
-                    "计划须在章程的预算期内开始并结束，且该预算期已开始",
-                ),
-            )
-        )
-    band = charter.member(facts.node).size_band
-    if band is None or band[0] < charter.minimum_enterprises:
-        found.append(
-            Problem(
-                "too-small",
-                Text(
-                    f"this node's declared size is under {charter.minimum_enterprises} enterprises",
-                    f"本节点申报的企业数低于 {charter.minimum_enterprises} 家",
-                ),
-            )
-        )
+    found += plan_problems(plan, signer, facts.node, charter, facts.now)
     return found
 
 
 def _content(plan: Plan, facts: Facts) -> list[Problem]:
-    found = []
+    found: list[Problem] = []
     view = facts.installed
     if view is None:
         found.append(
@@ -185,17 +117,8 @@ def _content(plan: Plan, facts: Facts) -> list[Problem]:
                 ),
             )
         )
-    elif view.uses_as_of != (plan.as_of is not None):
-        found.append(
-            Problem(
-                "as-of-mismatch",
-                Text(
-                    "the plan gives an as-of day to a view that takes none, or none to one that"
-                    " needs it",
-                    "计划的截止日期（as_of）与特征视图的要求不符",
-                ),
-            )
-        )
+    else:
+        found += view_problems(plan, view)
     for planned in plan.sums:
         try:
             statistic(planned.statistic, planned.version)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from hejin_models.plan_rules import plan_problems, view_problems
 from hejin_regulator.evidence import Evidence
 from hejin_regulator.plans import KnownPlan, PlanBook
 from hejin_regulator.records import Approval, Priced, Reservation, fraction, rational, text
 from hejin_regulator.workbook import Shelf
-from hejin_trust.canonical import time_text
+from hejin_trust.canonical import time_from, time_text
 from hejin_trust.entries import Entry
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
@@ -40,17 +41,34 @@ class PlanCheck:
             if self.bank_of(text(body, "plan")) is None:
                 self._banks.put(text(body, "plan"), text(body, "bank"))
         known = self._plans.find(text(body, "bank"), text(body, "plan"))
-        if known is not None and known.charter not in self._evidence.history.in_force(entry.time):
-            self._note(
-                entry.seq,
+        if known is not None:
+            self._check_approved(entry, known)
+
+    def _check_approved(self, entry: Entry, known: KnownPlan) -> None:
+        """A node approves what its own policy lets pass, under the charter of then."""
+        bank, charter = text(entry.body, "bank"), known.charter
+        told: list[Text] = []
+        if charter not in self._evidence.history.in_force(entry.time):
+            told.append(
                 Text(
-                    f"the plan was made under charter {known.charter.serial}, which was not in "
-                    "force when it was approved",
-                    f"计划依据第 {known.charter.serial} 号章程，而批准时该章程并非现行",
-                ),
-                text(body, "bank"),
-                known.digest,
+                    f"the plan was made under charter {charter.serial}, which was not in force "
+                    "when it was approved",
+                    f"计划依据第 {charter.serial} 号章程，而批准时该章程并非现行",
+                )
             )
+        at = time_from(entry.time)
+        problems = plan_problems(known.plan, bank, self._node, charter, at)
+        if known.view is not None:
+            problems += view_problems(known.plan, known.view)
+        told += [
+            Text(
+                f"a plan was approved that no node may approve: {problem.text.en}",
+                f"批准了节点不得批准的计划：{problem.text.zh}",
+            )
+            for problem in problems
+        ]
+        for reason in told:
+            self._note(entry.seq, reason, bank, known.digest)
 
     def refuse(self, entry: Entry) -> None:
         """Take a `plan.refuse` entry: nothing is reserved for the plan from then on."""

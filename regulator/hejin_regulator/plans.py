@@ -152,10 +152,7 @@ class PlanBook:
             data = self._evidence.export(bank).view(plan.view.sha256)
             if hashlib.sha256(data).hexdigest() != plan.view.sha256:
                 raise _another_view()
-            parsed = FeatureView.parse(data)
-            if (parsed.name, parsed.version) != (plan.view.name, plan.view.version):
-                raise _another_view()
-            view: FeatureView | None = parsed
+            view: FeatureView | None = FeatureView.parse(data)
         except HejinError as reason:
             view = None
             if first:

@@ -100,6 +100,18 @@ def test_an_as_of_day_must_be_one_that_the_view_takes(world: World, plan: Plan) 
     assert codes(look(world, dated)) == ["as-of-mismatch"]
 
 
+def test_a_view_must_be_the_one_that_the_plan_names(world: World, plan: Plan) -> None:
+    other = replace(plan, view=replace(plan.view, version=7))
+    assert codes(look(world, other)) == ["view-mismatch"]
+
+
+def test_a_plan_from_the_future_is_not_approved(world: World, plan: Plan) -> None:
+    """Clocks may be off a little; a plan that is dated later waits for nothing good."""
+    for minutes, found in ((4, []), (6, ["made-later"])):
+        made = replace(plan, created=world.clock() + timedelta(minutes=minutes))
+        assert codes(look(world, made)) == found
+
+
 def test_a_plan_that_outlives_the_budget_period_is_not_approved(world: World, plan: Plan) -> None:
     long = replace(plan, expires=world.clock() + timedelta(days=400))
     assert codes(look(world, long)) == ["outside-period"]

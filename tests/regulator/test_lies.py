@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 from ledger_lies import Build, drop, found, mechanism, once, put, reasons, scaled
-from ledger_papers import write_charters
-from ledger_world import AT, RUN, SUMS, Body, Consortium, sha
+from ledger_papers import VIEW, write_charters
+from ledger_world import AT, NODES, RUN, SUMS, Body, Consortium, sha
 from sqlalchemy import Connection
 
+from hejin_models.plan import LabelReference, ViewReference
 from hejin_privacy.mechanism import delta_squared, node_sigma
 from hejin_privacy.messages import NotReceived
 from hejin_regulator.report import render_report, report_json
@@ -286,6 +289,7 @@ def test_a_not_received_of_another_round_is_found(build: Build) -> None:
     assert "something else" in reasons(build(swap).verify(), "V5")
 
 
+TRADE = ViewReference("trade", 1, hashlib.sha256(VIEW).hexdigest())
 PLANS = [
     ("names a stranger", {"nodes": ("anping", "jing", "nobody")}, "outside the charter"),
     ("leaves a node out", {"nodes": ("anping", "jing"), "minimum_nodes": 2}, "not in the plan"),
@@ -296,6 +300,15 @@ PLANS = [
     ("expired", {"expires": AT.replace(day=3)}, "had expired"),
     ("unknown charter", {"charter": OTHER}, "add it to charters/"),
     ("without the sum", {"sums": SUMS[1:]}, "no such sum"),
+    (
+        "label of another bank",
+        {"label": LabelReference("bad", "bad-1", "other")},
+        "different banks",
+    ),
+    ("another view's name", {"view": replace(TRADE, name="other")}, "is trade-1, not other"),
+    ("a day that the view does not take", {"as_of": date(2026, 6, 30)}, "as-of day"),
+    ("made in the future", {"created": AT.replace(day=23)}, "dated after"),
+    ("beyond the period", {"expires": AT.replace(year=2027)}, "within the charter's budget"),
 ]
 
 
@@ -307,6 +320,12 @@ def test_a_plan_outside_its_bounds_is_found(
 ) -> None:
     consortium = build(plan=lambda plan: replace(plan, **changes))
     assert reason in reasons(consortium.verify(), "V7")
+
+
+def test_a_node_that_is_too_small_for_the_charter_is_found(build: Build) -> None:
+    verification = build(charter=lambda charter: replace(charter, minimum_enterprises=200)).verify()
+    assert found(verification) == {("V7", node) for node in NODES}
+    assert "declared size is under 200" in reasons(verification, "V7")
 
 
 def test_a_reservation_outside_the_period_is_found(build: Build) -> None:
