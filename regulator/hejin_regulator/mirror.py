@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from sqlalchemy import Connection, Engine, case, select
 from sqlalchemy.dialects.sqlite import insert
 
 from hejin_regulator.authority import Office
+from hejin_regulator.fair_use import FairUse
 from hejin_regulator.mirror_tables import refusal
 from hejin_regulator.shared_writes import SharedWrites
 from hejin_regulator.stamps import Stamps
@@ -69,7 +69,7 @@ class LogMirror:
         self.engine, self.charters = engine, charters
         self._key, self._clock = log_key, clock
         self._stamps = Stamps(engine, clock)
-        self._turns: dict[str, threading.Lock] = {}
+        self._fair = FairUse()
         self._writes = SharedWrites(engine)
 
     def door(self, member_id: str) -> Door:
@@ -94,15 +94,18 @@ class LogMirror:
     def add(self, member: Member, updates: Sequence[LogUpdate]) -> tuple[str, ...]:
         """Store the entries of all updates or none; return one cosignature line an update.
 
-        raises   WitnessRefusedError (counted, with its evidence), WitnessClockError, StorageError
+        raises   WitnessRefusedError (counted, with its evidence), WitnessClockError, NotNowError,
+                 StorageError
         """
-        with self._turns.setdefault(member.id, threading.Lock()):
+        with self._fair.turn(member.id):
+            at = self._stamps.next()
             try:
                 checked = self._checked(member, updates)
             except WitnessRefusedError as refused:
                 self._count(member, refused)
                 raise
-            at = self._stamps.next()
+            size = sum(len(raw) for update in updates for raw in update.entries)
+            self._fair.check(member.id, size, at)
             charter = self.charters.current()
             name = witness_name(charter.consortium, charter.regulator.id)
             lines = tuple(cosign(accepted.note, name, self._key, at) for accepted, _ in checked)
@@ -114,6 +117,7 @@ class LogMirror:
             if fresh:
                 # Stored and synced with all that it covers before anybody sees a cosignature.
                 self._writes.write(partial(_store, fresh))
+                self._fair.count(member.id, size, at)
             return lines
 
     def entries(self, member: Member, origin: str, start: int) -> tuple[bytes, ...]:

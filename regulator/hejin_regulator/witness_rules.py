@@ -200,9 +200,8 @@ def check_update(held: Held, update: LogUpdate, member: str, log_key: bytes) -> 
             "日志被改动，或证明的大小不符",
             note,
         ) from reason
-    entries = _parsed(held, update.entries, member, note)
-    for entry in entries:
-        held.tree.append(leaf_hash(entry.raw))
+    for raw in update.entries:
+        held.tree.append(leaf_hash(raw))
     if held.tree.root() != checkpoint.root:
         raise EntriesDifferError(
             f"the entries of {held.origin} do not lead to the root of its checkpoint of"
@@ -210,7 +209,8 @@ def check_update(held: Held, update: LogUpdate, member: str, log_key: bytes) -> 
             f"{held.origin} 的条目与其大小为 {checkpoint.size} 的检查点的根不符：请按日志原样发送",
             note,
         )
-    return Accepted(checkpoint, note, entries)
+    # Last, as it takes ten times as long as all the rest.
+    return Accepted(checkpoint, note, _parsed(held, update.entries, member, note))
 
 
 def _check_against_held(held: Held, old_size: int, checkpoint: Checkpoint, note: str) -> None:

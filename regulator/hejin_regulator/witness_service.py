@@ -10,10 +10,11 @@ import structlog
 
 from hejin.v1 import witness_pb2 as pb
 from hejin.v1 import witness_pb2_grpc as pb_grpc
+from hejin_regulator.fair_use import NotNowError
 from hejin_regulator.mirror import LogMirror
 from hejin_regulator.stamps import WitnessClockError
 from hejin_regulator.witness_rules import WitnessRefusedError
-from hejin_trust.channels import peer_of, refusals
+from hejin_trust.channels import abort, peer_of, refusals
 from hejin_trust.database import StorageError
 from hejin_trust.members import Member
 from hejin_trust.mirroring import LogUpdate
@@ -87,6 +88,9 @@ def _answering(context: grpc.ServicerContext) -> Iterator[Member]:
         except WitnessRefusedError as refused:
             _log.warning("refused", member=member.id, code=refused.code, reason=refused.text.en)
             raise
+        except NotNowError as later:
+            _log.warning("not now", member=member.id, code=later.code, reason=later.text.en)
+            abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, later)
         except WitnessClockError as wrong:
             _log.error("clock went back", reason=wrong.text.en)
             raise

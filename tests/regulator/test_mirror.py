@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -12,8 +15,9 @@ import pytest
 from mirror_world import START, Book, Watched, watched
 from sqlalchemy import text
 
-from hejin_regulator import witness_rules
+from hejin_regulator import fair_use, witness_rules
 from hejin_regulator.authority import Office
+from hejin_regulator.fair_use import AllowanceError, FairUse, NotNowError
 from hejin_regulator.mirror import LogMirror, open_mirror
 from hejin_regulator.mirror_check import MirrorDamagedError, check_newest, check_whole
 from hejin_regulator.stamps import AHEAD, WitnessClockError
@@ -520,20 +524,99 @@ def test_members_add_at_the_same_time_and_nothing_is_lost(world: Watched) -> Non
     assert check_whole(world.mirror, lambda _: None) == 6 * 24
 
 
-def test_one_of_two_equal_messages_at_once_is_stored(world: Watched, book: Book) -> None:
-    update = book.fill(40).update(0)
+def test_one_of_several_equal_messages_at_once_is_stored_and_who_waits_is_told(
+    world: Watched, book: Book
+) -> None:
+    update = book.fill(400).update(0)
 
     def send(_: int) -> str:
         try:
             world.mirror.door(A).add([update])
-        except SizeDiffersError as refused:
+        except (SizeDiffersError, NotNowError) as refused:
             return refused.code
         return "stored"
 
-    with ThreadPoolExecutor(4) as pool:
-        told = sorted(pool.map(send, range(4)))
-    assert told == ["stored", *["witness-size-differs"] * 3]
+    with ThreadPoolExecutor(8) as pool:
+        told = Counter(pool.map(send, range(8)))
+    assert told["stored"] == 1
+    assert told.keys() <= {"stored", "witness-size-differs", "witness-busy"}
     assert stored(world.mirror, book.origin) == book.leaves
+
+
+def test_a_member_has_one_message_under_way_and_one_that_waits_and_others_have_theirs() -> None:
+    fair, begun, over = FairUse(), threading.Semaphore(0), threading.Event()
+
+    def work() -> None:
+        with fair.turn(A):
+            begun.release()
+            over.wait(20.0)
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(work) for _ in range(2)]
+        assert begun.acquire(timeout=20.0)
+        end = time.monotonic() + 20.0
+        while fair._shares._held[A] < 2:
+            assert time.monotonic() < end
+        with pytest.raises(NotNowError, match="2 messages") as busy, fair.turn(A):
+            pass
+        assert busy.value.code == "witness-busy"
+        assert busy.value.text.zh != busy.value.text.en
+        with fair.turn("node-b"):
+            pass
+        over.set()
+        for each in both:
+            each.result(timeout=20.0)
+    with fair.turn(A):
+        pass
+
+
+def test_entries_are_only_opened_where_they_lead_to_the_signed_root(
+    world: Watched, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(_: bytes) -> None:
+        raise AssertionError("opened")
+
+    book.fill(100)
+    monkeypatch.setattr(witness_rules, "parse", opened)
+    with pytest.raises(EntriesDifferError):
+        world.mirror.door(A).add([forged(book, 100, bytes(32), 0, *book.leaves)])
+
+
+def test_a_member_that_brings_too_much_within_an_hour_waits_and_others_do_not(
+    world: Watched, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door, other = world.mirror.door(A), world.release["node-b"].fill(10)
+    book.fill(20)
+    monkeypatch.setattr(fair_use, "MOST_AN_HOUR", sum(len(raw) for raw in book.leaves[:10]))
+    door.add([book.update(0, 10)])
+    with pytest.raises(AllowanceError, match="within an hour") as refused:
+        door.add([book.update(10, 11)])
+    assert refused.value.code == "witness-allowance"
+    assert "上限" in refused.value.text.zh
+    # What is held already is cosigned all the same.
+    door.add([book.update(10, 10)])
+    world.mirror.door("node-b").add([other.update(0)])
+    world.time.on(1800)
+    door.add([book.update(10, 14)])
+    with pytest.raises(AllowanceError):
+        door.add([book.update(14, 20)])
+    world.time.on(3600)
+    door.add([book.update(14, 20)])
+
+
+def test_what_could_not_be_stored_counts_for_nothing(
+    world: Watched, book: Book, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageError("The disk is full.", "磁盘已满。")
+
+    book.fill(10)
+    monkeypatch.setattr(fair_use, "MOST_AN_HOUR", sum(len(raw) for raw in book.leaves))
+    with monkeypatch.context() as patch:
+        patch.setattr(StoredLog, "extend", full)
+        with pytest.raises(StorageError):
+            world.mirror.door(A).add([book.update(0)])
+    world.add(A, book.update(0))
 
 
 DAMAGES = [

@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 
 from hejin.v1.certificates_pb2 import GetStatusRequest
 from hejin.v1.certificates_pb2_grpc import CertificateServiceStub
-from hejin_regulator import authority, service
+from hejin_regulator import authority, fair_use, service
 from hejin_regulator.authority import Office, Terms
 from hejin_regulator.certificate_status import CertificateStatus
 from hejin_regulator.mirror import open_mirror
@@ -276,6 +276,21 @@ def test_a_member_that_brings_half_messages_keeps_nobody_else_waiting(
             assert time.monotonic() - began < 3.0
         assert not all(call.done() for call in calls)
         over.set()
+
+
+def test_a_member_that_must_wait_takes_it_for_no_refusal(
+    office: Office, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, _ = next(books(office, tmp_path, ["node-a"]))
+    monkeypatch.setattr(fair_use, "MOST_AN_HOUR", 10)
+    with (
+        capture_logs() as logged,
+        serving(office.home) as port,
+        dialled(home, "node-a", office, port) as channel,
+        pytest.raises(PeerUnreachable, match=r"does not serve this now.*within an hour"),
+    ):
+        WitnessChannel(channel, "regulator").add([release.fill(1).update(0)])
+    assert [line["code"] for line in logged if line["event"] == "not now"] == ["witness-allowance"]
 
 
 def test_a_clock_that_went_back_is_told_to_both_sides(
