@@ -31,6 +31,7 @@ from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
 from hejin_coordinator.witnessing import (
     NOT_WITNESSED,
+    OWN_TROUBLE,
     EarlyMirror,
     await_witness,
     dialled,
@@ -172,16 +173,23 @@ class Worker:
         self._turns: dict[str, float] = {}
 
     def work(self, stop: threading.Event) -> None:
-        """Look for a plan to carry out until `stop`; raises FrozenError."""
-        looked = time.monotonic()
+        """Look for a plan to carry out until `stop`; raises FrozenError, LogError."""
+        looked, trouble = time.monotonic(), ""
         while not stop.wait(LOOK_SECONDS):
-            start_answered(self._home)
             states: list[store.PlanState] = ["started", "running"]
             if time.monotonic() - looked > PAUSED_SECONDS:
-                drop_expired(self._home)
                 states.append("paused")
                 looked = time.monotonic()
-            self._look(states)
+            try:
+                start_answered(self._home)
+                if "paused" in states:
+                    drop_expired(self._home)
+                self._look(states)
+                trouble = ""
+            except OWN_TROUBLE as reason:
+                if reason.code != trouble:
+                    _log.error("will-try-again", code=reason.code, reason=reason.text.en)
+                trouble = reason.code
 
     def _look(self, states: list[store.PlanState]) -> None:
         """Carry out the first plan in one of `states`; a paused one when its nodes are back."""
@@ -247,7 +255,8 @@ def _stopped(reason: HejinError) -> store.PlanState:
     """Return the state in which `reason` leaves a plan."""
     if isinstance(reason, PlanLostError):
         return "dropped"
-    return "paused" if isinstance(reason, (RunPausedError, *NOT_WITNESSED)) else "failed"
+    waits = (RunPausedError, *NOT_WITNESSED, *OWN_TROUBLE)
+    return "paused" if isinstance(reason, waits) else "failed"
 
 
 def serve(

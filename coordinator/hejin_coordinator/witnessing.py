@@ -12,8 +12,10 @@ import structlog
 from hejin_coordinator import store
 from hejin_coordinator.errors import RegulatorMissingError
 from hejin_coordinator.home import CoordinatorHome
-from hejin_trust.database import reading, writing
+from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.errors import HejinError
+from hejin_trust.files import FileError
+from hejin_trust.log import ClockError
 from hejin_trust.one_history import FrozenError
 from hejin_trust.process import WAKE_SECONDS
 from hejin_trust.witness import (
@@ -32,6 +34,9 @@ NOT_WITNESSED: Final = (
     ClockOffError,
 )
 """What keeps rounds from being asked: they wait, and nothing is lost."""
+
+OWN_TROUBLE: Final = (StorageError, FileError, ClockError)
+"""What the bank's operator sets right: disk, files, another process, clock; then all goes on."""
 
 _log = structlog.get_logger(__name__)
 

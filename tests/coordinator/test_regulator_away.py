@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +15,7 @@ import pytest
 from away_mirror import Line, far_regulator
 from bank_world import Bank, Fault, Wire, open_world, silent
 from node_world import BANK
+from structlog.testing import capture_logs
 
 from hejin_coordinator import parts, store
 from hejin_coordinator.collecting import ROUND_VOID
@@ -22,11 +26,15 @@ from hejin_models.features import FeatureView
 from hejin_models.sums import SumRequest
 from hejin_models.training import train
 from hejin_node.refusals import Refusals
+from hejin_trust import database
 from hejin_trust.channels import PeerUnreachable
 from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.errors import HejinError
+from hejin_trust.files import FileError
 from hejin_trust.fleet import Payload
+from hejin_trust.log import ClockError
 from hejin_trust.one_history import FrozenError
+from hejin_trust.process import threads
 from hejin_trust.witness import ClockOffError, WitnessUnreachableError
 
 NODES = ("node-1", "node-2", "node-3")
@@ -197,6 +205,58 @@ def test_what_keeps_the_bank_from_asking_is_shown_with_every_plan_that_is_due(
     assert (state(bank, due).state, state(bank, due).error) == ("paused", str(reason.text))
     assert (state(bank, idle).state, state(bank, idle).error) == ("offered", "")
     assert bank.wire.asked == []
+
+
+@pytest.mark.parametrize("reason", [StorageError, FileError, ClockError])
+def test_trouble_of_the_banks_own_pauses_a_run_which_then_goes_on(
+    bank: Bank, reason: type[HejinError]
+) -> None:
+    digest = bank.propose(epsilon=20.0)
+    worker = Worker(bank.home, Engine(bank.wire), bank.world.witness(bank.home))  # type: ignore[arg-type]
+    start(bank, digest)
+
+    def trouble(payload: Payload, ask: Callable[[Payload], Payload]) -> Payload:
+        raise reason("the disk is full", "磁盘已满")
+
+    bank.wire.faults["node-3", "query", 2] = trouble
+    worker._look(["started"])
+    stored = state(bank, digest)
+    assert (stored.state, "the disk is full" in stored.error) == ("paused", True)
+    bank.wire.faults.clear()
+    worker._look(["paused"])
+    assert (state(bank, digest).state, state(bank, digest).error) == ("done", "")
+
+
+def test_a_worker_that_cannot_write_for_a_while_does_not_end_the_banks_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "BUSY_TIMEOUT_SECONDS", 0.1)
+    with ExitStack() as stack:
+        bank = open_world(tmp_path, stack, firms=20)
+        digest = bank.propose(epsilon=20.0)
+        start(bank, digest)
+        witness = bank.world.witness(bank.home)
+        other = stack.enter_context(closing(sqlite3.connect(tmp_path / BANK / "coordinator.db")))
+        other.isolation_level = None
+        other.execute("BEGIN IMMEDIATE")
+        stop = threading.Event()
+        with capture_logs() as console, threads(stop) as running:
+            running.start("worker", Worker(bank.home, Engine(bank.wire), witness).work)  # type: ignore[arg-type]
+            wait_for(lambda: console != [])
+            time.sleep(1)
+            assert not stop.is_set()
+            assert [(line["event"], line["code"]) for line in console] == [
+                ("will-try-again", "storage-failed")
+            ]
+            other.execute("ROLLBACK")
+            wait_for(lambda: state(bank, digest).state == "done")
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 def failing(bank: Bank, node: str) -> Fault:
