@@ -28,7 +28,7 @@ from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
 from hejin_privacy.holdout import in_holdout
 from hejin_trust.canonical import encode
 from hejin_trust.database import reading
-from hejin_trust.files import replace_file
+from hejin_trust.files import make_folder, remove_file, replace_file
 
 _NONCE_BYTES = 12
 _SUFFIX = ".sealed"
@@ -73,6 +73,7 @@ class SnapshotStore:
 
         A fresh one is stored durably before it is returned; it counts from the transaction
         that logs it.
+        raises   SnapshotLostError, FileError
         """
         if run_id in self._held:
             return Pinned(self._held[run_id], None)
@@ -139,11 +140,11 @@ class SnapshotStore:
         return opened
 
     def forget(self, run_id: str, *, erase: bool = False) -> None:
-        """Let go of a run's rows in memory; with `erase`, also of the stored ones."""
+        """Let go of a run's rows in memory; with `erase`, also of the stored ones; FileError."""
         self._held.pop(run_id, None)
         self._parts.pop(run_id, None)
         if erase:
-            self._path(run_id).unlink(missing_ok=True)
+            remove_file(self._path(run_id))
 
     def sweep(self) -> None:
         """At start: erase stored rows that no open run is pinned to, as a crash leaves them."""
@@ -151,7 +152,7 @@ class SnapshotStore:
             running = {path: inbox.find_run(connection, path.stem) for path in self._stored()}
         for path, run in running.items():
             if path.suffix != _SUFFIX or run is None or run.closed:
-                path.unlink(missing_ok=True)
+                remove_file(path)
 
     def _stored(self) -> list[Path]:
         return list(self._folder.iterdir()) if self._folder.is_dir() else []
@@ -206,7 +207,7 @@ class SnapshotStore:
         )
         nonce = secrets.token_bytes(_NONCE_BYTES)
         sealed = self._cipher().encrypt(nonce, buffer.getvalue(), run_id.encode())
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        make_folder(self._folder, mode=0o700)
         replace_file(self._path(run_id), nonce + sealed, mode=0o600)
 
     def _load(self, run_id: str) -> Snapshot:

@@ -43,6 +43,7 @@ from hejin_trust.checkpoint import open_checkpoint, parse_proof
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import parse
 from hejin_trust.envelope import REFUSAL, SUM_QUERY, SUM_RESULT, open_envelope, seal
+from hejin_trust.files import FileError
 from hejin_trust.fleet import Payload
 from hejin_trust.merkle import check_inclusion
 
@@ -529,6 +530,31 @@ def test_rows_that_a_crash_left_behind_are_erased_at_the_next_start(
         patched.setattr(SnapshotStore, "forget", lambda *_, **__: None)
         session.answer({"kind": b"result", "result": world.result(answer)[0]})
     SnapshotStore(home).sweep()
+    assert list(folder.iterdir()) == []
+
+
+def test_rows_that_cannot_be_stored_or_erased_are_told_and_end_no_thread(
+    world: World, home: NodeHome
+) -> None:
+    """As a folder of another owner would; an error that is none of ours would end the process."""
+    fill(home, world)
+    plan, digest = approved(home, world)
+    session = new_session(home, world.receipts(home))
+    query, folder = world.query(plan, digest, run=RUN), home.path / "snapshots"
+    folder.write_bytes(b"in the way")
+    assert code_of(session.answer(query), home) == "file-error"
+    assert spent(home) == 0
+    folder.unlink()
+    answer = session.answer(query)
+    rows = (folder / f"{RUN}.sealed").rename(home.path / "rows")
+    (folder / f"{RUN}.sealed").mkdir()
+    ended = {"kind": b"result", "result": world.result(answer)[0]}
+    assert code_of(session.answer(ended), home) == "file-error"
+    with pytest.raises(FileError, match="cannot be removed"):
+        SnapshotStore(home).sweep()
+    (folder / f"{RUN}.sealed").rmdir()
+    rows.rename(folder / f"{RUN}.sealed")
+    assert session.answer(ended) == {"kind": b"noted"}
     assert list(folder.iterdir()) == []
 
 

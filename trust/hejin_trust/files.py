@@ -59,10 +59,21 @@ def replace_stream(path: Path, parts: Iterable[bytes], *, mode: int = 0o644) -> 
             Path(aside).unlink(missing_ok=True)
 
 
-def make_folder(folder: Path) -> None:
+def remove_file(path: Path) -> None:
+    """Remove a file, if it is there; raises FileError."""
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as reason:
+        raise FileError(
+            f"{path} cannot be removed ({reason.strerror}); check the folder and its rights",
+            f"无法删除 {path}（{reason.strerror}）；请检查目录及其权限",
+        ) from reason
+
+
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     """Make `folder` and what it lies in, if it is not there; raises FileError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, parents=True, exist_ok=True)
     except OSError as reason:
         raise FileError(
             f"{folder} cannot be made ({reason.strerror}); name another folder",
