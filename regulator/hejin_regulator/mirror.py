@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -100,7 +101,7 @@ class LogMirror:
         with self._fair.turn(member.id):
             at = self._stamps.next()
             try:
-                checked = self._checked(member, updates)
+                checked = self._checked(member, updates, at)
             except WitnessRefusedError as refused:
                 self._count(member, refused)
                 raise
@@ -139,7 +140,9 @@ class LogMirror:
             rows = connection.execute(select(refusal).order_by(refusal.c.member, refusal.c.code))
             return tuple(Refused(*row) for row in rows)
 
-    def _checked(self, member: Member, updates: Sequence[LogUpdate]) -> list[tuple[Accepted, bool]]:
+    def _checked(
+        self, member: Member, updates: Sequence[LogUpdate], at: datetime
+    ) -> list[tuple[Accepted, bool]]:
         """Return what may be stored, and whether that size was cosigned before."""
         logs = {log.origin: log for log in self.logs_of(member)}
         check_message(updates, tuple(logs))
@@ -148,7 +151,7 @@ class LogMirror:
             for update in updates:
                 log = logs[update.origin]
                 held = _held(connection, log)
-                accepted = check_update(held, update, member.id, member.log_key)
+                accepted = check_update(held, update, member.id, member.log_key, at)
                 newest = log.newest_cosigned(connection)
                 known = newest is not None and newest.size == accepted.checkpoint.size
                 checked.append((accepted, known))

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
+from hejin_trust.canonical import time_text
 from hejin_trust.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -26,6 +28,9 @@ from hejin_trust.mirroring import LogUpdate
 MOST_ENTRIES: Final = 10_000
 MOST_BYTES: Final = 4 << 20
 """What one message may bring, both logs together: about a second's work. Members send half."""
+
+AHEAD: Final = timedelta(seconds=120)
+"""A clock may be so far ahead of the regulator's (LEDGER section 5, V3)."""
 
 MOST_PROOF: Final = 63
 """Longest consistency proof that is read (C2SP tlog-witness, add-checkpoint)."""
@@ -90,6 +95,12 @@ class EntryRefusedError(WitnessRefusedError):
     """An entry does not parse, or stands at a wrong place."""
 
     code = "witness-entry-malformed"
+
+
+class EntryAheadError(WitnessRefusedError):
+    """An entry bears a time that has not come: stored, it would bar the log until then."""
+
+    code = "witness-entry-ahead"
 
 
 class TooLargeError(WitnessRefusedError):
@@ -165,10 +176,13 @@ def _too_large(en: str, zh: str) -> TooLargeError:
     )
 
 
-def check_update(held: Held, update: LogUpdate, member: str, log_key: bytes) -> Accepted:
+def check_update(
+    held: Held, update: LogUpdate, member: str, log_key: bytes, at: datetime
+) -> Accepted:
     """Return what to store of one log's update; C2SP tlog-witness, add-checkpoint.
 
     member    id that every entry must be by; log_key: the log's Ed25519 key in the charter
+    at        the regulator's time; entries may be up to `AHEAD` later
     raises    WitnessRefusedError of every code but witness-unknown-log and witness-too-large
     """
     try:
@@ -210,7 +224,7 @@ def check_update(held: Held, update: LogUpdate, member: str, log_key: bytes) -> 
             note,
         )
     # Last, as it takes ten times as long as all the rest.
-    return Accepted(checkpoint, note, _parsed(held, update.entries, member, note))
+    return Accepted(checkpoint, note, _parsed(held, update.entries, member, note, at))
 
 
 def _check_against_held(held: Held, old_size: int, checkpoint: Checkpoint, note: str) -> None:
@@ -246,9 +260,11 @@ def _check_against_held(held: Held, old_size: int, checkpoint: Checkpoint, note:
         )
 
 
-def _parsed(held: Held, leaves: Sequence[bytes], member: str, note: str) -> tuple[Entry, ...]:
+def _parsed(
+    held: Held, leaves: Sequence[bytes], member: str, note: str, at: datetime
+) -> tuple[Entry, ...]:
     entries: list[Entry] = []
-    before = held.time
+    before, latest = held.time, time_text(at + AHEAD)
     for seq, raw in enumerate(leaves, held.size):
         try:
             entry = parse(raw)
@@ -258,6 +274,15 @@ def _parsed(held: Held, leaves: Sequence[bytes], member: str, note: str) -> tupl
             raise _entry_refused(held, seq, "has another number or member", "序号或成员不符", note)
         if entry.time < before:
             raise _entry_refused(held, seq, "is dated before the one before it", "时间倒退", note)
+        if entry.time > latest:
+            raise EntryAheadError(
+                f"entry {seq} of {held.origin} is dated {entry.time}, but the regulator's clock"
+                f" says {time_text(at)}: if the member's clock was wrong, set it, move its database"
+                " away and recover what the regulator holds; if the regulator's is, set that",
+                f"{held.origin} 的第 {seq} 条标注时间为 {entry.time}，而监管方时钟为"
+                f" {time_text(at)}：若成员时钟有误，请校准后移走其数据库，并恢复监管方所持内容；"
+                "若监管方时钟有误，请校准监管方时钟",
+            )
         before = entry.time
         entries.append(entry)
     return tuple(entries)

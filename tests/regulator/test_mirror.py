@@ -25,6 +25,7 @@ from hejin_regulator.witness_rules import (
     CheckpointRefusedError,
     ConsistencyError,
     EntriesDifferError,
+    EntryAheadError,
     EntryRefusedError,
     ForkError,
     SizeDiffersError,
@@ -330,6 +331,12 @@ CASES = [
         id="an-entry-that-goes-back-in-time",
     ),
     pytest.param(
+        lambda world, book: _with(book, at=START + timedelta(seconds=121)),
+        EntryAheadError,
+        "witness-entry-ahead",
+        id="an-entry-that-has-not-come",
+    ),
+    pytest.param(
         lambda world, book: (book.leaves.append(b"{}"), book.update(5))[1],
         EntryRefusedError,
         "witness-entry-malformed",
@@ -370,6 +377,32 @@ def test_what_the_rules_forbid_is_refused_by_name_and_leaves_nothing(
     (counted,) = world.mirror.refusals()
     assert (counted.member, counted.code, counted.count) == (A, code, 1)
     check_whole(world.mirror, lambda _: None)
+
+
+def test_an_entry_of_a_clock_that_is_ahead_is_not_stored_and_the_log_begins_anew(
+    world: Watched, book: Book
+) -> None:
+    year = START + timedelta(days=365)
+    book.append(at=year)
+    with pytest.raises(EntryAheadError, match="move its database away") as refused:
+        world.mirror.door(A).add([book.update(0)])
+    assert "2027-11-22T20:00:00Z" in refused.value.text.en
+    assert "2026-11-22T20:00:00Z" in refused.value.text.zh
+    # Its clock was set, its database moved away: nothing that it signed before is in the way.
+    book.leaves.clear()
+    book.append(at=START + timedelta(seconds=120))
+    world.add(A, book.update(0))
+
+
+def test_a_regulator_whose_clock_is_behind_takes_the_same_once_it_is_set(
+    world: Watched, book: Book
+) -> None:
+    update = book.fill(3).update(0)
+    world.time.on(-3600)
+    with pytest.raises(EntryAheadError, match="if the regulator's is, set that"):
+        world.mirror.door(A).add([update])
+    world.time.on(3600)
+    world.add(A, update)
 
 
 def test_one_log_twice_in_a_message_is_refused(world: Watched, book: Book) -> None:
