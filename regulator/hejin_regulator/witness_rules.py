@@ -73,12 +73,6 @@ class ForkError(WitnessRefusedError):
     code = "witness-fork"
 
 
-class SmallerError(WitnessRefusedError):
-    """The member's log is smaller than what the mirror holds of it: it was rolled back."""
-
-    code = "witness-smaller"
-
-
 class ConsistencyError(WitnessRefusedError):
     """The consistency proof does not lead from what the mirror holds to the checkpoint."""
 
@@ -231,7 +225,8 @@ def _check_against_held(held: Held, old_size: int, checkpoint: Checkpoint, note:
     """Raise unless the signed tree is one that may grow from what is held.
 
     A signed tree that is not larger is compared with the stored one of its size first: two signed
-    trees of one size prove a fork, whatever the member believes to be held.
+    trees of one size prove a fork, whatever the member believes to be held. The same tree is a
+    message that came late, or of a member that was put back: it will see which when it compares.
     """
     size = checkpoint.size
     stored = held.root if size == held.size else held.root_at(size) if size < held.size else None
@@ -243,19 +238,11 @@ def _check_against_held(held: Held, old_size: int, checkpoint: Checkpoint, note:
             "请停用该成员并联系监管方",
             note,
         )
-    if size < held.size:
-        raise SmallerError(
-            f"{held.origin} has {size} entries, the regulator holds {held.size}: the member's"
-            " database was put back; it must recover before it goes on",
-            f"{held.origin} 只有 {size} 条，监管方持有 {held.size} 条：成员数据库曾被还原；"
-            "须先恢复再继续",
-            note,
-        )
-    if old_size != held.size:
+    if old_size != held.size or size < held.size:
         raise SizeDiffersError(
-            f"the regulator holds {held.size} entries of {held.origin}, not {old_size}:"
-            f" send what follows entry number {held.size}",
-            f"监管方持有 {held.origin} 的 {held.size} 条，而非 {old_size} 条："
+            f"the regulator holds {held.size} entries of {held.origin}, the message goes from"
+            f" {old_size} to {size}: send what follows entry number {held.size}",
+            f"监管方持有 {held.origin} 的 {held.size} 条，而消息为第 {old_size} 至 {size} 条："
             f"请发送第 {held.size} 条之后的内容",
         )
 
