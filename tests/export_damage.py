@@ -102,7 +102,9 @@ def _put(path: Path, data: bytes | None) -> None:
 def _classes(name: str, data: bytes) -> Iterator[tuple[str, int, int]]:
     stem = Path(name).stem
     if name.startswith("witness/"):
-        yield from _note_spans(data)
+        yield from _note_spans("witness", data)
+    elif name.endswith(".cosigned.jsonl"):
+        yield from _note_spans("kept", data)
     elif name.endswith(".jsonl"):
         yield from _entries(stem, data)
     elif name.endswith(".checkpoint"):
@@ -133,14 +135,14 @@ def _entries(stem: str, data: bytes) -> Iterator[tuple[str, int, int]]:
         start += len(line)
 
 
-def _note_spans(data: bytes) -> Iterator[tuple[str, int, int]]:
+def _note_spans(of: str, data: bytes) -> Iterator[tuple[str, int, int]]:
     """Yield the classes of cosigned notes, each a JSON string: its lines, by what they say."""
     start = 0
     for line in data.splitlines(keepends=True):
         at = start
         parts = ("origin", "size", "root", "blank", "signature", "cosignature", "quote")
         for kind, part in zip(parts, line.rstrip(b"\n").split(b"\\n"), strict=True):
-            yield f"witness {kind}", at, at + max(len(part), 1)
+            yield f"{of} {kind}", at, at + max(len(part), 1)
             at += len(part) + 2
         start += len(line)
 
@@ -320,8 +322,8 @@ def judge(export: Export, damage: Damage) -> None:
                         An altered entry that is well-formed in itself is named by its log: the
                         root tells that something below the checkpoint changed, not which entry
     checkpoint          V1 names the member
-    cosigned notes      V2 names the member, or V2 or V3 the regulator whose file it is. Of a note
-                        that is left out nothing is claimed unless a reservation rests on it
+    cosigned notes      V2 names the member, or V2 or V3 the regulator whose file it is. What the
+                        member kept of them says as much: of one part nothing need be missed
     plan, view          V7 names the bank, and every reservation that rests on the plan
     recovery            V1 names the member
     rounds, rosters     V6 names the bank. A certificate is the same certificate however its PEM
@@ -350,7 +352,9 @@ def judge(export: Export, damage: Damage) -> None:
         member, _, rest = name.rpartition("/")
         member = member.partition("/")[0]
         stem, _, end = rest.partition(".")
-        if member == "witness":
+        if end == "cosigned.jsonl":
+            assert ("V2", member) in named, damage.what
+        elif member == "witness":
             assert named & {("V2", stem), ("V2", "regulator"), ("V3", "regulator")}, damage.what
         elif end == "view" or (end == "json" and kind_of(name) == "plan"):
             assert ("V7", member) in named, damage.what
@@ -389,6 +393,8 @@ def same(found: object, honest: Verification) -> None:
 def _harmless(export: Export, name: str, data: bytes | None) -> bool:
     """Return whether notes were left out, or certificates laid out as another text."""
     lines, old = (data or b"").splitlines(), iter(export.files[name].splitlines())
+    if name.endswith(".cosigned.jsonl"):
+        return True  # the regulator's own part says as much
     if name.startswith("witness/"):
         return all(line in old for line in lines)  # `in` goes on from the last one found
     if name != "bank/rosters.jsonl":

@@ -52,7 +52,8 @@ from hejin_regulator.findings import Verification
 from hejin_regulator.verify import verify_export
 from hejin_trust.canonical import encode, fraction_body, time_text
 from hejin_trust.charter import Charter
-from hejin_trust.cosignature import cosign, witness_name
+from hejin_trust.checkpoint import Checkpoint
+from hejin_trust.cosignature import Cosigned, cosign, witness_name
 from hejin_trust.envelope import (
     NOT_RECEIVED,
     PLAN,
@@ -192,8 +193,11 @@ class Consortium:
             size = log.size(connection)
             if size > party.sizes[which]:
                 note = log.checkpoint(connection)
-                line = cosign(note, name, self.keys["regulator"].log, self.moment + self.late)
-                party.notes[which].append(note + line)
+                at = self.moment + self.late
+                note += cosign(note, name, self.keys["regulator"].log, at)
+                party.notes[which].append(note)
+                head = Checkpoint(log.origin, size, log.root(connection, size))
+                log.keep_cosigned(connection, Cosigned(head, note, at))
                 party.sizes[which] = size
 
     def run(self) -> Consortium:

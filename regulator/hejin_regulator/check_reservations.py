@@ -48,6 +48,7 @@ class ReservationCheck:
         self._evidence, self._node = evidence, node
         self._open: dict[int, Standing] = {}
         self._uncovered: set[int] = set()
+        self._newest = ""
         # The newest `recover` entry; -1 as long as there is none.
         self._recovered = -1
 
@@ -94,8 +95,11 @@ class ReservationCheck:
 
     def cover(self, seen: Seen) -> None:
         """The regulator cosigned everything up to the entry that was taken last."""
-        for seq in self._uncovered:
-            self._open[seq].covered = seen.time
+        again = seen.time < self._newest  # a mirror that was restored has cosigned anew
+        self._newest = max(self._newest, seen.time)
+        for seq in self._open if again else self._uncovered:
+            standing = self._open[seq]
+            standing.covered = min(standing.covered or seen.time, seen.time)
         self._uncovered.clear()
 
     def release(self, release: Release) -> Standing | None:

@@ -10,7 +10,9 @@ from hejin_regulator.evidence import Evidence
 from hejin_regulator.history import charter_serials
 from hejin_trust.export import CHARTERS_FOLDER, LOG_NAMES, WITNESS_FOLDER
 
-_LOGS: Final = frozenset(f"{log}.{end}" for log in LOG_NAMES for end in ("jsonl", "checkpoint"))
+_LOGS: Final = frozenset(
+    f"{log}.{end}" for log in LOG_NAMES for end in ("jsonl", "checkpoint", "cosigned.jsonl")
+)
 _BANK: Final = frozenset({"rosters.jsonl", "rounds.jsonl"})
 
 

@@ -77,7 +77,8 @@ class MemberExport:
     """One member's folder in an export.
 
     `release.jsonl` and `internal.jsonl` hold one leaf a line, byte for byte; `*.checkpoint` the
-    signed notes over exactly those leaves; `documents/<digest>.json` signed envelopes by the
+    signed notes over exactly those leaves; `*.cosigned.jsonl` the notes that the regulator
+    cosigned, as far as the member kept them; `documents/<digest>.json` signed envelopes by the
     SHA-256 of their payload. A bank's also holds `documents/<sha256>.view`, the feature views of
     its plans, and `rosters.jsonl` and `rounds.jsonl`, one JCS object a line.
     """
@@ -146,7 +147,7 @@ class MemberExport:
         logs: dict[LogName, Log],
         documents: Iterable[tuple[str, bytes]],
     ) -> None:
-        """Write both logs, their checkpoints and (digest, envelope) documents.
+        """Write both logs, their checkpoints and cosigned notes, and (digest, envelope) documents.
 
         connection  a transaction, so that all is of one moment; it is only read
         raises      ExportError, FileError; files are replaced whole, never half
@@ -155,6 +156,8 @@ class MemberExport:
             (self.folder / "documents").mkdir(parents=True, exist_ok=True)
             for name, log in logs.items():
                 _write_lines(self.folder / f"{name}.jsonl", log.entries(connection))
+                notes = (canonical.encode(head.note) for head in log.cosigned(connection))
+                _write_lines(self.folder / f"{name}.cosigned.jsonl", notes)
         except OSError as reason:
             raise ExportError(
                 f"{self.folder} cannot be written ({reason.strerror}): check folder and space.",
@@ -181,12 +184,12 @@ def write_export(
     )
 
 
-def witnessed(folder: Path, member: str, log: LogName) -> Iterator[str]:
-    """Yield the notes of a log that the regulator cosigned, oldest first; raises ExportError.
+def read_notes(path: Path) -> Iterator[str]:
+    """Yield the cosigned notes in a file, each a JSON string on a line; raises ExportError.
 
-    folder   the export; each line of `witness/<member>.<log>.jsonl` is a note as a JSON string
+    The regulator's are in `witness/<member>.<log>.jsonl`, the member's in
+    `<member>/<log>.cosigned.jsonl`; both from the smallest size to the largest.
     """
-    path = folder / WITNESS_FOLDER / f"{member}.{log}.jsonl"
     for line in _lines(path, 2 * MAX_NOTE_BYTES):
         if not line.startswith(b'"'):
             raise _malformed(path)
