@@ -65,6 +65,9 @@ def join(
     as_json: AsJson = False,
 ) -> None:
     """Accept the regulator's admission and found the ledgers."""
+    from hejin_coordinator.witnessing import dialled
+    from hejin_trust.own_clock import check_own_clock
+
     settings = read_settings(home / FILE, CoordinatorSettings)
     if regulator is not None:
         check_address(regulator)
@@ -73,6 +76,8 @@ def join(
         home, settings.member, bytes.fromhex(settings.regulator_key), admission.read_bytes()
     )
     write_settings(home / FILE, settings)
+    with open_home(home, found=False) as bank:
+        check_own_clock(bank, None if settings.regulator is None else dialled(bank))
     with open_home(home):
         pass
     if as_json:

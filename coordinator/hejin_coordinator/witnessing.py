@@ -64,11 +64,15 @@ def dialled(home: CoordinatorHome) -> Iterator[WitnessChannel]:
 def mirror_now(home: CoordinatorHome) -> None:
     """Compare both ledgers with the mirror and give it what is new.
 
-    Commands do so before they append: on a restored backup it would fork the ledger for good.
-    raises   RegulatorMissingError, FrozenError, WitnessUnreachableError, WitnessRefusedError
+    Commands do so before they append: on a restored backup it would fork the ledger for good, and
+    by a clock that is ahead it would hold something that is not mirrored before its time has come.
+    raises   RegulatorMissingError, FrozenError, WitnessUnreachableError, WitnessRefusedError,
+             ClockOffError
     """
     with dialled(home) as mirror:
-        Witness(home, mirror).start()
+        witness = Witness(home, mirror)
+        witness.start()
+        witness.check_clock()
 
 
 def await_witness(home: CoordinatorHome, witness: Witness, stop: threading.Event) -> bool:

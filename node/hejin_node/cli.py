@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from hejin_node.appending import open_to_append
 from hejin_node.cli_data import authorisation_app, ingest, labels_app, view_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.config import FILE, NodeSettings, PolicySettings
@@ -116,7 +117,7 @@ def join(
         update={"banks": banks, "regulator": regulator or settings.regulator}
     )
     write_settings(home / FILE, updated)
-    with open_home(home):
+    with open_to_append(home):
         pass
     if as_json:
         _print_json({"member": settings.member, "charter": charter.serial})
@@ -255,7 +256,7 @@ def approve_plan(home: Home, plan: PlanHash) -> None:
     """Approve a plan: from then on its queries are answered, and charged."""
     from hejin_node import offers
 
-    with open_home(home) as node:
+    with open_to_append(home) as node:
         found = offers.approve(node, plan, f"operator:{getpass.getuser()}")
     typer.echo(
         Text(
@@ -274,7 +275,7 @@ def refuse_plan(
     """Refuse a plan."""
     from hejin_node import offers
 
-    with open_home(home) as node:
+    with open_to_append(home) as node:
         offers.refuse(node, plan, "operator-refused", reason)
     typer.echo(Text("refused", "已拒绝"))
 

@@ -130,8 +130,8 @@ def authorisation_grant(
     as_json: AsJson = False,
 ) -> None:
     """Record one enterprise's authorisation."""
+    from hejin_node.appending import open_to_append
     from hejin_node.consent import grant
-    from hejin_node.home import open_home
     from hejin_node.sources import file_digest
     from hejin_node.terms import read_terms
     from hejin_trust.database import writing
@@ -146,7 +146,7 @@ def authorisation_grant(
         valid_from=valid_from,
         valid_to=valid_to,
     )
-    with open_home(home) as node, writing(node.database) as connection:
+    with open_to_append(home) as node, writing(node.database) as connection:
         seq = grant(connection, node.internal_log, node.pseudonym_key, code, terms)
     said = Text(f"recorded as grant {seq}", f"已登记为第 {seq} 号授权")
     typer.echo(json.dumps({"seq": seq}) if as_json else said)
@@ -163,11 +163,11 @@ def authorisation_import(
 
     After an interruption import it again: what stands is not recorded twice.
     """
+    from hejin_node.appending import open_to_append
     from hejin_node.consent import grant_in_parts, read_grants
-    from hejin_node.home import open_home
 
     grants = read_grants(file, _encoding(encoding))
-    with open_home(home) as node:
+    with open_to_append(home) as node:
         new, already = grant_in_parts(node.database, node.internal_log, node.pseudonym_key, grants)
     said = Text(
         f"{new} authorisations recorded, {already} stood already",
@@ -185,13 +185,13 @@ def authorisation_revoke(
     as_json: AsJson = False,
 ) -> None:
     """End authorisations from the next private sum on; released models stay."""
+    from hejin_node.appending import open_to_append
     from hejin_node.consent import revoke
-    from hejin_node.home import open_home
     from hejin_trust.database import writing
 
     if (code is None) == (seq is None):
         raise typer.BadParameter("name an enterprise's code, or a grant by --seq")
-    with open_home(home) as node, writing(node.database) as connection:
+    with open_to_append(home) as node, writing(node.database) as connection:
         ended = revoke(connection, node.internal_log, reason, code=code, seq=seq)
     said = Text(f"{len(ended)} authorisations revoked", f"已撤销 {len(ended)} 份授权")
     typer.echo(json.dumps({"revoked": list(ended)}) if as_json else said)
@@ -278,12 +278,12 @@ def labels_load(
     as_json: AsJson = False,
 ) -> None:
     """Load outcomes: one row per enterprise, 1 bad, 0 good."""
-    from hejin_node.home import open_home
+    from hejin_node.appending import open_to_append
     from hejin_node.labels import LabelFile, label_spec, load_labels
 
     layout = LabelFile(enterprise_column, label_column, _encoding(encoding))
     spec = label_spec(bank, definition)
-    with open_home(home) as node, _bar(shown=not as_json) as progress:
+    with open_to_append(home) as node, _bar(shown=not as_json) as progress:
         report = load_labels(
             node.warehouse,
             node.internal_log,

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from hejin_node.home import NodeHome, open_home
+from hejin_node.appending import dialled
+from hejin_node.home import open_home
 from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
 from hejin_trust.text import Text
-from hejin_trust.witness_channel import WitnessChannel
 
 Home = Annotated[
     Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
@@ -25,7 +23,7 @@ def preflight(home: Home, as_json: AsJson = False) -> None:
     from hejin_trust.preflight import preflight as look
     from hejin_trust.witness import Witness
 
-    with open_home(home) as node, _mirror(node) as mirror:
+    with open_home(home) as node, dialled(node) as mirror:
         tell_looks(look(node, Witness(node, mirror)), as_json=as_json)
 
 
@@ -39,7 +37,7 @@ def export(
 
     with open_home(home) as node:
         try:
-            with _mirror(node) as mirror:
+            with dialled(node) as mirror:
                 Witness(node, mirror).start()
         except HejinError as reason:
             tell_not_witnessed(reason)
@@ -60,7 +58,7 @@ def recover(
 
     with held(home), open_home(home, found=False) as node:
         node.verify_logs()
-        with _mirror(node) as mirror:
+        with dialled(node) as mirror:
             found = put_back(node, mirror, approval.read_bytes())
             Witness(node, mirror).start()
     facts = {
@@ -77,11 +75,3 @@ def recover(
         "备份之后导入的数据与标签不在镜像中：请重新导入。",
     )
     tell_recovered(facts, to_do, as_json=as_json)
-
-
-@contextmanager
-def _mirror(node: NodeHome) -> Iterator[WitnessChannel]:
-    """Open the door to the regulator; raises RegulatorMissingError."""
-    regulator = node.charter.regulator.id
-    with node.dial(regulator, node.regulator_address) as channel:
-        yield WitnessChannel(channel, regulator)

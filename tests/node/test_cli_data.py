@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,9 @@ from hejin_node.cli import app
 from hejin_node.consent import CSV_COLUMNS
 from hejin_node.home import open_home
 from hejin_node.uscc import make_code
+from hejin_trust.canonical import time_text
 from hejin_trust.errors import HejinError
+from hejin_trust.witness import ClockOffError
 
 A, B = make_code(0), make_code(1)
 MAPPING = """
@@ -116,3 +120,35 @@ def test_views_are_installed_and_listed(home: Path) -> None:
     assert "mine-2" in run(home, "view", "list").stdout
     with pytest.raises(HejinError, match="no view file"):
         run(home, "view", "install", "absent.toml")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("authorisation", "grant", A, "--document", "FILE", "--from", "2026-01-01", "--to",
+         "2030-01-01", "--purpose", "model-training", "--bank", "*", "--category", "*"),
+        ("authorisation", "import", "FILE"),
+        ("authorisation", "revoke", A),
+        ("labels", "load", "FILE", "--bank", "bank-1", "--definition", "d-1"),
+        ("plan", "approve", "0" * 64),
+        ("plan", "refuse", "0" * 64, "--reason", "no"),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)  # fmt: skip
+def test_what_logs_something_asks_first_whether_the_clock_can_be_right(
+    tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    world = found_world(tmp_path)
+    office, home = world.office, world.nodes["node-1"]
+    rows = f"{B},{'ab' * 32},B,model-training,*,*,*,2026-01-01,2030-01-01\n"
+    (home / "file.csv").write_text(",".join(CSV_COLUMNS) + "\n" + rows)
+    ahead = replace(
+        office.charter,
+        serial=office.charter.serial + 1,
+        issued=time_text(world.clock() + timedelta(hours=1)),
+    )
+    with open_home(home) as node:
+        node.charters.update(ahead.seal(office.identity))
+    asked = [str(home / "file.csv") if word == "FILE" else word for word in words]
+    with pytest.raises(ClockOffError, match="s behind"):
+        run(home, *asked)
