@@ -17,7 +17,7 @@ from hejin_regulator.authority import Office
 from hejin_regulator.fair_use import FairUse
 from hejin_regulator.mirror_tables import refusal
 from hejin_regulator.shared_writes import SharedWrites
-from hejin_regulator.stamps import Stamps
+from hejin_regulator.stamps import Stamps, Steady
 from hejin_regulator.witness_rules import (
     Accepted,
     Held,
@@ -64,12 +64,17 @@ class LogMirror:
     """
 
     def __init__(
-        self, engine: Engine, charters: CharterSource, log_key: SigningKey, clock: Clock
+        self,
+        engine: Engine,
+        charters: CharterSource,
+        log_key: SigningKey,
+        clock: Clock,
+        steady: Steady | None,
     ) -> None:
         """Use an open database of the mirror; see `open_mirror`."""
         self.engine, self.charters = engine, charters
         self._key, self._clock = log_key, clock
-        self._stamps = Stamps(engine, clock)
+        self._stamps = Stamps(engine, clock, steady)
         self._fair = FairUse()
         self._writes = SharedWrites(engine)
 
@@ -216,15 +221,18 @@ class Door:
 
 
 @contextmanager
-def open_mirror(office: Office, clock: Clock = now) -> Iterator[LogMirror]:
+def open_mirror(
+    office: Office, clock: Clock = now, steady: Steady | None = None
+) -> Iterator[LogMirror]:
     """Open the mirror in the regulator's folder; nothing of it is checked yet.
 
+    steady   to cosign by a clock that is not set on meanwhile; see `Stamps`
     raises   StorageError, KeyFileError
     """
     key = SigningKey.load(office.home / "keys" / "log.key")
     engine = open_database(office.home / DATABASE, MIGRATIONS)
     try:
-        yield LogMirror(engine, office.charters, key, clock)
+        yield LogMirror(engine, office.charters, key, clock, steady)
     finally:
         engine.dispose()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -22,6 +23,7 @@ from hejin_regulator.mirror import LogMirror, open_mirror
 from hejin_regulator.mirror_check import check_newest
 from hejin_regulator.witness_rules import MOST_BYTES
 from hejin_regulator.witness_service import WitnessServicer
+from hejin_trust.canonical import time_text
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import (
     PeerInterceptor,
@@ -106,7 +108,7 @@ def serve(
                 MirrorDamagedError
     """
     office = Office(home)
-    with held(home), open_mirror(office) as mirror:
+    with held(home), open_mirror(office, steady=time.monotonic) as mirror:
         check_newest(mirror)
         _serve(office, mirror, address, listening, stop)
 
@@ -133,7 +135,13 @@ def _serve(
     )
     port = bind(grpc_server, address, server_credentials(key, certificate, charter.ca_certificate))
     grpc_server.start()
-    _log.info("regulator serves", consortium=charter.consortium, charter=charter.serial, port=port)
+    _log.info(
+        "regulator serves",
+        consortium=charter.consortium,
+        charter=charter.serial,
+        port=port,
+        clock=time_text(now()),
+    )
     try:
         listening(port)
         while not stop.wait(WAKE):

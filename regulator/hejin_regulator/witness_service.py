@@ -92,7 +92,7 @@ def _answering(context: grpc.ServicerContext) -> Iterator[Member]:
             _log.warning("not now", member=member.id, code=later.code, reason=later.text.en)
             abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, later)
         except WitnessClockError as wrong:
-            _log.error("clock went back", reason=wrong.text.en)
+            _log.error("clock was set", reason=wrong.text.en)
             raise
         except StorageError as failed:
             # Not the member's fault, and nothing that it could mend: as if there were no answer.

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -516,6 +516,63 @@ def test_a_clock_that_went_back_far_stops_the_witness_and_names_whose_it_is(
     assert len(stored(world.mirror, book.origin)) == 1
     world.time.on(200)
     world.add(A, book.update(1))
+
+
+@dataclass
+class Hourglass:
+    """Seconds that pass whatever a clock is set to."""
+
+    seconds: float = 7.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_a_clock_that_is_set_a_year_ahead_for_a_moment_is_not_followed(
+    world: Watched, book: Book
+) -> None:
+    passed, update = Hourglass(), book.fill(1).update(0)
+    with open_mirror(world.office, world.time, passed) as mirror:
+        world.time.on(365 * 86400)
+        for _ in range(2):
+            with pytest.raises(WitnessClockError, match="31536000 s ahead") as refused:
+                mirror.door(A).add([update])
+            assert "拨快" in refused.value.text.zh
+            passed.seconds += 60.0
+            world.time.on(60)
+        world.time.on(-365 * 86400)
+        (line,) = mirror.door(A).add([update])
+        assert world.opened(update, line).time == world.time.now
+
+
+def test_a_clock_that_was_set_back_and_right_again_is_followed(world: Watched, book: Book) -> None:
+    update = book.fill(1).update(0)
+    with open_mirror(world.office, world.time, Hourglass()) as mirror:
+        mirror.door(A).add([update])
+        world.time.on(-3600)
+        with pytest.raises(WitnessClockError, match="has cosigned at"):
+            mirror.door(A).add([book.update(1)])
+        world.time.on(3600)
+        mirror.door(A).add([book.update(1)])
+
+
+def test_a_clock_that_is_set_right_by_more_than_two_minutes_counts_from_the_next_start(
+    world: Watched, book: Book
+) -> None:
+    passed, update = Hourglass(), book.fill(1).update(0)
+    with open_mirror(world.office, world.time, passed) as mirror:
+        mirror.door(A).add([update])
+        for _ in range(10):
+            # Time passes, and small corrections are followed.
+            world.time.on(3720)
+            passed.seconds += 3600.0
+            mirror.door(A).add([book.update(1)])
+        world.time.on(121)
+        with pytest.raises(WitnessClockError, match="restart"):
+            mirror.door(A).add([book.update(1)])
+    with open_mirror(world.office, world.time, passed) as mirror:
+        (line,) = mirror.door(A).add([book.update(1)])
+    assert world.opened(book.update(1), line).time == world.time.now
 
 
 def test_no_time_goes_back_over_a_restart_even_where_nothing_was_stored(

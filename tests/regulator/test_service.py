@@ -307,7 +307,7 @@ def test_a_clock_that_went_back_is_told_to_both_sides(
         with pytest.raises(PeerRefused, match="regulator's clock") as refused:
             WitnessChannel(channel, "regulator").add([release.update(1)])
         assert refused.value.peer_code == "witness-clock"
-    assert any(line["event"] == "clock went back" for line in logged)
+    assert any(line["event"] == "clock was set" for line in logged)
 
 
 def test_nodes_and_banks_get_the_certificate_status(
