@@ -24,6 +24,7 @@ from hejin_trust.canonical import time_text
 from hejin_trust.charter import Charter, CharterSource
 from hejin_trust.enrolment import EnrolmentRequest, open_request, seal_admission
 from hejin_trust.errors import HejinError, RefusedError
+from hejin_trust.export import CHARTERS_FOLDER, WITNESS_FOLDER
 from hejin_trust.files import FileError, replace_file
 from hejin_trust.keys import SigningKey, load_tls_key, new_tls_key, read_private, write_private
 from hejin_trust.members import Member
@@ -217,6 +218,13 @@ def _check_admissible(charter: Charter, known: Member | None, asked: Member) -> 
         raise AdmissionError(
             f"{asked.id} is the regulator's own name; the member must choose another",
             f"{asked.id} 是监管方自己的名称；成员须另选名称",
+        )
+    if asked.id in (CHARTERS_FOLDER, WITNESS_FOLDER):
+        raise AdmissionError(
+            f"{asked.id} is the name of the regulator's own part of an export, in which each member"
+            " has a folder of its name; the member must choose another",
+            f"{asked.id} 是导出文件夹中监管方部分的名称，而每个成员以其名称占一个文件夹；"
+            "成员须另选名称",
         )
     if asked.size_band is not None and asked.size_band[0] < charter.minimum_enterprises:
         raise AdmissionError(

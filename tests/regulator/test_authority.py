@@ -146,6 +146,17 @@ def test_what_cannot_be_admitted_is_refused(office: Office, ask: Ask, tmp_path: 
     assert office.charter.serial == 1
 
 
+@pytest.mark.parametrize("name", ["witness", "charters"])
+def test_a_member_is_not_named_as_a_part_of_an_export(
+    name: str, office: Office, ask: Ask, tmp_path: Path
+) -> None:
+    with pytest.raises(AdmissionError, match="part of an export") as refused:
+        office.admit([ask(name)], tmp_path / "out", NOW)
+    assert refused.value.code == "not-admissible"
+    assert "导出" in refused.value.text.zh
+    assert office.charter.serial == 1
+
+
 def test_revocation_is_final(office: Office, ask: Ask, tmp_path: Path) -> None:
     request = ask("node-a")
     office.admit([request], tmp_path / "out", NOW)

@@ -13,12 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from queue import Queue
 
 import grpc
 import pytest
-from mirror_world import books
+from mirror_world import Time, books
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -308,6 +309,23 @@ def test_a_clock_that_went_back_is_told_to_both_sides(
             WitnessChannel(channel, "regulator").add([release.update(1)])
         assert refused.value.peer_code == "witness-clock"
     assert any(line["event"] == "clock was set" for line in logged)
+
+
+def test_a_clock_that_is_set_ahead_while_it_serves_is_told_too(
+    office: Office, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, _ = next(books(office, tmp_path, ["node-a"]))
+    clock = Time(NOW)
+    monkeypatch.setattr(service, "open_mirror", partial(open_mirror, clock=clock))
+    with serving(office.home) as port, dialled(home, "node-a", office, port) as channel:
+        witness = WitnessChannel(channel, "regulator")
+        witness.add([release.fill(1).update(0)])
+        clock.on(3600)
+        with pytest.raises(PeerRefused, match="restart") as refused:
+            witness.add([release.update(1)])
+        assert refused.value.peer_code == "witness-clock"
+        clock.on(-3600)
+        witness.add([release.update(1)])
 
 
 def test_nodes_and_banks_get_the_certificate_status(
