@@ -29,8 +29,7 @@ LARGEST_MESSAGE: Final = 64 << 20
 """Bytes of one message either way: a noisy sum of 8 million coordinates."""
 
 MOST_CALLS: Final = 8
-"""Calls of one member at the same time, each on a thread of the server. A node makes five at most:
-its link and the link's beat, offers, receipts, and a command of its operator."""
+"""Calls of one member at the same time, each on a thread of the server; a node makes up to five."""
 
 _CODE: Final = "hejin-code"
 _CHINESE: Final = "hejin-zh-bin"
@@ -211,8 +210,8 @@ class PeerInterceptor(_ServerInterceptor):
     named by the current charter, admitted, of a permitted role. `peer_of` then names the member
     to everything further in. Methods that no prefix covers, and streams, are denied to all.
 
-    The message is read after the check, and of one member only `MOST_CALLS` calls are waited for
-    and answered at the same time, so that who sends half a message keeps nobody else waiting.
+    The message is read after the check, and a member has at most `MOST_CALLS` calls at a time, so
+    that who sends half a message keeps nobody else waiting.
 
     roles   method prefix such as "/hejin.v1.PlanService/" -> roles; the longest prefix decides
     """
