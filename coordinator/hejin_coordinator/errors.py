@@ -24,12 +24,6 @@ class UnknownPlanError(CoordinatorError):
     code = "plan-unknown"
 
 
-class RegulatorMissingError(CoordinatorError):
-    """The settings name no regulator to mirror and cosign the logs."""
-
-    code = "no-regulator"
-
-
 class AnswerRefusedError(RefusedError):
     """A node's answer is not what was asked, or proves nothing."""
 

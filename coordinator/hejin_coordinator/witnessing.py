@@ -10,11 +10,11 @@ from typing import Final
 import structlog
 
 from hejin_coordinator import store
-from hejin_coordinator.errors import RegulatorMissingError
 from hejin_coordinator.home import CoordinatorHome
 from hejin_trust.database import StorageError, reading, writing
 from hejin_trust.errors import HejinError
 from hejin_trust.files import FileError
+from hejin_trust.home import RegulatorMissingError
 from hejin_trust.log import ClockError
 from hejin_trust.one_history import FrozenError
 from hejin_trust.process import WAKE_SECONDS

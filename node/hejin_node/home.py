@@ -16,7 +16,7 @@ from hejin_node.errors import NodeError
 from hejin_node.views import installed_views
 from hejin_node.warehouse import Warehouse
 from hejin_trust.clock import Clock, now
-from hejin_trust.home import MemberHome, open_member
+from hejin_trust.home import MemberHome, RegulatorMissingError, open_member
 from hejin_trust.keys import read_private, write_private
 from hejin_trust.membership import load
 from hejin_trust.settings import read_settings
@@ -28,12 +28,6 @@ class ViewMissingError(NodeError):
     """A feature view is not installed at this node."""
 
     code = "view-not-installed"
-
-
-class RegulatorMissingError(NodeError):
-    """The settings name no regulator to cosign the logs."""
-
-    code = "no-regulator"
 
 
 @dataclass(frozen=True)

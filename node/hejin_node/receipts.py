@@ -22,7 +22,7 @@ from hejin_trust.envelope import (
     Opened,
     open_envelope,
 )
-from hejin_trust.errors import HejinError, RefusedError
+from hejin_trust.errors import HejinError, NotNowError, RefusedError
 from hejin_trust.origins import release_origin
 
 Fetch = Callable[[str, int], bytes]
@@ -31,7 +31,7 @@ Fetch = Callable[[str, int], bytes]
 _log = structlog.get_logger(__name__)
 
 
-class ReceiptMissingError(RefusedError):
+class ReceiptMissingError(NotNowError):
     """The bank owes receipts for what it was sent."""
 
     code = "receipt-missing"

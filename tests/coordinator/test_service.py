@@ -15,13 +15,13 @@ from node_world import BANK, World, found_world
 from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_coordinator import config, service, store, witnessing
-from hejin_coordinator.errors import RegulatorMissingError
 from hejin_coordinator.home import CoordinatorHome, open_home
 from hejin_trust import membership
 from hejin_trust.canonical import time_text
 from hejin_trust.channels import PortTakenError, dial
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import APPROVAL, PLAN, open_envelope, seal
+from hejin_trust.home import RegulatorMissingError
 from hejin_trust.membership import Membership
 from hejin_trust.one_history import FrozenError
 from hejin_trust.settings import write_settings

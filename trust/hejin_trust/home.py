@@ -17,6 +17,7 @@ from hejin_trust.channels import dial, fetch_charter
 from hejin_trust.charter import Charter, CharterSource
 from hejin_trust.clock import Clock
 from hejin_trust.database import open_database, reading, writing
+from hejin_trust.errors import HejinError
 from hejin_trust.keys import SigningKey
 from hejin_trust.log import Log
 from hejin_trust.membership import Membership
@@ -25,6 +26,12 @@ from hejin_trust.process import repeat
 
 _CHARTER_SECONDS: Final = 30.0
 _CALL_SECONDS: Final = 10.0
+
+
+class RegulatorMissingError(HejinError):
+    """The settings name no regulator to mirror and cosign the logs."""
+
+    code = "no-regulator"
 
 
 @dataclass(frozen=True)

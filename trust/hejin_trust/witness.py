@@ -21,7 +21,7 @@ from hejin_trust.charter import NotAMemberError
 from hejin_trust.checkpoint import CheckpointError
 from hejin_trust.cosignature import Cosigned, open_cosigned, witness_name
 from hejin_trust.database import reading, writing
-from hejin_trust.errors import HejinError, RefusedError
+from hejin_trust.errors import HejinError, NotNowError, RefusedError
 from hejin_trust.home import MemberHome
 from hejin_trust.mirroring import LogStanding, LogUpdate, Mirror, portion
 from hejin_trust.one_history import FrozenError, check_history
@@ -49,7 +49,7 @@ _NEVER: Final = timedelta.max
 _log = structlog.get_logger(__name__)
 
 
-class WitnessUnreachableError(RefusedError):
+class WitnessUnreachableError(NotNowError):
     """The regulator does not cosign now; the same may be asked again later."""
 
     code = "witness-unreachable"
@@ -61,7 +61,7 @@ class WitnessRefusedError(HejinError):
     code = "witness-refused"
 
 
-class ClockOffError(RefusedError):
+class ClockOffError(NotNowError):
     """This member's clock and the regulator's differ by more than a reservation may."""
 
     code = "clock-off"
