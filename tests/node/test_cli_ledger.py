@@ -190,7 +190,7 @@ def test_preflight_shows_a_clock_that_is_off(site: Site, monkeypatch: pytest.Mon
     monkeypatch.setattr(
         service,
         "open_mirror",
-        lambda office: open_mirror(office, lambda: now() + timedelta(hours=1)),
+        lambda office, **named: open_mirror(office, lambda: now() + timedelta(hours=1), **named),
     )
     with site.served():
         code, out, _ = site.hejin("node", "preflight", "--home", site.node, "--json")
