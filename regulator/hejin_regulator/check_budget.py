@@ -53,7 +53,7 @@ class _Account:
     """
 
     def __init__(self, evidence: Evidence, name: str, told: Text) -> None:
-        self.told, self.name = told, name
+        self.told = told
         self.spent: defaultdict[str, Fraction] = defaultdict(Fraction)
         self._plans: Shelf[PlanSpend] = Shelf(
             evidence.workbook, f"spend_{name}", _dump_spend, _load_spend, 256

@@ -9,9 +9,10 @@ from typing import Final
 
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_regulator.check_reservations import Standing
-from hejin_regulator.evidence import Evidence, origin_of
+from hejin_regulator.evidence import Evidence
 from hejin_regulator.notebook import place
 from hejin_regulator.records import Release, envelope_of, number, text
+from hejin_regulator.witnessed import origin_of
 from hejin_regulator.workbook import Shelf, Workbook
 from hejin_trust.charter import Member
 from hejin_trust.checkpoint import open_checkpoint

@@ -10,16 +10,15 @@ from typing import Final
 from hejin_regulator.findings import Check, LogHead
 from hejin_regulator.history import History
 from hejin_regulator.notebook import Notebook
-from hejin_regulator.witnessed import Seen, WitnessedNotes
+from hejin_regulator.witnessed import Seen, WitnessedNotes, origin_of
 from hejin_regulator.workbook import Workbook
 from hejin_trust import canonical
 from hejin_trust.charter import Charter, Member
 from hejin_trust.checkpoint import Checkpoint, open_checkpoint
 from hejin_trust.entries import INTERNAL_TYPES, Body, Entry, parse
 from hejin_trust.errors import HejinError
-from hejin_trust.export import LogName, MemberExport
+from hejin_trust.export import LOG_NAMES, WITNESS_FOLDER, LogName, MemberExport
 from hejin_trust.merkle import HASH_SIZE, Frontier, leaf_hash
-from hejin_trust.origins import internal_origin, release_origin
 from hejin_trust.text import Text
 
 _NODE_TYPES: Final = frozenset(
@@ -59,6 +58,17 @@ class Evidence:
         """Return a member's part of the export."""
         return MemberExport(self.folder / member_id)
 
+    def has_begun(self, member: Member) -> bool:
+        """Return whether a member may have logged anything.
+
+        Of one that was admitted and never started there is no folder, and the regulator's part
+        has empty files. Had it logged anything that concerns others, their logs would name it.
+        """
+        notes = [self.folder / WITNESS_FOLDER / f"{member.id}.{log}.jsonl" for log in LOG_NAMES]
+        return (self.folder / member.id).exists() or any(
+            not path.is_file() or path.stat().st_size for path in notes
+        )
+
     def hashes(self, member_id: str, log: LogName) -> Path:
         """Return the file that keeps the leaf hashes of a log that was read."""
         return self.workbook.folder / f"{member_id}.{log}.hashes"
@@ -95,6 +105,9 @@ class LogReader:
         An entry that does not hold is noted and ends the log.
         """
         notes, frontier = self._evidence.notes, self._frontier
+        if not self._evidence.has_begun(self._member):
+            self._evidence.hashes(self._member.id, self._log).touch()
+            return
         witnessed = WitnessedNotes(
             self._evidence.folder, self._evidence.charter, self._member, self._log, notes
         )
@@ -283,12 +296,6 @@ class LogReader:
                 "genesis 中的上限或密钥与其章程不符",
             )
         return None
-
-
-def origin_of(charter: Charter, member: Member, log: LogName) -> str:
-    """Return the origin that a member's checkpoints must name."""
-    name = release_origin if log == "release" else internal_origin
-    return name(charter.consortium, member.role, member.id)
 
 
 #: What holds a checkpoint, the check it belongs to, and what is found where it does not fit.

@@ -9,8 +9,9 @@ from typing import Final
 from hejin_privacy.round_context import run_context
 from hejin_privacy.secure_sum.documents import KeyAd
 from hejin_privacy.secure_sum.keys import Advertised, Invitation, Roster, open_roster
-from hejin_regulator.evidence import Evidence, origin_of
+from hejin_regulator.evidence import Evidence
 from hejin_regulator.plans import KnownPlan, PlanBook
+from hejin_regulator.witnessed import origin_of
 from hejin_trust import canonical
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.charter import Member

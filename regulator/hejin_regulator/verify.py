@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from hejin_regulator.certificate_status import MOST_BYTES, CertificateStatus, standings
 from hejin_regulator.check_bank import BankCheck
@@ -27,6 +28,9 @@ from hejin_trust.envelope import peek_signer
 from hejin_trust.errors import HejinError
 from hejin_trust.export import STATUS_FILE, read_part
 from hejin_trust.text import Text
+
+#: What parts of different moments, or a round that is open, contradict each other in.
+_MIXED: Final = frozenset({"V2", "V4", "V5", "V6"})
 
 
 def verify_export(
@@ -68,6 +72,7 @@ def verify_export(
         check_both_ways(evidence)
         check_claims(evidence)
         as_of = _check_status(evidence, key)
+        _warn(evidence)
     return Verification(
         consortium=history.charter.consortium,
         charter=history.charter.digest,
@@ -94,12 +99,31 @@ def _in_order(history: History) -> list[Member]:
 
 def _check_bank(evidence: Evidence, plans: PlanBook, runs: RunBook, bank: Member) -> None:
     BankCheck(evidence, bank).read()
+    if not evidence.has_begun(bank):
+        return
     for (digest,) in evidence.workbook.rows(
         "SELECT digest FROM plan WHERE bank = ? ORDER BY seq", bank.id
     ):
         plans.find(bank.id, digest)
     runs.read(bank)
     ResultCheck(evidence, plans, runs, bank).check()
+
+
+def _warn(evidence: Evidence) -> None:
+    """Tell who has not begun, and what may make an honest export look wrong."""
+    for member in evidence.charter.members:
+        if not evidence.has_begun(member):
+            evidence.notes.warn(
+                f"{member.id} was admitted and has not logged anything yet.",
+                f"{member.id} 已获准入，尚未记录任何内容。",
+            )
+    if any(finding.check in _MIXED for finding in evidence.notes.findings()):
+        evidence.notes.warn(
+            "If a run was under way, or the parts were exported at different moments, export all "
+            "of them again when no run is under way: members first, the regulator's part last.",
+            "若导出时有运行正在进行，或各部分导出的时间不同：请在没有运行时重新导出，"
+            "先导出各成员，最后导出监管方部分。",
+        )
 
 
 def _check_status(evidence: Evidence, regulator_key: bytes) -> str:

@@ -24,6 +24,12 @@ from hejin_trust.export import WITNESS_FOLDER, LogName, read_notes
 from hejin_trust.origins import internal_origin, release_origin
 
 
+def origin_of(charter: Charter, member: Member, log: LogName) -> str:
+    """Return the origin that a member's checkpoints must name."""
+    name = release_origin if log == "release" else internal_origin
+    return name(charter.consortium, member.role, member.id)
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """A checkpoint that the regulator cosigned.
@@ -59,8 +65,7 @@ class WitnessedNotes:
         self._kept_file = f"{member.id}/{log}.cosigned.jsonl"
         self._folder, self._charter, self._member, self._log = folder, charter, member, log
         self._notes = notes
-        name = release_origin if log == "release" else internal_origin
-        self._origin = name(charter.consortium, member.role, member.id)
+        self._origin = origin_of(charter, member, log)
         self._newest = 0
         self._stream = self._merged()
         self._next = next(self._stream, None)

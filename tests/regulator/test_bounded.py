@@ -67,8 +67,8 @@ def test_a_shelf_is_a_mapping_whatever_is_at_hand(puts: list[tuple[int, int]], m
 def test_a_workbook_leaves_nothing_behind() -> None:
     with Workbook() as workbook:
         folder = workbook.folder
-        workbook.put("cosigned", "jing", 3)
-        assert list(workbook.rows("SELECT member, size FROM cosigned")) == [("jing", 3)]
+        workbook.put("named", "jing", "a.json")
+        assert list(workbook.rows("SELECT member, file FROM named")) == [("jing", "a.json")]
         with pytest.raises(ValueError, match="name a table"):
             Shelf(workbook, "a b", str, int)
     assert not folder.exists()

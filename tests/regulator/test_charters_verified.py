@@ -245,6 +245,7 @@ def test_a_node_that_was_revoked_owes_no_receipt_and_no_end(tmp_path: Path) -> N
 def test_a_revoked_member_s_entries_that_nobody_witnessed_are_found(consortium: Consortium) -> None:
     revoked = revoking(consortium.charter, "jing", "2026-11-23T00:00:00Z")
     write_charters(consortium.folder, (*consortium.charters, revoked), consortium.regulator)
+    (consortium.folder / "jing" / "internal.cosigned.jsonl").unlink()
     path = consortium.folder / "witness" / "jing.internal.jsonl"
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
     verification = consortium.verify()

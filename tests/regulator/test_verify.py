@@ -8,12 +8,14 @@ import json
 import os
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 from ledger_lies import found, reasons
-from ledger_papers import VIEW
-from ledger_world import CAP, NODES, Consortium
+from ledger_papers import VIEW, make_keys, write_witness
+from ledger_world import CAP, MEMBERS, NODES, Consortium, Party
 from rich.console import Console
+from sqlalchemy import Connection
 
 from hejin_privacy.accounting import epsilon
 from hejin_regulator.findings import RefusalCount, VoidCount
@@ -148,6 +150,37 @@ def test_a_member_left_out_is_found(consortium: Consortium) -> None:
     folder = consortium.folder / "yongnian"
     folder.rename(consortium.folder.parent / "hidden")
     assert ("V1", "yongnian") in found(consortium.verify())
+
+
+@pytest.mark.parametrize("member", ["node-9", "bank-9"])
+def test_a_member_that_has_not_begun_is_told_and_no_finding(tmp_path: Path, member: str) -> None:
+    class Waiting(Consortium):
+        """The charter admits one member more, which has not started yet."""
+
+        def export(self, connection: Connection) -> None:
+            late = self.parties.pop(member)
+            super().export(connection)
+            write_witness(self.folder, late.id, {"release": [], "internal": []})
+
+        def _found(self, connection: Connection, party: Party) -> None:
+            if party.id != member:
+                super()._found(connection, party)
+
+    keys = make_keys((*MEMBERS, member))
+    consortium = Waiting(tmp_path / "export", keys=keys).run()
+    verification = consortium.verify()
+    assert verification.findings == ()
+    told = [warning.en for warning in verification.warnings]
+    assert told == [f"{member} was admitted and has not logged anything yet."]
+    (consortium.folder / "witness" / f"{member}.internal.jsonl").unlink()
+    assert ("V1", member) in found(consortium.verify())
+
+
+def test_who_exports_during_a_run_is_told_how_to(consortium: Consortium) -> None:
+    path = consortium.folder / "witness" / "bank.release.jsonl"
+    path.unlink()
+    told = [warning.en for warning in consortium.verify().warnings]
+    assert "export all of them again when no run is under way" in told[-1]
 
 
 def test_logs_of_a_stranger_are_found(consortium: Consortium) -> None:
