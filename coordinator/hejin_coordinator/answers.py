@@ -192,7 +192,7 @@ def _check_cosigned(
             f"the regulator has not cosigned the log in which {member.id} proves its reservation:"
             " nothing counts without; see that the node runs this version and reaches the"
             " regulator",
-            f"{member.id} 证明预留所用的日志未经监管方见证签名：不予计入；"
+            f"{member.id} 证明预留所用的日志未经监管方会签：不予计入；"
             "请确认该节点运行本版本并能连接监管方",
         ) from reason
     age = reference() - cosigned.time
@@ -201,7 +201,7 @@ def _check_cosigned(
             f"the regulator's cosignature under the proof of {member.id} is"
             f" {_seconds(age)} s old, at most {_seconds(OLDEST)} s are allowed: the node is asked"
             " for a fresh one; see that it reaches the regulator",
-            f"{member.id} 证明所附的监管方见证签名已有 {_seconds(age)} 秒，最多允许"
+            f"{member.id} 证明所附的监管方会签已有 {_seconds(age)} 秒，最多允许"
             f" {_seconds(OLDEST)} 秒：将再次索取；请确认该节点能连接监管方",
         )
     if -age > MOST_OFF:
@@ -209,7 +209,7 @@ def _check_cosigned(
             f"the regulator's cosignature under the proof of {member.id} is {_seconds(-age)} s"
             f" ahead of this bank's clock, at most {_seconds(MOST_OFF)} s are allowed: set this"
             " bank's clock",
-            f"{member.id} 证明所附的监管方见证签名比本银行时钟超前 {_seconds(-age)} 秒，"
+            f"{member.id} 证明所附的监管方会签比本银行时钟超前 {_seconds(-age)} 秒，"
             f"最多允许 {_seconds(MOST_OFF)} 秒：请校准本银行的时钟",
         )
     return checkpoint

@@ -101,7 +101,7 @@ class Gathered(Generic[T]):
         told = {**self.refused, **self.later}
         waiting = sum(refusal.code == COSIGNATURE_AWAITED for refusal in self.later.values())
         en = f", {waiting} wait for the regulator's cosignature" if waiting else ""
-        zh = f"，{waiting} 个在等待监管方见证签名" if waiting else ""
+        zh = f"，{waiting} 个在等待监管方会签" if waiting else ""
         for node, refusal in sorted(told.items()):
             # One sentence of the regulator's absence is enough for all that wait for it.
             if refusal.code != COSIGNATURE_AWAITED:

@@ -51,7 +51,7 @@ class NodeHome(MemberHome):
             raise RegulatorMissingError(
                 "the regulator's address is not known, and nothing leaves without its cosignature:"
                 " run `hejin node join ADMISSION --regulator HOST:PORT`",
-                "尚未设置监管方地址，未经其见证签名不会输出任何内容：请执行"
+                "尚未设置监管方地址，未经其会签不会输出任何内容：请执行"
                 " `hejin node join ADMISSION --regulator HOST:PORT`",
             )
         return self.settings.regulator

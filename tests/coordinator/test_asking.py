@@ -130,7 +130,7 @@ def test_who_waits_for_the_regulator_is_counted_in_one_sentence_and_others_are_n
     found, _ = gathered(world, {**waits, "node-3": [refusal(world, "node-3", "clock-off")]})
     assert found.reasons == (
         ", 2 wait for the regulator's cosignature; node-3: clock-off it is",
-        "，2 个在等待监管方见证签名；node-3：clock-off。",
+        "，2 个在等待监管方会签；node-3：clock-off。",
     )
     assert found.open == 3
     reason = found.paused("round 1: 0 answered", "第 1 轮")

@@ -108,7 +108,7 @@ def test_a_run_whose_nodes_wait_for_the_regulator_pauses_and_goes_on_with_the_sa
     line.cut |= set(NODES)  # noticed only once the sum is reserved
     with pytest.raises(RunPausedError, match="3 wait for the regulator's cosignature") as paused:
         run._sum(first(run))
-    assert "3 个在等待监管方见证签名" in paused.value.text.zh
+    assert "3 个在等待监管方会签" in paused.value.text.zh
     assert "goes on by itself" in paused.value.text.en
     assert outcomes(bank, run, "masked") == dict.fromkeys(NODES, "witness-unreachable")
     assert [logged(bank, node).count("release") for node in NODES] == [0, 0, 0]

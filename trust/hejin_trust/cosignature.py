@@ -82,15 +82,15 @@ def open_cosigned(
         if (name, identity) == (witness, wanted)
     ]
     if len(found) != 1:
-        raise _not_cosigned(f"it has {len(found)} cosignatures of {witness}", "见证签名数不为一")
+        raise _not_cosigned(f"it has {len(found)} cosignatures of {witness}", "会签数不为一")
     stamp = int.from_bytes(found[0][:_STAMP_BYTES], "big")
     if stamp not in _STAMPS:
-        raise _not_cosigned("the time of its cosignature has no meaning", "见证签名时间无效")
+        raise _not_cosigned("the time of its cosignature has no meaning", "会签时间无效")
     try:
         verify(witness_key, _message(text, stamp), found[0][_STAMP_BYTES:])
     except SignatureError as reason:
         raise _not_cosigned(
-            f"its cosignature is not of {witness}", "见证签名并非监管方所作"
+            f"its cosignature is not of {witness}", "会签并非监管方所作"
         ) from reason
     return Cosigned(checkpoint, note, datetime.fromtimestamp(stamp, UTC))
 

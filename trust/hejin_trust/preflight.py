@@ -69,7 +69,7 @@ def _ledgers(home: MemberHome) -> Text:
 
 def _mirror(witness: Witness) -> Text:
     witness.start()
-    return Text("holds the same logs, and has cosigned them", "所持日志相同，且已见证签名")
+    return Text("holds the same logs, and has cosigned them", "所持日志相同，且已会签")
 
 
 def _clock(witness: Witness) -> Text:

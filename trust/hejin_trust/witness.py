@@ -259,7 +259,7 @@ class Witness:
         if len(lines) != len(updates):
             raise WitnessRefusedError(
                 f"the regulator gave {len(lines)} cosignatures for {len(updates)} checkpoints",
-                f"监管方对 {len(updates)} 个检查点给出了 {len(lines)} 个见证签名",
+                f"监管方对 {len(updates)} 个检查点给出了 {len(lines)} 个会签",
             )
         cosigned = [self._opened(*each) for each in zip(updates, lines, strict=True)]
         for update, taken in zip(updates, cosigned, strict=True):
@@ -285,7 +285,7 @@ class Witness:
             raise WitnessRefusedError(
                 f"the regulator's cosignature of {update.origin} is not valid, so that nothing"
                 " leaves: ask the regulator whether its key is the charter's",
-                f"监管方对 {update.origin} 的见证签名无效，不会输出任何内容："
+                f"监管方对 {update.origin} 的会签无效，不会输出任何内容："
                 "请咨询监管方其密钥是否与章程一致",
             ) from reason
 
@@ -312,7 +312,7 @@ class Witness:
         except (PeerRefused, RefusedError, NotAMemberError) as reason:
             raise WitnessRefusedError(
                 f"the regulator does not cosign: {reason.text.en}",
-                f"监管方拒绝见证签名：{reason.text.zh}",
+                f"监管方拒绝会签：{reason.text.zh}",
             ) from reason
 
 
@@ -363,7 +363,7 @@ def cosigned_late(apart: timedelta) -> WitnessUnreachableError:
     return WitnessUnreachableError(
         f"the reservation and the regulator's cosignature lie {seconds} s apart, at most"
         f" {MOST_OFF.seconds} s are allowed; nothing was read for it: ask again",
-        f"预留与监管方见证签名相隔 {seconds} 秒，最多允许 {MOST_OFF.seconds} 秒；"
+        f"预留与监管方会签相隔 {seconds} 秒，最多允许 {MOST_OFF.seconds} 秒；"
         "未为其读取任何数据：请重试",
     )
 
@@ -372,5 +372,5 @@ def _unreachable() -> WitnessUnreachableError:
     return WitnessUnreachableError(
         "the regulator does not answer, and nothing leaves without its cosignature:"
         " what was asked waits until it is back",
-        "监管方没有应答，未经其见证签名不会输出任何内容：请求将等待其恢复",
+        "监管方没有应答，未经其会签不会输出任何内容：请求将等待其恢复",
     )
