@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import astuple, dataclass, replace
+from datetime import timedelta
+from typing import Final
 
 from hejin_privacy.round_context import round_context
 from hejin_regulator.evidence import Evidence
@@ -12,7 +14,11 @@ from hejin_regulator.plans import KnownPlan
 from hejin_regulator.records import Reservation, Snapshot, digest_of, number, text
 from hejin_regulator.runs import RunBook
 from hejin_regulator.workbook import Shelf
+from hejin_trust.canonical import time_from
 from hejin_trust.entries import Entry
+
+AT_ONCE: Final = timedelta(seconds=120)
+"""A node logs a run's snapshot and its first reservation in one transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class RunCheck:
                 f"该运行已有快照（条目 {state.snapshot.seq}）",
             )
             return
-        taken = Snapshot(entry.seq, text(body, "plan"), text(body, "root"))
+        taken = Snapshot(entry.seq, entry.time, text(body, "plan"), text(body, "root"))
         other = self._carried.get(taken.plan)
         if other is not None:
             self._note(
@@ -129,12 +135,15 @@ class RunCheck:
                 "the reservation names no earlier snapshot of its own run and plan",
                 "该预留未引用同一运行与计划的在先快照",
             )
-        elif state.last_round == 0 and snapshot.seq != seq - 1:
+        elif state.last_round == 0 and (
+            snapshot.seq != seq - 1
+            or time_from(reservation.time) - time_from(snapshot.time) > AT_ONCE
+        ):
             # A node writes both at once: the rows of a run are taken when it begins.
             self._note(
                 seq,
-                "the run's first reservation does not follow its snapshot directly",
-                "该运行的首个预留并非紧接其快照",
+                "the run's first reservation does not follow its snapshot directly and at once",
+                "该运行的首个预留并非紧接其快照立即记录",
                 place(self._node, "release", snapshot.seq),
             )
         elif snapshot.seq < self._recovered:

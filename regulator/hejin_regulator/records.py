@@ -135,6 +135,7 @@ class Snapshot:
     """A `snapshot` entry, as far as reservations name it."""
 
     seq: int
+    time: str
     plan: str
     root: str
 

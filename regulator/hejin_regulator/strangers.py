@@ -28,11 +28,11 @@ def check_strangers(evidence: Evidence) -> None:
         if path.is_dir() and path.name not in (*members, CHARTERS_FOLDER, WITNESS_FOLDER):
             evidence.notes.add(
                 "V1",
-                path.name[:63],
+                _written(path.name)[:63],
                 None,
                 "the export holds logs of somebody who is not in the charter",
                 "导出中含有章程之外成员的日志",
-                evidence=(path.name,),
+                evidence=(_written(path.name),),
             )
     owner = evidence.charter.regulator.id
     serials = charter_serials(folder)
@@ -51,7 +51,7 @@ def check_documents(evidence: Evidence) -> None:
     for member in evidence.charter.members:
         for path in _files(evidence.folder / member.id / "documents"):
             named = evidence.workbook.row(
-                "SELECT 1 FROM named WHERE member = ? AND file = ?", member.id, path.name
+                "SELECT 1 FROM named WHERE member = ? AND file = ?", member.id, _written(path.name)
             )
             if named is None:
                 _note(evidence, member.id, path)
@@ -73,7 +73,14 @@ def _note(evidence: Evidence, member: str, path: Path) -> None:
         "V1",
         member,
         None,
-        f"the export holds a file that nobody accounts for: {path.name[:80]}",
-        f"导出中有不属于任何成员的文件：{path.name[:80]}",
-        evidence=(str(path.relative_to(evidence.folder)),),
+        f"the export holds a file that nobody accounts for: {_written(path.name)[:80]}",
+        f"导出中有不属于任何成员的文件：{_written(path.name)[:80]}",
+        evidence=(
+            f"{_shown(path.parent.relative_to(evidence.folder), whole=True)}/{_written(path.name)}",
+        ),
     )
+
+
+def _written(name: str) -> str:
+    """Return a name as text that can be written: to a disk, names are bytes."""
+    return name.encode(errors="replace").decode()

@@ -147,6 +147,22 @@ def test_a_run_that_begins_long_after_its_snapshot_is_found(tmp_path: Path) -> N
     assert "does not follow its snapshot directly" in reasons(verification, "V4")
 
 
+@pytest.mark.parametrize(("seconds", "holds"), [(120, True), (121, False)])
+def test_a_run_that_begins_later_than_its_snapshot_is_found(
+    tmp_path: Path, seconds: int, holds: bool
+) -> None:
+    """Nothing is in between, but the time is another one: the grants may have ended since."""
+
+    class Waits(Consortium):
+        def _snapshot(self, connection: Connection, party: Party) -> int:
+            seq = super()._snapshot(connection, party)
+            self.moment += timedelta(seconds=seconds) if party.id == "jing" else timedelta(0)
+            return seq
+
+    verification = Waits(tmp_path / "export").run().verify()
+    assert ("directly and at once" not in reasons(verification, "V4")) == holds
+
+
 def test_a_second_snapshot_of_a_run_is_found(tmp_path: Path) -> None:
     class Twice(Consortium):
         """jing takes other rows in the middle of a run."""

@@ -210,6 +210,18 @@ def test_a_file_that_nobody_accounts_for_is_found(
     assert verification.findings[0].evidence == (name,)
 
 
+def test_a_name_that_is_no_text_is_told_all_the_same(consortium: Consortium) -> None:
+    for folder in ("", "bank/documents", "jing"):
+        name = os.fsencode(consortium.folder / folder) + b"/\xff\xfe"
+        if folder:
+            Path(os.fsdecode(name)).write_bytes(b"")
+        else:
+            Path(os.fsdecode(name)).mkdir()
+    verification = consortium.verify()
+    assert {("V1", "bank"), ("V1", "jing")} <= found(verification)
+    json.dumps(report_json(verification)).encode()
+
+
 def test_a_report_beside_the_folders_is_left_alone(consortium: Consortium) -> None:
     (consortium.folder / "report.html").write_bytes(b"<html>")
     assert consortium.verify().ok
