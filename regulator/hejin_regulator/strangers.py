@@ -75,9 +75,7 @@ def _note(evidence: Evidence, member: str, path: Path) -> None:
         None,
         f"the export holds a file that nobody accounts for: {_written(path.name)[:80]}",
         f"导出中有不属于任何成员的文件：{_written(path.name)[:80]}",
-        evidence=(
-            f"{_shown(path.parent.relative_to(evidence.folder), whole=True)}/{_written(path.name)}",
-        ),
+        evidence=(_written(str(path.relative_to(evidence.folder))),),
     )
 
 
