@@ -21,7 +21,7 @@ from hejin_trust.charter import Charter
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md")])
 THREATS = ROOT / "docs" / "threat-model.md"
-ROLES = ("node", "coordinator", "regulator", "sandbox", "demo")
+ROLES = ("node", "coordinator", "regulator", "ledger", "sandbox", "demo")
 
 
 def blocks(page: Path, language: str) -> list[str]:
