@@ -48,7 +48,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
         }
     if as_json:
         witness = {"ok": code == "", "code": code, "en": says.en, "zh": says.zh}
-        _print_json({**facts, "regulator": witness})
+        typer.echo(json.dumps({**facts, "regulator": witness}, ensure_ascii=False))
         return
     plans = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
     table = Table(show_header=False)
@@ -121,7 +121,3 @@ def recover(
         "各节点会自行索取回执；未完成的计划请重新提出。",
     )
     tell_recovered(facts, to_do, as_json=as_json)
-
-
-def _print_json(value: object) -> None:
-    typer.echo(json.dumps(value, ensure_ascii=False))
