@@ -63,8 +63,8 @@ class Loans:
 
 
 TABLES = (
-    Loans("SBA", "sba_loans.parquet", "sba-loans-1", ("term",)),
-    Loans("UCI", "uci_credit_default.parquet", "uci-credit-1"),
+    Loans("SBA", "sba_loans.parquet", "sba-loans-v1", ("term",)),
+    Loans("UCI", "uci_credit_default.parquet", "uci-credit-v1"),
 )
 
 

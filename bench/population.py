@@ -13,7 +13,7 @@ from hejin_node.uscc import make_code
 from hejin_sandbox.inputs import NodeData
 from hejin_trust.text import Text
 
-VIEW_FILE = (resources.files("hejin_models") / "views" / "sba-loans-1.toml").read_bytes()
+VIEW_FILE = (resources.files("hejin_models") / "views" / "sba-loans-v1.toml").read_bytes()
 VIEW = FeatureView.parse(VIEW_FILE)
 
 _BAD_SHARE = 0.18

@@ -143,11 +143,11 @@ class Bank:
     def propose(self, **plan: object) -> str:
         """Offer a plan and let every node approve it; return its hash."""
         values: dict[str, object] = {
-            "product": "test", "view": "firms-1.toml", "definition": "bad-1", "epsilon": 5.0,
+            "product": "test", "view": "firms-v1.toml", "definition": "bad-1", "epsilon": 5.0,
             **plan,
         }  # fmt: skip
         folder = self.world.folder
-        (folder / "firms-1.toml").write_bytes(VIEW)
+        (folder / "firms-v1.toml").write_bytes(VIEW)
         lines = [f"{key} = {_toml(value)}" for key, value in values.items()]
         (folder / "plan.toml").write_text("\n".join(lines), encoding="utf-8")
         proposed = desk.propose(self.home, folder / "plan.toml", start_when_answered=False)

@@ -309,7 +309,7 @@ def found_world(
         make_secrets(path)
         write_settings(path / FILE, NodeSettings(member=name, regulator_key=key.hex()))
         (path / "views").mkdir()
-        (path / "views" / "firms-1.toml").write_bytes(VIEW)
+        (path / "views" / "firms-v1.toml").write_bytes(VIEW)
     for admitted in office.admit(requests, folder / "admissions", clock()):
         membership.join(
             folder / admitted.member.id, admitted.member.id, key, admitted.file.read_bytes()

@@ -84,8 +84,8 @@ class FeatureView:
 
     @property
     def id(self) -> str:
-        """The name that files and people use: `name-version`."""
-        return f"{self.name}-{self.version}"
+        """The name that files and people use: `name-vVERSION`."""
+        return f"{self.name}-v{self.version}"
 
     @property
     def uses_as_of(self) -> bool:
@@ -152,7 +152,7 @@ class FeatureView:
 
 
 def shipped_views() -> dict[str, FeatureView]:
-    """Return the views that come with Hejin, by id (`sba-loans-1`)."""
+    """Return the views that come with Hejin, by id (`sba-loans-v1`)."""
     folder = resources.files("hejin_models") / "views"
     files = sorted(
         (file for file in folder.iterdir() if file.name.endswith(".toml")),

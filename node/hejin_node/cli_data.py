@@ -299,7 +299,7 @@ def labels_load(
 @view_app.command("install")
 def view_install(
     home: Home,
-    file: Annotated[str, typer.Argument(help="View file, or a shipped view: sba-loans-1.")],
+    file: Annotated[str, typer.Argument(help="View file, or a shipped view: sba-loans-v1.")],
     as_json: AsJson = False,
 ) -> None:
     """Check a feature view and install it at this node."""

@@ -69,7 +69,7 @@ def run(
     exclude: Annotated[list[str] | None, typer.Option(help="Column not to use; repeat.")] = None,
     delta: _Delta = 1e-6,
     view: Annotated[
-        str | None, typer.Option(help="Feature view: a file, or a shipped one (sba-loans-1).")
+        str | None, typer.Option(help="Feature view: a file, or a shipped one (sba-loans-v1).")
     ] = None,
     seed: _Seed = 1,
     nodes: Annotated[int | None, typer.Option(help="Split into so many nodes instead.")] = None,

@@ -121,7 +121,7 @@ def table_spec(request: Request, asked: TableRequest, story: Story) -> Spec:
 
 def demo_spec(request: Request, story: Story, enterprises: int = DEMO_ENTERPRISES) -> Spec:
     """Return the five pilot clusters with synthetic trade events."""
-    data = view_file("trade-1")
+    data = view_file("trade-v1")
     view = FeatureView.parse(data)
     title = Text(
         f"Five pilot clusters ({SYNTHETIC.en}), one bank, one regulator",

@@ -28,7 +28,7 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> World:
         member=BANK, regulator_key=world.office.identity.public.hex(), regulator="127.0.0.1:1"
     )
     write_settings(folder / BANK / FILE, settings)
-    (folder / "firms-1.toml").write_bytes(VIEW)
+    (folder / "firms-v1.toml").write_bytes(VIEW)
     return world
 
 
@@ -52,7 +52,7 @@ def world(founded: World, line: Line, monkeypatch: pytest.MonkeyPatch) -> World:
 def propose(world: World, language: str, *more: str, lines: str = "") -> str:
     plan = world.folder / "plan.toml"
     plan.write_text(
-        'product = "p"\nview = "firms-1.toml"\ndefinition = "bad-1"\nepsilon = 2\n' + lines
+        'product = "p"\nview = "firms-v1.toml"\ndefinition = "bad-1"\nepsilon = 2\n' + lines
     )
     result = CliRunner().invoke(
         app,

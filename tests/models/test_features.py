@@ -18,7 +18,7 @@ from hejin_models.features import MAX_FILE_BYTES, FeatureView, shipped_views, vi
 
 
 def test_a_view_is_known_by_its_bytes_and_lays_its_cells_out_in_a_row(view: FeatureView) -> None:
-    assert view.id == "test-view-3"
+    assert view.id == "test-view-v3"
     assert view.digest == hashlib.sha256(VIEW.encode()).hexdigest()
     assert view.offsets.tolist() == [0, 33, 56, 61, 77]
     assert view.total_cells == 77
@@ -148,12 +148,12 @@ def test_bounds_of_any_size_make_a_grid_or_a_refusal(kind: str, low: float, high
 
 def test_shipped_views_parse_and_use_nothing_that_is_known_only_afterwards() -> None:
     views = shipped_views()
-    assert {"sba-loans-1", "uci-credit-1"} <= set(views)
-    loans = views["sba-loans-1"]
+    assert {"sba-loans-v1", "uci-credit-v1"} <= set(views)
+    loans = views["sba-loans-v1"]
     columns = set(loans.datasets[0].columns)
     assert not {"term", "chgoff_date", "chgoff_prin_gr", "mis_status", "default"} & columns
     assert "term" not in loans.source
-    assert not {"sex", "marriage", "default"} & set(views["uci-credit-1"].datasets[0].columns)
+    assert not {"sex", "marriage", "default"} & set(views["uci-credit-v1"].datasets[0].columns)
 
 
 def test_a_view_is_loaded_from_a_file(tmp_path: Path, view: FeatureView) -> None:
@@ -163,11 +163,11 @@ def test_a_view_is_loaded_from_a_file(tmp_path: Path, view: FeatureView) -> None
 
 
 def test_a_view_is_found_beside_the_plan_or_by_its_shipped_name(tmp_path: Path) -> None:
-    shipped = view_file("sba-loans-1", tmp_path)
+    shipped = view_file("sba-loans-v1", tmp_path)
     (tmp_path / "mine.toml").write_bytes(shipped)
     assert view_file("mine.toml", tmp_path) == shipped
 
 
 def test_a_view_that_is_nowhere_is_refused_with_the_shipped_names(tmp_path: Path) -> None:
-    with pytest.raises(ViewError, match="sba-loans-1"):
+    with pytest.raises(ViewError, match="sba-loans-v1"):
         view_file("nothing.toml", tmp_path)

@@ -293,7 +293,7 @@ import hejin_coordinator.cli, hejin_node.cli, hejin_regulator.cli, hejin_sandbox
 from hejin_models.features import shipped_views
 from hejin_models.perceptron import weights_of
 from hejin_models.statistics import statistic
-view = shipped_views()["trade-1"]
+view = shipped_views()["trade-v1"]
 F = len(view.features)
 state = {
     "values": np.zeros(view.total_cells), "hidden": np.array([3.0]),

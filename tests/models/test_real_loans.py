@@ -38,8 +38,8 @@ def rows_of(view: FeatureView, file: str) -> tuple[npt.NDArray[np.int32], npt.ND
 @pytest.mark.parametrize(
     ("name", "file", "nodes", "pooled_least", "private_least"),
     [
-        ("sba-loans-1", "sba_loans.parquet", 8, 0.780, 0.765),
-        ("uci-credit-1", "uci_credit_default.parquet", 7, 0.763, 0.748),
+        ("sba-loans-v1", "sba_loans.parquet", 8, 0.780, 0.765),
+        ("uci-credit-v1", "uci_credit_default.parquet", 7, 0.763, 0.748),
     ],
 )
 def test_real_loans_reach_the_accuracy_that_was_promised(

@@ -235,7 +235,7 @@ def test_chunks_make_no_difference(
 
 
 def test_a_gram_of_many_enterprises_stays_within_fifty_megabytes() -> None:
-    view = shipped_views()["sba-loans-1"]
+    view = shipped_views()["sba-loans-v1"]
     cells = np.zeros((60_000, len(view.features)), dtype=np.int32)
     labels = np.zeros(60_000, dtype=np.int8)
     state = {"values": np.full(view.total_cells, 0.1), "constant": np.array([0.3])}
@@ -318,7 +318,7 @@ def test_scores_of_a_network_fall_into_their_bins(enterprises: Enterprises) -> N
 
 
 def test_a_gradient_of_many_enterprises_stays_within_fifty_megabytes() -> None:
-    view = shipped_views()["sba-loans-1"]
+    view = shipped_views()["sba-loans-v1"]
     cells = np.zeros((60_000, len(view.features)), dtype=np.int32)
     size = weights_of(len(view.features), [16])
     state = {

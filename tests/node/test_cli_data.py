@@ -110,14 +110,14 @@ def test_labels_are_loaded(home: Path) -> None:
 def test_views_are_installed_and_listed(home: Path) -> None:
     (home / "mine.toml").write_bytes(VIEW.replace(b'"firms"\nversion = 1', b'"mine"\nversion = 2'))
     installed = answer(home, "view", "install", str(home / "mine.toml"))
-    assert installed["id"] == "mine-2"
-    answer(home, "view", "install", "trade-1")
+    assert installed["id"] == "mine-v2"
+    answer(home, "view", "install", "trade-v1")
     listed = answer(home, "view", "list")["views"]
     assert isinstance(listed, list)
-    assert {one["id"] for one in listed} >= {"mine-2", "trade-1"}
+    assert {one["id"] for one in listed} >= {"mine-v2", "trade-v1"}
     with open_home(home) as node:
-        assert node.view(str(installed["sha256"])).id == "mine-2"
-    assert "mine-2" in run(home, "view", "list").stdout
+        assert node.view(str(installed["sha256"])).id == "mine-v2"
+    assert "mine-v2" in run(home, "view", "list").stdout
     with pytest.raises(HejinError, match="no view file"):
         run(home, "view", "install", "absent.toml")
 

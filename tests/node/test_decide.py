@@ -144,8 +144,8 @@ def test_an_offer_is_decided_once_a_minute_and_approved_when_its_view_has_come(
 
     monkeypatch.setattr(service.offers, "decide", counted)
     fill(home, world)
-    view = home.path / "views" / "firms-1.toml"
-    away = view.rename(home.path / "firms-1.toml")
+    view = home.path / "views" / "firms-v1.toml"
+    away = view.rename(home.path / "firms-v1.toml")
     envelope, digest, _ = world.propose()
     desk.plans = [envelope]
     for _ in range(30):

@@ -299,7 +299,7 @@ def test_views_are_installed_as_they_are_and_found_by_hash(tmp_path) -> None:
     first = install_view(folder, raw)
     assert install_view(folder, raw) == first  # again: nothing new
     second = install_view(folder, raw + b"# changed\n")
-    shipped = install_view(folder, view_file("sba-loans-1"))
+    shipped = install_view(folder, view_file("sba-loans-v1"))
     assert {one.digest for one in installed_views(folder)} == {
         first.digest, second.digest, shipped.digest,
     }  # fmt: skip
@@ -316,5 +316,5 @@ def test_a_view_whose_sql_cannot_run_is_not_installed(tmp_path, source: str) -> 
 
 
 def test_every_shipped_view_can_be_installed(tmp_path) -> None:
-    for name in ("sba-loans-1", "uci-credit-1", "trade-1"):
+    for name in ("sba-loans-v1", "uci-credit-v1", "trade-v1"):
         assert install_view(tmp_path / "views", view_file(name)).id == name

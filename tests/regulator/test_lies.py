@@ -305,7 +305,7 @@ PLANS = [
         {"label": LabelReference("bad", "bad-1", "other")},
         "different banks",
     ),
-    ("another view's name", {"view": replace(TRADE, name="other")}, "is trade-1, not other"),
+    ("another view's name", {"view": replace(TRADE, name="other")}, "is trade-v1, not other"),
     ("a day that the view does not take", {"as_of": date(2026, 6, 30)}, "as-of day"),
     ("made in the future", {"created": AT.replace(day=23)}, "dated after"),
     ("beyond the period", {"expires": AT.replace(year=2027)}, "within the charter's budget"),

@@ -103,7 +103,7 @@ def test_a_column_of_another_nature_than_the_view_says_is_refused() -> None:
 
 
 def test_a_view_over_two_data_sets_does_not_fit_one_table() -> None:
-    data = view_file("trade-1").decode()
+    data = view_file("trade-v1").decode()
     other = '[datasets.orders]\ncategory = "fulfilment"\n[datasets.orders.columns]\nx = "number"\n'
     view = FeatureView.parse(data.replace("[[features]]", other + "\n[[features]]", 1).encode())
     with pytest.raises(TableError, match="reads 2 data sets"):
@@ -111,7 +111,7 @@ def test_a_view_over_two_data_sets_does_not_fit_one_table() -> None:
 
 
 def test_a_nodes_files_are_what_a_node_reads(tmp_path: Path) -> None:
-    view = FeatureView.parse(view_file("trade-1"))
+    view = FeatureView.parse(view_file("trade-v1"))
     node = from_cluster(generate(CLUSTERS[0], 30, 1), first_code=500)
     files = write_inputs(node, view, "bank", tmp_path / "n", dt.date(2026, 3, 1))
 
@@ -141,7 +141,7 @@ def test_generated_data_says_that_it_is_synthetic_wherever_it_goes(tmp_path: Pat
     node = from_cluster(generate(CLUSTERS[2], 20, 1), first_code=0)
     assert "合成数据" in node.name.zh
     assert "synthetic" in node.name.en
-    view = FeatureView.parse(view_file("trade-1"))
+    view = FeatureView.parse(view_file("trade-v1"))
     files = write_inputs(node, view, "bank", tmp_path, dt.date(2026, 3, 1))
     metadata = pq.read_schema(files.records).metadata
     assert "合成数据" in metadata[b"hejin"].decode()
@@ -152,7 +152,7 @@ def test_generated_data_says_that_it_is_synthetic_wherever_it_goes(tmp_path: Pat
 def test_the_mappings_of_the_contest_files_are_mappings_into_the_trade_view(name: str) -> None:
     file = resources.files("hejin_sandbox") / "mappings" / f"{name}.toml"
     mapping = SourceMapping.parse(file.read_bytes())
-    view = FeatureView.parse(view_file("trade-1"))
+    view = FeatureView.parse(view_file("trade-v1"))
     assert mapping.dataset == view.datasets[0].name
     declared = {"enterprise": "text", **view.datasets[0].columns}
     assert dict(mapping.schema) == declared

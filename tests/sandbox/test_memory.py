@@ -37,7 +37,7 @@ def consortium(tmp_path: Path) -> Iterator[MemoryConsortium]:
         from_cluster(generate(cluster, FIRMS, 1), first_code=place * FIRMS)
         for place, cluster in enumerate(CLUSTERS[:NODES])
     ]
-    with memory_consortium(tmp_path, nodes, view_file("trade-1"), epsilon_cap=20.0) as found:
+    with memory_consortium(tmp_path, nodes, view_file("trade-v1"), epsilon_cap=20.0) as found:
         yield found
 
 
@@ -49,7 +49,7 @@ def test_it_trains_a_registered_model_and_every_sum_is_charged(
     trained = consortium.train(plan, lambda *said: told.append(said))
     assert trained.model.plan == plan
     assert [index for index, _, _ in told] == list(range(told[0][1]))
-    view = FeatureView.parse(view_file("trade-1"))
+    view = FeatureView.parse(view_file("trade-v1"))
     assert len(trained.result.model.features) == len(view.features)
     for home in consortium.nodes.values():
         with reading(home.database) as connection:
@@ -101,7 +101,7 @@ def test_a_node_without_any_view_of_the_plan_refuses_and_the_round_fails(
 
 
 def test_nodes_whose_turn_comes_after_the_time_are_not_asked(tmp_path: Path) -> None:
-    found_homes(tmp_path, {"node-1": 500}, view_file("trade-1"), epsilon_cap=1.0)
+    found_homes(tmp_path, {"node-1": 500}, view_file("trade-v1"), epsilon_cap=1.0)
     with open_consortium(tmp_path, ["node-1"]) as consortium:
         transport = MemoryTransport(consortium.sessions)
         asked = {"node-1": {"kind": b"nonsense"}}

@@ -81,8 +81,8 @@ def test_a_view_file_is_taken_as_it_is(
         ({"exclude": ("z",)}, "no column z"),
         ({"node_by": "y"}, "cannot also name the nodes"),
         ({"node_by": None, "nodes": 40}, "not 40"),
-        ({"view": "no-such-view-1"}, "no view file no-such-view-1.*trade-1"),
-        ({"view": "trade-1"}, "needs the column direction"),
+        ({"view": "no-such-view-1"}, "no view file no-such-view-1.*trade-v1"),
+        ({"view": "trade-v1"}, "needs the column direction"),
     ],
 )
 def test_a_request_that_makes_no_consortium_is_refused(
@@ -134,4 +134,4 @@ def test_the_noise_quoted_for_twenty_enterprises_is_that_of_the_plan() -> None:
 
 
 def test_shipped_views_are_found_by_id() -> None:
-    assert b'name = "trade"' in view_file("trade-1")
+    assert b'name = "trade"' in view_file("trade-v1")

@@ -20,7 +20,7 @@ _COLUMNS = ("enterprise", "direction", "counterparty", "date", "net", "tax", "st
 
 @pytest.fixture(name="view", scope="module")
 def _view() -> FeatureView:
-    return FeatureView.parse(view_file("trade-1"))
+    return FeatureView.parse(view_file("trade-v1"))
 
 
 _Found = dict[str, dict[str, float]]

@@ -55,7 +55,7 @@ def test_an_audit_finds_the_same_with_archives_and_says_which_is_missing(tmp_pat
         from_cluster(generate(cluster, 300, 1), first_code=place * 300)
         for place, cluster in enumerate(CLUSTERS[:2])
     ]
-    with memory_consortium(homes, nodes, view_file("trade-1"), epsilon_cap=80.0) as consortium:
+    with memory_consortium(homes, nodes, view_file("trade-v1"), epsilon_cap=80.0) as consortium:
         consortium.train(consortium.propose(19.0, AS_OF.astype(object)))
         members: dict[str, MemberHome] = {**consortium.nodes, BANK: consortium.bank}
         for session in consortium.sessions.values():
