@@ -5,7 +5,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-ROOMS := trust privacy models node coordinator regulator sandbox
+ROOMS := trust privacy models console node coordinator regulator sandbox
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 export FLWR_TELEMETRY_ENABLED := 0
 export FLWR_DISABLE_UPDATE_CHECK := 1

@@ -7,6 +7,7 @@ COPY protos protos
 COPY trust trust
 COPY privacy privacy
 COPY models models
+COPY console console
 COPY node node
 COPY coordinator coordinator
 COPY regulator regulator

@@ -9,8 +9,9 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from hejin_console.values import cost, exact, loss, percent, visible
 from hejin_regulator.findings import CHECKS, Spending, Verification
-from hejin_regulator.report_values import cost, exact, fair_share, held, loss, percent, visible
+from hejin_regulator.report_values import fair_share, held
 from hejin_trust.canonical import fraction_body
 from hejin_trust.text import Text
 

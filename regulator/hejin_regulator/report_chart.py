@@ -4,32 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from fractions import Fraction
 
+from hejin_console.chart import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, Tick, TimeAxis
+from hejin_console.values import cost, loss, percent, visible
 from hejin_regulator.findings import Point, Spending, Verification
-from hejin_regulator.report_values import cost, loss, percent, visible
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.text import Text
 
-WIDTH, HEIGHT = 360, 150
-LEFT, RIGHT, TOP, BOTTOM = 42, 354, 8, 124
 _ROOM = Fraction(110, 100)
 """Of the scale, in caps: a little air above the cap line."""
 _ROOM_ABOVE = Fraction(150, 100)
 """The same where a node went above its cap; what is higher still is drawn at the edge."""
-_TICKS = 4
-_TICK_FORMATS = ((14 * 86_400, "%Y-%m-%d"), (6 * 3_600, "%m-%d %H:%M"), (0, "%H:%M:%S"))
-"""From how many seconds of width on a tick is written how."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A label of an axis at a coordinate of the drawing."""
-
-    at: float
-    label: str
-    anchor: str = "end"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +41,15 @@ class Chart:
     newest: Spending
     title: Text
     description: Text
+    height: float = HEIGHT
 
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
     """From moments and shares of the cap to coordinates."""
 
-    start: datetime
-    end: datetime
+    time: TimeAxis
     room: Fraction
-
-    def x(self, moment: datetime) -> float:
-        inside = min(max(moment, self.start), self.end)
-        return round(LEFT + (RIGHT - LEFT) * ((inside - self.start) / (self.end - self.start)), 1)
 
     def y(self, share: Fraction) -> float:
         inside = min(max(share, Fraction(0)), self.room)
@@ -128,7 +111,7 @@ def _scale(
     until = max([time_from(verification.checked_at), *(step.moment for step in taken)])
     end = min(until, max(time_from(row.period_to) for row in rows))
     above = any(step.share > 1 for step in taken)
-    return _Scale(start, max(end, start + timedelta(seconds=1)), _ROOM_ABOVE if above else _ROOM)
+    return _Scale(TimeAxis.over((start, max(start, end))), _ROOM_ABOVE if above else _ROOM)
 
 
 def _chart(scale: _Scale, rows: Sequence[Spending], steps: Sequence[_Step]) -> Chart:
@@ -136,15 +119,15 @@ def _chart(scale: _Scale, rows: Sequence[Spending], steps: Sequence[_Step]) -> C
     name, line = visible(newest.node), _line(scale, steps)
     used, cap = percent(newest.rho, newest.rho_cap), cost(newest.rho_cap, up=True)
     over = Text(" It went above the cap.", "曾超出上限。") if above else Text("", "")
-    start, end = time_text(scale.start), time_text(scale.end)
+    start, end = time_text(scale.time.start), time_text(scale.time.end)
     return Chart(
         node=newest.node,
         line=line,
         area=f"{line}V{_number(scale.y(Fraction(0)))}H{LEFT}Z",
         cap_y=scale.y(Fraction(1)),
-        x_ticks=_dates(scale),
+        x_ticks=scale.time.ticks,
         y_ticks=_shares(scale),
-        periods=tuple(scale.x(time_from(row.period)) for row in rows[1:]),
+        periods=tuple(scale.time.x(time_from(row.period)) for row in rows[1:]),
         above=above,
         newest=newest,
         title=Text(f"Budget spent by {name} over time", f"{name} 的预算支出过程"),
@@ -165,7 +148,7 @@ def _line(scale: _Scale, steps: Sequence[_Step]) -> str:
     parts = [f"M{LEFT} {_number(scale.y(Fraction(0)))}"]
     columns: dict[float, list[float]] = {}
     for step in steps:
-        columns.setdefault(scale.x(step.moment), []).append(scale.y(step.share))
+        columns.setdefault(scale.time.x(step.moment), []).append(scale.y(step.share))
     for x, heights in columns.items():
         parts.append(f"H{_number(x)}")
         if min(heights) < heights[-1]:
@@ -179,17 +162,6 @@ def _shares(scale: _Scale) -> tuple[Tick, ...]:
     return tuple(
         Tick(scale.y(Fraction(share, 100)), f"{'≥' if share > 100 else ''}{share} %")
         for share in shares
-    )
-
-
-def _dates(scale: _Scale) -> tuple[Tick, ...]:
-    span = scale.end - scale.start
-    form = next(form for least, form in _TICK_FORMATS if span.total_seconds() >= least)
-    moments = [scale.start + span * number / (_TICKS - 1) for number in range(_TICKS)]
-    anchors = ("start", *("middle" for _ in range(_TICKS - 2)), "end")
-    return tuple(
-        Tick(scale.x(moment), moment.strftime(form), anchor)
-        for moment, anchor in zip(moments, anchors, strict=True)
     )
 
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from fractions import Fraction
 from itertools import groupby
-from typing import Generic, TypeVar
 
+from hejin_console.values import Rows, beijing, cost, exact, first, loss, percent, visible
 from hejin_regulator.findings import CHECKS, Check, Finding, Spending, Verification
 from hejin_regulator.report_chart import Chart, spending_charts
-from hejin_regulator.report_values import cost, exact, fair_share, held, loss, percent, visible
+from hejin_regulator.report_values import fair_share, held
 from hejin_regulator.report_words import LOGS
 from hejin_trust.canonical import time_from
 from hejin_trust.entry_words import TYPES
@@ -27,17 +26,6 @@ _MOST_ROWS = 500
 _MOST_CHARTS = 128
 """As many nodes as a plan can have."""
 _LONGEST_NAME = 100
-_BEIJING = timedelta(hours=8)
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Rows(Generic[_T]):
-    """The rows of a table that are shown, and how many are left out."""
-
-    rows: tuple[_T, ...]
-    left: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,14 +177,14 @@ def page_of(verification: Verification, folder: str, version: str) -> Page:
     """Return what the report of a verification of `folder` shows, made by Hejin `version`."""
     found = held(verification)
     checked = time_from(verification.checked_at)
-    budgets = _first(verification.spending, _MOST_ROWS)
+    budgets = first(verification.spending, _MOST_ROWS)
     return Page(
         consortium=visible(verification.consortium),
         serial=verification.charter_serial,
         digest=verification.charter,
         folder=visible(folder),
         checked_utc=f"{checked:%Y-%m-%d %H:%M:%S}",
-        checked_beijing=f"{checked + _BEIJING:%Y-%m-%d %H:%M:%S}",
+        checked_beijing=beijing(checked),
         members=_listed(verification.members),
         version=version,
         key=verification.regulator_key,
@@ -204,14 +192,14 @@ def page_of(verification: Verification, folder: str, version: str) -> Page:
         ok=verification.ok,
         failed=sum(number > 0 for number in found.values()),
         findings=len(verification.findings),
-        warnings=_first(map(_seen, verification.warnings), _MOST_ROWS),
+        warnings=first(map(_seen, verification.warnings), _MOST_ROWS),
         checks=tuple(CheckRow(check, CHECKS[check], found[check]) for check in found),
         groups=_groups(verification.findings),
         periods=_periods(budgets.rows),
         rows_left=budgets.left,
-        charts=_first(map(_chart, spending_charts(verification)), _MOST_CHARTS),
+        charts=first(map(_chart, spending_charts(verification)), _MOST_CHARTS),
         refusals_total=sum(row.count for row in verification.refusals),
-        refusals=_first(
+        refusals=first(
             (
                 Count(_name(row.node), _name(row.peer), _name(row.code), row.count)
                 for row in sorted(verification.refusals, key=lambda row: -row.count)
@@ -219,14 +207,14 @@ def page_of(verification: Verification, folder: str, version: str) -> Page:
             _MOST_ROWS,
         ),
         voids_total=sum(row.count for row in verification.voids),
-        voids=_first(
+        voids=first(
             (
                 Count(_name(row.node), "", visible(row.reason), row.count)
                 for row in sorted(verification.voids, key=lambda row: -row.count)
             ),
             _MOST_ROWS,
         ),
-        heads=_first(
+        heads=first(
             (
                 Head(_name(head.member), LOGS[head.log], head.size, head.root)
                 for head in sorted(verification.heads, key=lambda head: (head.member, head.log))
@@ -238,11 +226,6 @@ def page_of(verification: Verification, folder: str, version: str) -> Page:
             for name, number in verification.counts.items()
         ),
     )
-
-
-def _first(rows: Iterable[_T], most: int) -> Rows[_T]:
-    listed = tuple(rows)
-    return Rows(listed[:most], max(0, len(listed) - most))
 
 
 def _name(told: str) -> str:
@@ -279,7 +262,7 @@ def _group(check: Check, findings: Sequence[Finding]) -> Group:
 
 
 def _finding(finding: Finding) -> FindingRow:
-    evidence = _first(finding.evidence, _MOST_EVIDENCE)
+    evidence = first(finding.evidence, _MOST_EVIDENCE)
     files = tuple(visible(file, 200) for file in evidence.rows)
     return FindingRow(
         member=_name(finding.member),

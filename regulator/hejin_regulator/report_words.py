@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from hejin_trust.text import Text
 
 TITLE = Text("Verification of ledgers", "账本核验报告")
-LANGUAGE = Text("Language of this report", "报告语言")
 
 # -- what was verified -----------------------------------------------------------------------
 CONSORTIUM = Text("Consortium", "联盟")

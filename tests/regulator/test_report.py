@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from report_world import CAP, finding, spending, verification
 from rich.console import Console
 
+from hejin_console.values import cost, exact, loss, percent, visible
 from hejin_regulator.findings import Verification
 from hejin_regulator.report import render_report, report_json
-from hejin_regulator.report_values import cost, exact, fair_share, loss, percent, visible
+from hejin_regulator.report_values import fair_share
 from hejin_trust.text import Text
 
 

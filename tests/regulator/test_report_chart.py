@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from report_world import CAP, CHECKED, PERIOD, course, spending, verification
 
+from hejin_console.chart import BOTTOM, LEFT, RIGHT, TOP
 from hejin_regulator.findings import Point
-from hejin_regulator.report_chart import BOTTOM, LEFT, RIGHT, TOP, spending_charts
+from hejin_regulator.report_chart import spending_charts
 from hejin_trust.canonical import time_text
 
 NEXT = ("2027-01-01T00:00:00Z", "2028-01-01T00:00:00Z")

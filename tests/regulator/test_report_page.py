@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from hejin_regulator import report_words
 from hejin_regulator.cli import app
 from hejin_regulator.findings import Finding, LogHead, RefusalCount, Verification, VoidCount
-from hejin_regulator.report_page import ReportError, render_page, write_page
+from hejin_regulator.report_page import render_page, write_page
 from hejin_trust.entries import ENTRY_TYPES
+from hejin_trust.files import FileError
 from hejin_trust.text import Text
 
 _VOID = {"meta", "input", "br"}
@@ -262,8 +263,13 @@ def test_every_text_of_the_report_is_in_both_languages_and_is_shown() -> None:
 
 
 def test_the_templates_hold_no_text_of_their_own() -> None:
-    for file in ("report.html.jinja", "chart.svg.jinja"):
-        source = resources.files("hejin_regulator").joinpath("templates", file).read_text("utf-8")
+    rooms = (
+        ("hejin_regulator", "report.html.jinja"),
+        ("hejin_console", "page.html.jinja"),
+        ("hejin_console", "charts.svg.jinja"),
+    )
+    for room, file in rooms:
+        source = resources.files(room).joinpath("templates", file).read_text("utf-8")
         left = re.sub(r"\{#.*?#\}|\{%.*?%\}|\{\{.*?\}\}|<style>.*?</style>", "", source, flags=re.S)
         left = re.sub(r"<[^>]*>", " ", left)
         words = set(re.findall(r"[^\W\d_]+", left))
@@ -416,11 +422,11 @@ def test_more_rows_than_a_page_holds_are_left_out_and_counted() -> None:
 
 
 def test_a_report_that_cannot_be_written_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(ReportError, match="name a file in a folder") as refused:
+    with pytest.raises(FileError, match="check the folder") as refused:
         write_page(verification(), tmp_path, tmp_path / "none" / "report.html")
-    assert refused.value.code == "report-not-written"
-    assert "请指定" in refused.value.text.zh
-    with pytest.raises(ReportError):
+    assert refused.value.code == "file-error"
+    assert "请检查目录" in refused.value.text.zh
+    with pytest.raises(FileError):
         write_page(verification(), tmp_path, tmp_path)
 
 

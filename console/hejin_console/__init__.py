@@ -1,0 +1,1 @@
+"""What people read: pages in Chinese and English, without script, and the charts on them."""
