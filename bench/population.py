@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from hejin_models.features import FeatureView
-from hejin_node.uscc import make_code
+from hejin_models.uscc import make_code
 from hejin_sandbox.inputs import NodeData
 from hejin_trust.text import Text
 

@@ -22,13 +22,13 @@ from bank_world import Bank
 from leak_search import Canary
 from node_world import BANK, DEFINITION, terms
 
+from hejin_models.uscc import make_code
 from hejin_node import session
 from hejin_node.cli import app as node_commands
 from hejin_node.consent import grant_many
 from hejin_node.home import NodeHome
 from hejin_node.labels import label_spec, load_labels
 from hejin_node.session import Session
-from hejin_node.uscc import make_code
 from hejin_privacy.messages import MaskedHeader
 from hejin_trust import channels
 from hejin_trust.database import writing

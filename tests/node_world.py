@@ -18,13 +18,13 @@ from hejin_models.features import FeatureView
 from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewReference
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import State, encode_state, state_digest
+from hejin_models.uscc import make_code
 from hejin_node import account, offers
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.consent import Terms, grant_many
 from hejin_node.home import NodeHome, make_secrets
 from hejin_node.labels import label_spec, load_labels
 from hejin_node.session import Session
-from hejin_node.uscc import make_code
 from hejin_privacy.accounting import round_down
 from hejin_privacy.messages import Query, Receipt, Result
 from hejin_regulator import authority

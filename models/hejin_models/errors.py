@@ -47,3 +47,9 @@ class ModelFormatError(HejinError):
     """A stored model's document is not one that this version wrote."""
 
     code: ClassVar[str] = "bad-model"
+
+
+class CodeError(HejinError):
+    """A text is not a unified social credit code; the message never shows it."""
+
+    code: ClassVar[str] = "enterprise-code"

@@ -13,12 +13,6 @@ class NodeError(HejinError):
     code: ClassVar[str] = "node"
 
 
-class CodeError(NodeError):
-    """A text is not a unified social credit code; the message never shows it."""
-
-    code: ClassVar[str] = "enterprise-code"
-
-
 class WarehouseError(NodeError):
     """The warehouse cannot be read or written."""
 

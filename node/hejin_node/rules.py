@@ -11,9 +11,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hejin_models.uscc import LENGTH, valid_codes
 from hejin_node.errors import IngestError
 from hejin_node.mapping import Bound, ColumnRule, SourceMapping
-from hejin_node.uscc import LENGTH, valid_codes
 
 LONGEST_CODE: Final = 64
 

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hejin_models.errors import CodeError
+from hejin_models.uscc import make_code
 from hejin_node import consent
 from hejin_node.consent import (
     CSV_COLUMNS,
@@ -26,9 +28,8 @@ from hejin_node.consent import (
     read_grants,
     revoke,
 )
-from hejin_node.errors import CodeError, ConsentError
+from hejin_node.errors import ConsentError
 from hejin_node.terms import Terms, parse_day
-from hejin_node.uscc import make_code
 from hejin_trust.canonical import DocumentError
 from hejin_trust.database import reading, writing
 
@@ -121,7 +122,36 @@ def test_a_star_covers_all_banks_categories_and_features(data) -> None:
     seq = give(data, A, replace(TERMS, banks=("*",), categories=("*",), features=("*",)))
     found = entitled_now(data, bank="any", categories=("logistics",), features=("whatever",))
     assert found == {A: seq}
+    assert entitled_now(data, bank="outcome", features=("outcome",)) == {A: seq}
     assert entitled_now(data, purpose="post-loan-monitoring") == {}
+
+
+@pytest.mark.parametrize(
+    ("categories", "covers"),
+    [
+        (("*",), False),
+        (("trade",), False),
+        (("outcome",), True),
+        (("*", "outcome"), True),
+        (("trade", "outcome"), True),
+    ],
+)
+def test_the_outcome_must_be_named_no_star_covers_it(
+    data, categories: tuple[str, ...], covers: bool
+) -> None:
+    seq = give(data, A, replace(TERMS, categories=categories))
+    assert entitled_now(data, categories=("outcome",), features=()) == ({A: seq} if covers else {})
+
+
+def test_a_grant_of_all_data_and_the_outcome_covers_a_view_too(data) -> None:
+    seq = give(data, A, replace(TERMS, categories=("*", "outcome")))
+    assert entitled_now(data) == {A: seq}
+
+
+def test_a_star_stands_beside_the_outcome_and_nothing_else(data) -> None:
+    for categories in (("*", "trade"), ("*", "outcome", "trade"), ("outcome", "outcome")):
+        with pytest.raises(ConsentError, match="categories"):
+            replace(TERMS, categories=categories)
 
 
 def test_two_grants_do_not_add_up(data) -> None:

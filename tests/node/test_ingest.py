@@ -16,12 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hejin_models.uscc import make_code
 from hejin_node import ingest as ingest_module
 from hejin_node.errors import IngestError
 from hejin_node.ingest import ingest
 from hejin_node.mapping import SourceMapping
 from hejin_node.sources import Layout, read_source
-from hejin_node.uscc import make_code
 
 A, B, C, D = (make_code(n) for n in range(4))
 MAPPING = """

@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from hejin_models.uscc import make_code
 from hejin_node.errors import IngestError, SegmentError
 from hejin_node.labels import LabelFile, label_spec, labelled, load_labels
-from hejin_node.uscc import make_code
 from hejin_trust.database import reading
 
 A, B, C, D, E = (make_code(n) for n in range(5))

@@ -27,6 +27,7 @@ from witnessed_node import Node, code, opened
 from hejin_coordinator.receipts import receipt_for
 from hejin_models.features import FeatureView
 from hejin_models.training import train
+from hejin_models.uscc import make_code
 from hejin_node import account, consent, inbox, offers
 from hejin_node.account import Reservation
 from hejin_node.consent import grant_many, revoke
@@ -35,7 +36,6 @@ from hejin_node.receipts import ReceiptWrongError, collect
 from hejin_node.recovery import FOLDER, Recovered, recover
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
-from hejin_node.uscc import make_code
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_trust import witness
 from hejin_trust.canonical import time_text

@@ -28,6 +28,7 @@ from hejin_models.plan import ViewReference
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import encode_state
 from hejin_models.statistics import SCORE_BINS
+from hejin_models.uscc import make_code
 from hejin_node import account, offers
 from hejin_node.consent import grant_many, revoke
 from hejin_node.home import NodeHome, open_home
@@ -35,7 +36,6 @@ from hejin_node.offers import PlanNotApprovableError
 from hejin_node.pinned import Pinned, SnapshotStore
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
-from hejin_node.uscc import make_code
 from hejin_node.views import install_view
 from hejin_privacy.mechanism import SCALE
 from hejin_trust.canonical import fraction_from, time_text

@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 
 from hejin_models.errors import ViewError
 from hejin_models.features import FeatureView, view_file
+from hejin_models.uscc import make_code
 from hejin_node.errors import QueryError
 from hejin_node.labels import COLUMNS, label_spec
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
-from hejin_node.uscc import make_code
 from hejin_node.views import check_sql, install_view, installed_views
 from hejin_trust.database import writing
 

@@ -17,12 +17,12 @@ from bent_mirror import check_order, internal_log, release_log
 from node_world import BANK, World, approved, fill, found_world
 from witnessed_node import RUN, Node, code, opened
 
+from hejin_models.uscc import make_code
 from hejin_node import account, session
 from hejin_node.consent import revoke
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
-from hejin_node.uscc import make_code
 from hejin_node.warehouse import Warehouse
 from hejin_privacy.errors import BudgetExhaustedError
 from hejin_privacy.mechanism import SCALE

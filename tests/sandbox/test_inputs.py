@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from hejin_models.features import Dataset, FeatureView, view_file
+from hejin_models.uscc import check_code
 from hejin_node.consent import read_grants
 from hejin_node.mapping import SourceMapping
-from hejin_node.uscc import check_code
 from hejin_sandbox.errors import TableError
 from hejin_sandbox.generator import CLUSTERS, generate
 from hejin_sandbox.inputs import (

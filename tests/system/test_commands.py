@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from node_world import VIEW
 
-from hejin_node.uscc import make_code
+from hejin_models.uscc import make_code
 from hejin_sandbox.main import hejin
 from hejin_sandbox.supervisor import LISTENING, Supervisor
 from hejin_trust.errors import HejinError

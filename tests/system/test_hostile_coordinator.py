@@ -40,11 +40,11 @@ from serving import serving
 from hejin.v1 import coordinator_pb2 as pb
 from hejin_models.plan import Plan
 from hejin_models.state import MAX_BYTES, encode_state
+from hejin_models.uscc import make_code
 from hejin_node import inbox
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import NodeHome, open_home
 from hejin_node.refusals import MOST_LOGGED
-from hejin_node.uscc import make_code
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_regulator import service as regulator_service
 from hejin_trust.database import reading, writing

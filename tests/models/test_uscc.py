@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hejin_node.errors import CodeError
-from hejin_node.uscc import ALPHABET, MOST_SYNTHETIC, check_code, make_code, valid_codes
+from hejin_models.errors import CodeError
+from hejin_models.uscc import ALPHABET, MOST_SYNTHETIC, check_code, make_code, valid_codes
 
 
 def slow_is_code(text: str) -> bool:
