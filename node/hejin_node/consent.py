@@ -14,11 +14,12 @@ from typing import Final, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, select, update
 
-from hejin_node.errors import CodeError, ConsentError
+from hejin_models.errors import CodeError
+from hejin_models.uscc import check_code
+from hejin_node.errors import ConsentError
 from hejin_node.mapping import Encoding
 from hejin_node.tables import authorisation as table
-from hejin_node.terms import ANY, Terms, read_terms
-from hejin_node.uscc import check_code
+from hejin_node.terms import ANY, OUTCOME, Terms, read_terms
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.database import writing
 from hejin_trust.entries import Entry
@@ -43,6 +44,7 @@ PART: Final = 5_000
 _PAUSE_SECONDS: Final = 0.2  # other processes look every 0.1 s whether they may write
 
 _SCOPES: Final = ("purposes", "banks", "categories", "features")
+_NEVER_WILD: Final = {**dict.fromkeys(_SCOPES, frozenset[str]()), "categories": {OUTCOME}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +324,8 @@ def _in_force(at: datetime) -> ColumnElement[bool]:
 def _covers(scope: Sequence[str], needed: Mapping[str, set[str]]) -> bool:
     given = (set(json.loads(words)) for words in scope)
     return all(
-        ANY in have or needed[name] <= have for name, have in zip(_SCOPES, given, strict=True)
+        have >= (needed[name] & _NEVER_WILD[name] if ANY in have else needed[name])
+        for name, have in zip(_SCOPES, given, strict=True)
     )
 
 

@@ -16,6 +16,11 @@ from hejin_trust.canonical import DocumentError, time_from, time_text
 Purpose = Literal["model-training", "credit-approval", "post-loan-monitoring"]
 Grade = Literal["A", "B"]
 ANY: Final = "*"
+OUTCOME: Final = "outcome"
+"""违约结果: a category of its own, which "*" does not cover. Whose grant names it lets the platform
+learn from the bank whether that enterprise defaulted."""
+
+_CATEGORIES: Final = frozenset({*get_args(Category), OUTCOME})
 _BANK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FEATURE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -31,7 +36,8 @@ class Terms:
 
     document    lower-case hex SHA-256 of the signed document
     grade       A: the enterprise's own signature or seal; B: attested by the operator
-    banks       member ids, or ("*",) for every bank; likewise categories and features
+    banks       member ids, or ("*",) for every bank; likewise features and categories, beside
+                which OUTCOME may stand
     valid_from  first moment, aware; valid_to is the first moment after it, both whole seconds
     """
 
@@ -55,10 +61,15 @@ class Terms:
             _refuse("grade", "must be A or B", "应为 A 或 B")
         _check_list("purposes", self.purposes, get_args(Purpose).__contains__, wild=False)
         _check_list("banks", self.banks, _BANK.fullmatch)
-        _check_list("categories", self.categories, get_args(Category).__contains__)
+        _check_list("categories", self._data, _CATEGORIES.__contains__)
         _check_list("features", self.features, _FEATURE.fullmatch)
         if self.valid_from >= self.valid_to:
             _refuse("valid_to", "must be later than `valid_from`", "应晚于 `valid_from`")
+
+    @property
+    def _data(self) -> tuple[str, ...]:
+        """The categories, without the outcome where it stands beside all of the data."""
+        return (ANY,) if sorted(self.categories) == [ANY, OUTCOME] else self.categories
 
 
 def read_terms(
