@@ -13,6 +13,12 @@ class ViewError(HejinError):
     code: ClassVar[str] = "bad-view"
 
 
+class SchemaError(HejinError):
+    """A schema file cannot be used; the message names the field and what to write."""
+
+    code: ClassVar[str] = "bad-schema"
+
+
 class UnknownStatisticError(RefusedError):
     """A query names a statistic or version that this installation does not have."""
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from models_world import VIEW
 
 from hejin_models.errors import ViewError
-from hejin_models.features import MAX_FILE_BYTES, FeatureView, shipped_views, view_file
+from hejin_models.features import FeatureView, shipped_views, view_file
+from hejin_models.toml_table import MAX_FILE_BYTES
 
 
 def test_a_view_is_known_by_its_bytes_and_lays_its_cells_out_in_a_row(view: FeatureView) -> None:
