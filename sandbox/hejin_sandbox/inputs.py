@@ -119,16 +119,17 @@ def from_cluster(data: ClusterData, first_code: int) -> NodeData:
     """Return a generated cluster as a node's data, its name marked as synthetic."""
     invoices, cluster = data.invoices, data.cluster
     codes = tuple(make_code(first_code + i) for i in range(len(data.labels)))
-    partner = np.char.add(f"SYN-{cluster.id}-", invoices.counterparty.astype(str))
+    parties = range(int(invoices.counterparty.max(initial=-1)) + 1)
+    partner = pa.array([f"SYN-{cluster.id}-{number}" for number in parties], pa.string())
     records = pa.table(
         {
             "enterprise": pa.array(codes).take(pa.array(invoices.enterprise)),
-            "direction": np.where(invoices.sale, "out", "in"),
-            "counterparty": partner,
+            "direction": pa.array(["in", "out"]).take(pa.array(invoices.sale.astype(np.int8))),
+            "counterparty": partner.take(pa.array(invoices.counterparty)),
             "date": pa.array(invoices.date, pa.date32()),
             "net": invoices.net,
             "tax": invoices.tax,
-            "status": np.where(invoices.void, "void", "valid"),
+            "status": pa.array(["valid", "void"]).take(pa.array(invoices.void.astype(np.int8))),
         }
     )
     name = Text(
