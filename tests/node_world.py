@@ -19,7 +19,7 @@ from hejin_models.plan import Deadlines, LabelReference, Plan, PricedSum, ViewRe
 from hejin_models.pricing import mechanism_for
 from hejin_models.state import State, encode_state, state_digest
 from hejin_models.uscc import make_code
-from hejin_node import account, offers
+from hejin_node import account, offers, policy_file
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.consent import Terms, grant_many
 from hejin_node.home import NodeHome, make_secrets
@@ -46,6 +46,7 @@ from hejin_trust.witness import Witness
 BANK = "bank-1"
 DEFINITION = "bad-1"
 
+SIZE_BAND = (10, 1000)
 VIEW = b"""
 name = "firms"
 version = 1
@@ -270,7 +271,7 @@ def found_world(
     folder: Path,
     nodes: int = 1,
     rho_cap: Fraction = Fraction(1, 2),
-    size_band: tuple[int, int] = (10, 1000),
+    size_band: tuple[int, int] = SIZE_BAND,
     rho_alone_cap: Fraction | None = None,
     banks: Sequence[str] = (BANK,),
 ) -> World:
@@ -308,6 +309,7 @@ def found_world(
         )
         make_secrets(path)
         write_settings(path / FILE, NodeSettings(member=name, regulator_key=key.hex()))
+        (path / policy_file.FILE).write_bytes(policy_file.starter(size_band))
         (path / "views").mkdir()
         (path / "views" / "firms-v1.toml").write_bytes(VIEW)
     for admitted in office.admit(requests, folder / "admissions", clock()):

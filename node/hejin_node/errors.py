@@ -59,3 +59,16 @@ class ConsentError(NodeError):
     """An authorisation cannot be recorded or revoked as asked; nothing was changed."""
 
     code: ClassVar[str] = "bad-authorisation"
+
+
+class PolicyMissingError(NodeError):
+    """The node has no policy: it can approve nothing."""
+
+    code: ClassVar[str] = "no-policy"
+    exit_code: ClassVar[int] = 2
+
+
+class PolicyExistsError(NodeError):
+    """The node has a policy already."""
+
+    code: ClassVar[str] = "policy-exists"

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from hejin_models.features import FeatureView
 from hejin_node.config import FILE, NodeSettings
-from hejin_node.errors import NodeError
+from hejin_node.errors import NodeError, PolicyMissingError
+from hejin_node.policy_file import FILE as POLICY
+from hejin_node.policy_file import Policy
 from hejin_node.views import installed_views
 from hejin_node.warehouse import Warehouse
 from hejin_trust.clock import Clock, now
@@ -56,6 +58,10 @@ class NodeHome(MemberHome):
             )
         return self.settings.regulator
 
+    def policy(self) -> Policy:
+        """Return the policy as its file stands now; raises PolicyMissingError, SettingsError."""
+        return read_policy(self.path / POLICY)
+
     @cached_property
     def _views(self) -> dict[str, FeatureView]:
         return {}
@@ -71,6 +77,16 @@ class NodeHome(MemberHome):
                 "计划所指的特征视图未安装：请执行 `hejin node view install FILE`",
             )
         return self._views[digest]
+
+
+def read_policy(path: Path) -> Policy:
+    """Return the policy in a file; raises PolicyMissingError, SettingsError naming the field."""
+    if not path.exists():
+        raise PolicyMissingError(
+            f"there is no {path}, and nothing is approved without: `hejin node policy init`",
+            f"缺少 {path}，没有策略便不批准任何计划：请执行 `hejin node policy init`",
+        )
+    return read_settings(path, Policy)
 
 
 def make_secrets(path: Path) -> None:

@@ -158,6 +158,17 @@ def find_offer(connection: Connection, digest: str) -> Offer:
     return _offer(rows[0])
 
 
+def going_on(connection: Connection, bank: str) -> list[tuple[str, Plan]]:
+    """Return a bank's approved plans by hash, but for those whose run is over."""
+    over = select(run.c.plan).where(run.c.closed.is_(True))
+    rows = connection.execute(
+        select(offer).where(
+            offer.c.bank == bank, offer.c.answer == "approved", offer.c.plan.not_in(over)
+        )
+    )
+    return [(found.digest, found.plan) for found in map(_offer, rows)]
+
+
 def answer_offer(connection: Connection, digest: str, answer: Answer, document: bytes) -> None:
     """Store the signed answer; `unsent` gives it to the channel."""
     connection.execute(

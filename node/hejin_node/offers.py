@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from fractions import Fraction
 from typing import Final
 
 from sqlalchemy import Connection
@@ -15,7 +17,6 @@ from hejin_node.labels import labelled
 from hejin_node.pinned import grants_for
 from hejin_node.policy import DryRun, Facts, examine
 from hejin_node.snapshot import LabelSpec
-from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import fraction_body, time_text
 from hejin_trust.database import reading, writing
 from hejin_trust.envelope import APPROVAL, REFUSAL, seal
@@ -134,15 +135,12 @@ def refuse(home: NodeHome, digest: str, code: str, reason: str) -> None:
 
 def decide(home: NodeHome, digest: str) -> inbox.Answer:
     """Apply the node's own policy to a new offer: approve, or leave it to the operator."""
-    settings = home.settings.policy
     with reading(home.database) as connection:
         offer = inbox.find_offer(connection, digest)
-    if offer.answer != "offered" or not settings.automatic:
+    rules = home.policy().rules(offer.plan.bank)
+    if offer.answer != "offered" or rules is None or rules.automatic is None:
         return offer.answer
-    plan = offer.plan
-    trusting = plan.mode == "shared" and plan.colluders < settings.colluders_at_least
-    cost = epsilon(plan.rho, float(home.charter.delta))
-    if trusting or cost > settings.epsilon_at_most or dry_run(home, offer).problems:
+    if not dry_run(home, offer).automatic:
         return "offered"
     approve(home, digest, "policy")
     return "approved"
@@ -165,12 +163,24 @@ def _facts(home: NodeHome, connection: Connection, plan: Plan) -> Facts:
         node=home.member_id,
         charter=charter,
         now=home.now(),
+        policy=home.policy(),
         spent=account.spent(connection, charter.period_from),
         alone=account.alone_spent(connection, charter.period_from),
+        pledged=pledged(connection, plan.bank, charter.period_from, home.now()),
         entitled=0 if view is None else len(grants_for(connection, plan, view, home.now())),
         labelled=labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
         installed=view,
     )
+
+
+def pledged(connection: Connection, bank: str, period: str, now: datetime) -> Fraction:
+    """Return the rho that a bank's plans were charged in `period`, or may yet be as approved."""
+    total = account.spent(connection, period, bank=bank)
+    for digest, plan in inbox.going_on(connection, bank):
+        if now < plan.expires:
+            parts, _ = account.spent_by_plan(connection, digest)
+            total += plan.rho - parts.rho
+    return total
 
 
 def _installed(home: NodeHome, plan: Plan) -> FeatureView | None:

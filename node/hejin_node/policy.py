@@ -11,6 +11,8 @@ from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
 from hejin_models.plan_rules import Problem, plan_problems, view_problems
 from hejin_models.statistics import statistic
+from hejin_node.policy_file import Policy
+from hejin_node.policy_rules import charter_problems, policy_problems, reasons_to_wait
 from hejin_privacy.accounting import epsilon
 from hejin_trust.charter import Charter, NotAMemberError
 from hejin_trust.text import Text
@@ -20,8 +22,10 @@ from hejin_trust.text import Text
 class Facts:
     """What the node knows when it looks at a plan; nothing here was read from enterprise rows.
 
+    policy       the operator's, as it stands now
     spent        rho charged in the charter's period so far, all banks together
     alone        the same if all other nodes colluded with the banks
+    pledged      rho that the bank's plans were charged in the period, or may be as approved ones
     entitled     authorisations in force that cover the plan
     labelled     enterprises with an outcome under the plan's definition
     installed    the feature view whose file has the plan's hash, if it is installed here
@@ -30,8 +34,10 @@ class Facts:
     node: str
     charter: Charter
     now: datetime
+    policy: Policy
     spent: Fraction
     alone: Fraction
+    pledged: Fraction
     entitled: int
     labelled: int
     installed: FeatureView | None
@@ -48,6 +54,8 @@ class DryRun:
     rho_alone, epsilon_alone_before, _after, _cap
                     the same four if all other nodes colluded with the banks: in mode "node" a
                     plan costs no more then, in mode "shared" it does
+    problems        why nobody can approve it
+    waits           why the node leaves it to its operator; () only if it approves it by itself
     """
 
     rho: Fraction
@@ -62,7 +70,13 @@ class DryRun:
     entitled: int
     labelled: int
     problems: tuple[Problem, ...]
+    waits: tuple[Text, ...]
     warnings: tuple[Text, ...]
+
+    @property
+    def automatic(self) -> bool:
+        """Whether the node approves the plan without its operator."""
+        return not self.problems and not self.waits
 
 
 def examine(plan: Plan, signer: str, facts: Facts) -> DryRun:
@@ -84,9 +98,12 @@ def examine(plan: Plan, signer: str, facts: Facts) -> DryRun:
         labelled=facts.labelled,
         problems=(
             *_membership(plan, signer, facts),
+            *charter_problems(facts.policy, charter, facts.node),
+            *policy_problems(plan, facts.policy),
             *_content(plan, facts),
             *_budget(plan, facts),
         ),
+        waits=tuple(reasons_to_wait(plan, facts.policy, charter, facts.pledged)),
         warnings=tuple(_warnings(facts)),
     )
 

@@ -33,8 +33,8 @@ from hejin_coordinator.rounds import PlanRun
 from hejin_models.families import FamilyResult
 from hejin_models.features import ColumnType, FeatureView
 from hejin_node import config as node_config
-from hejin_node import inbox, offers
-from hejin_node.config import NodeSettings, PolicySettings
+from hejin_node import inbox, offers, policy_file
+from hejin_node.config import NodeSettings
 from hejin_node.consent import grant_many
 from hejin_node.home import NodeHome, make_secrets
 from hejin_node.home import open_home as open_node
@@ -239,12 +239,12 @@ def found_homes(
     bank = CoordinatorSettings(member=BANK, regulator_key=key.hex())
     write_settings(folder / BANK / bank_config.FILE, bank)
     (folder / "view.toml").write_bytes(view_file)
-    for node in sizes:
-        # As a node's policy it approves whatever the charter's cap allows.
-        at_most = epsilon(cap, float(delta))
-        policy = PolicySettings(automatic=True, epsilon_at_most=at_most)
-        settings = NodeSettings(member=node, regulator_key=key.hex(), policy=policy)
+    for node, size in sizes.items():
+        settings = NodeSettings(member=node, regulator_key=key.hex())
         write_settings(folder / node / node_config.FILE, settings)
+        # It approves whatever the charter's cap allows.
+        policy = policy_file.starter(size_band(size), epsilon(cap, float(delta)))
+        (folder / node / policy_file.FILE).write_bytes(policy)
         views = folder / node / "views"
         views.mkdir()
         (views / "view.toml").write_bytes(view_file)

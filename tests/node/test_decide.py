@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
@@ -12,16 +12,21 @@ from typing import Any
 
 import grpc
 import pytest
-from node_world import BANK, World, fill, found_world
+from node_world import BANK, SIZE_BAND, World, fill, found_world
 from structlog.testing import capture_logs
 
 from hejin.v1 import coordinator_pb2 as pb
-from hejin_node import inbox, offers, service
-from hejin_node.config import PolicySettings
+from hejin_node import inbox, offers, policy_file, service
 from hejin_node.home import NodeHome, open_home
 from hejin_node.offers import MOST_UNANSWERED, OffersTooManyError
 from hejin_node.service import DECIDE_SECONDS, MOST_AT_ONCE, BankChannel
 from hejin_trust.database import reading
+
+
+def approve_up_to(world: World, epsilon: float) -> None:
+    """Let node-1 approve plans of at most `epsilon` by itself."""
+    file = world.nodes["node-1"] / policy_file.FILE
+    file.write_bytes(policy_file.starter(SIZE_BAND, epsilon))
 
 
 @pytest.mark.parametrize(
@@ -36,9 +41,8 @@ def test_a_plan_beyond_the_policy_waits_for_the_operator(
     tmp_path: Path, colluders: int, epsilon_at_most: float, answer: str
 ) -> None:
     world = found_world(tmp_path, nodes=5, rho_cap=Fraction(10), rho_alone_cap=Fraction(50))
-    policy = PolicySettings(automatic=True, epsilon_at_most=epsilon_at_most)
-    with open_home(world.nodes["node-1"], world.clock) as opened:
-        home = replace(opened, settings=opened.settings.model_copy(update={"policy": policy}))
+    approve_up_to(world, epsilon_at_most)
+    with open_home(world.nodes["node-1"], world.clock) as home:
         fill(home, world)
         envelope, digest, _ = world.propose(
             mode="shared", minimum_nodes=4, quorum=4, colluders=colluders
@@ -68,9 +72,9 @@ def world(tmp_path: Path) -> World:
 
 @pytest.fixture
 def home(world: World) -> Iterator[NodeHome]:
-    policy = PolicySettings(automatic=True, epsilon_at_most=50.0)
+    approve_up_to(world, 50.0)
     with open_home(world.nodes["node-1"], world.clock) as opened:
-        yield replace(opened, settings=opened.settings.model_copy(update={"policy": policy}))
+        yield opened
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from node_world import World, found_world
+from node_world import SIZE_BAND, World, found_world
 
 from hejin_models.features import FeatureView
 from hejin_models.plan import LabelReference, Plan, PricedSum
 from hejin_node.policy import DryRun, Facts, examine
+from hejin_node.policy_file import Policy
 from hejin_privacy.accounting import epsilon, round_up
 from hejin_trust.charter import Charter
 
@@ -35,13 +36,21 @@ def look(
         node="node-1",
         charter=world.office.charter,
         now=world.clock(),
+        policy=policy(),
         spent=Fraction(0),
         alone=Fraction(0),
+        pledged=Fraction(0),
         entitled=30,
         labelled=30,
         installed=world.view if view is None else view,
     )
     return examine(plan, signer, replace(known, **facts))  # type: ignore[arg-type]
+
+
+def policy(*, size_band: tuple[int, int] = SIZE_BAND, **rules: object) -> Policy:
+    """Return a policy of one table, for any bank."""
+    known = {"purposes": ["model-training"], **rules}
+    return Policy.model_validate({"size_band": size_band, "default": known})
 
 
 def codes(found: DryRun) -> list[str]:
@@ -177,3 +186,108 @@ def test_a_node_with_nobody_to_contribute_is_warned(world: World, plan: Plan) ->
     found = look(world, plan, entitled=0, labelled=0)
     assert codes(found) == []
     assert len(found.warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("rules", "found"),
+    [
+        pytest.param({"purposes": ["credit-approval"]}, ["policy-purpose"], id="purpose"),
+        pytest.param({"families": ["network"]}, ["policy-family"], id="family"),
+        pytest.param({"views": ["firms-v2", "trade-v1"]}, ["policy-view"], id="view"),
+        pytest.param({"statistics": ["label_histogram"]}, ["policy-statistic"], id="statistic"),
+        pytest.param(
+            {
+                "views": ["firms-v1"],
+                "families": ["scorecard"],
+                "statistics": ["histogram", "label_histogram"],
+            },
+            [],
+            id="all allowed by name",
+        ),
+        pytest.param(
+            {"purposes": ["credit-approval"], "families": ["network"], "views": ["trade-v1"]},
+            ["policy-purpose", "policy-family", "policy-view"],
+            id="each reason at once",
+        ),
+    ],
+)
+def test_what_the_policy_does_not_name_nobody_can_approve(
+    world: World, plan: Plan, rules: dict[str, object], found: list[str]
+) -> None:
+    assert codes(look(world, plan, policy=policy(**rules))) == found
+
+
+def test_a_bank_without_a_table_is_refused_where_there_is_no_default(
+    world: World, plan: Plan
+) -> None:
+    rules = {"purposes": ["model-training"]}
+    other = Policy.model_validate({"size_band": SIZE_BAND, "banks": {"bank-2": rules}})
+    assert codes(look(world, plan, policy=other)) == ["policy-bank"]
+    own = Policy.model_validate({"size_band": SIZE_BAND, "banks": {"bank-1": rules}})
+    assert codes(look(world, plan, policy=own)) == []
+
+
+def test_a_banks_own_table_stands_instead_of_the_default_and_inherits_nothing(
+    world: World, plan: Plan
+) -> None:
+    known = Policy.model_validate(
+        {
+            "size_band": SIZE_BAND,
+            "default": {"purposes": ["model-training"], "automatic": {"epsilon_at_most": 20}},
+            "banks": {"bank-1": {"purposes": ["model-training"], "families": ["network"]}},
+        }
+    )
+    found = look(world, plan, policy=known)
+    assert codes(found) == ["policy-family"]
+    assert [str(reason) for reason in found.waits] == [
+        "the policy approves no plan of bank-1 by itself"
+    ]
+
+
+def test_a_policy_with_another_size_band_than_the_charters_lets_nothing_pass(
+    world: World, plan: Plan
+) -> None:
+    found = look(world, plan, policy=policy(size_band=(10, 999)))
+    assert codes(found) == ["policy-size-band"]
+    assert "10:999" in found.problems[0].text.en
+    assert "10:1000" in found.problems[0].text.zh
+
+
+def automatic(**limits: object) -> Policy:
+    return policy(automatic={"epsilon_at_most": 20.0, **limits})
+
+
+def test_a_plan_within_all_limits_needs_no_operator(world: World, plan: Plan) -> None:
+    assert look(world, plan, policy=automatic()).automatic
+    assert not look(world, plan, policy=automatic(), signer="bank-2").automatic
+    assert not look(world, plan).automatic
+
+
+def test_the_dearest_plan_that_passes_by_itself_costs_exactly_the_limit(
+    world: World, plan: Plan
+) -> None:
+    cost = epsilon(plan.rho, float(world.office.charter.delta))
+    assert look(world, plan, policy=automatic(epsilon_at_most=cost)).waits == ()
+    found = look(world, plan, policy=automatic(epsilon_at_most=cost * (1 - 1e-12)))
+    assert len(found.waits) == 1
+    assert codes(found) == []
+
+
+def test_cheap_plans_without_end_do_not_eat_the_budget_by_themselves(
+    world: World, plan: Plan
+) -> None:
+    half = world.office.charter.rho_cap / 2
+    limits = automatic(share_at_most=0.5)
+    assert look(world, plan, policy=limits, pledged=half - plan.rho).waits == ()
+    over = half - plan.rho + Fraction(1, 2**64)
+    found = look(world, plan, policy=limits, pledged=over)
+    assert len(found.waits) == 1
+    assert codes(found) == []
+
+
+def test_a_plan_that_counts_on_every_other_node_waits(world: World, plan: Plan) -> None:
+    charter = with_caps(world, rho_alone_cap=Fraction(5))
+    together = replace(shared(plan), charter=charter.digest)
+    for wanted, reasons in ((1, 0), (2, 1)):
+        found = look(world, together, charter=charter, policy=automatic(colluders_at_least=wanted))
+        assert (len(found.waits), codes(found)) == (reasons, [])

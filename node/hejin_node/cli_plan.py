@@ -1,0 +1,187 @@
+"""The node's commands about plans: list, show, approve, refuse."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hejin_node.appending import open_to_append
+from hejin_node.home import open_home
+from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from hejin_models.plan import Plan
+
+plan_app = typer.Typer(no_args_is_help=True, help="Plans that banks offer. 银行提出的计划。")
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+PlanHash = Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")]
+
+
+@plan_app.command("list")
+def list_plans(home: Home, as_json: AsJson = False) -> None:
+    """List the plans in the inbox."""
+    from hejin_node import inbox
+    from hejin_trust.database import reading
+
+    with open_home(home) as node, reading(node.database) as connection:
+        offered = inbox.offers(connection)
+    if as_json:
+        rows = [
+            {
+                "plan": offer.digest,
+                "bank": offer.plan.bank,
+                "product": offer.plan.product,
+                "answer": offer.answer,
+                "received": offer.received,
+            }
+            for offer in offered
+        ]
+        _print_json({"plans": rows})
+        return
+    table = Table(
+        *(
+            str(heading)
+            for heading in (
+                Text("plan", "计划"),
+                Text("bank", "银行"),
+                Text("product", "产品"),
+                Text("received", "收到时间"),
+                Text("answer", "答复"),
+            )
+        )
+    )
+    for offer in offered:
+        plan = offer.plan
+        table.add_row(offer.digest[:16], plan.bank, plan.product, offer.received, offer.answer)
+    Console().print(table)
+
+
+@plan_app.command("show")
+def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
+    """Dry run: what a plan would cost and touch. Nothing is read or spent."""
+    from hejin_node import inbox, offers
+    from hejin_trust.database import reading
+
+    with open_home(home) as node:
+        with reading(node.database) as connection:
+            offer = inbox.find_offer(connection, plan)
+        found = offers.dry_run(node, offer)
+    if as_json:
+        _print_json(
+            {
+                "plan": offer.digest,
+                "answer": offer.answer,
+                "rho": float(found.rho),
+                "epsilon_before": found.epsilon_before,
+                "epsilon_after": found.epsilon_after,
+                "epsilon_cap": found.epsilon_cap,
+                "mode": offer.plan.mode,
+                "nodes": list(offer.plan.nodes),
+                "minimum_nodes": offer.plan.minimum_nodes,
+                "quorum": offer.plan.quorum,
+                "colluders": offer.plan.colluders,
+                "rho_alone": float(found.rho_alone),
+                "epsilon_alone_before": found.epsilon_alone_before,
+                "epsilon_alone_after": found.epsilon_alone_after,
+                "epsilon_alone_cap": found.epsilon_alone_cap,
+                "delta": float(found.delta),
+                "authorisations": found.entitled,
+                "labelled": found.labelled,
+                "problems": [problem.code for problem in found.problems],
+                "automatic": found.automatic,
+                "waits": [str(reason) for reason in found.waits],
+                "warnings": [str(warning) for warning in found.warnings],
+            }
+        )
+        return
+    rows = {
+        Text("plan", "计划"): offer.digest,
+        Text("bank", "银行"): offer.plan.bank,
+        Text("purpose", "用途"): offer.plan.purpose,
+        Text("feature view", "特征视图"): f"{offer.plan.view.name} v{offer.plan.view.version}",
+        Text("private sums", "隐私求和"): str(len(offer.plan.sums)),
+        Text("noise mode", "噪声模式"): offer.plan.mode,
+        Text("nodes: know them", "节点：应认识它们"): ", ".join(offer.plan.nodes),
+        **_thresholds(offer.plan),
+        Text("costs rho at most", "费用 rho（至多）"): f"{float(found.rho):.6f}",
+        Text("epsilon spent before", "此前 epsilon"): f"{found.epsilon_before:.4f}",
+        Text("epsilon spent after", "此后 epsilon"): f"{found.epsilon_after:.4f}",
+        Text("epsilon promised (cap)", "承诺上限 epsilon"): f"{found.epsilon_cap:.4f}",
+        Text("if all other nodes colluded", "若其他节点全部合谋"): Text(
+            f"rho {float(found.rho_alone):.6f}; epsilon {found.epsilon_alone_before:.4f} before,"
+            f" {found.epsilon_alone_after:.4f} after, cap {found.epsilon_alone_cap:.4f}",
+            f"rho {float(found.rho_alone):.6f}；epsilon 此前 {found.epsilon_alone_before:.4f}，"
+            f"此后 {found.epsilon_alone_after:.4f}，上限 {found.epsilon_alone_cap:.4f}",
+        ),
+        Text("at delta", "delta"): f"{float(found.delta):.1e}",
+        Text("uses authorisations", "涉及授权"): str(found.entitled),
+        Text("enterprises with an outcome", "有标签的企业"): str(found.labelled),
+        Text("answer", "答复"): offer.answer,
+    }
+    table = Table(show_header=False)
+    for label, value in rows.items():
+        table.add_row(str(label), str(value))
+    console = Console()
+    console.print(table)
+    for problem in found.problems:
+        console.print(f"[red]{problem.code}[/red] {problem.text}")
+    for reason in found.waits:
+        console.print(
+            f"{Text('for the operator to decide', '由运营方决定')}: {reason}", markup=False
+        )
+    for warning in found.warnings:
+        console.print(f"[yellow]{Text('note', '注意')}[/yellow] {warning}")
+
+
+def _thresholds(plan: Plan) -> dict[Text, str]:
+    """Return the row of rule P1: a plan in mode `node` has no thresholds."""
+    if plan.mode == "node":
+        return {}
+    return {
+        Text("fewest nodes m, votes tau, colluders t", "最少节点 m，票数 tau，合谋数 t"): (
+            f"{plan.minimum_nodes}, {plan.quorum}, {plan.colluders}"
+        )
+    }
+
+
+@plan_app.command("approve")
+def approve_plan(home: Home, plan: PlanHash) -> None:
+    """Approve a plan: from then on its queries are answered, and charged."""
+    from hejin_node import offers
+
+    with open_to_append(home) as node:
+        found = offers.approve(node, plan, f"operator:{getpass.getuser()}")
+    typer.echo(
+        Text(
+            f"approved; the plan may cost rho={float(found.rho):.6f}",
+            f"已批准；该计划至多花费 rho={float(found.rho):.6f}",
+        )
+    )
+
+
+@plan_app.command("refuse")
+def refuse_plan(
+    home: Home,
+    plan: PlanHash,
+    reason: Annotated[str, typer.Option(help="One sentence; the bank is told.")],
+) -> None:
+    """Refuse a plan."""
+    from hejin_node import offers
+
+    with open_to_append(home) as node:
+        offers.refuse(node, plan, "operator-refused", reason)
+    typer.echo(Text("refused", "已拒绝"))
+
+
+def _print_json(value: object) -> None:
+    typer.echo(json.dumps(value, ensure_ascii=False))
