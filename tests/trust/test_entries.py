@@ -41,6 +41,15 @@ MECHANISM = {
     "r": 1,
 }
 ROUND = {"run": HALF, "round": 1}
+MATCH = {
+    "session": HALF,
+    "bank": "bank-1",
+    "definition": "overdue90-12m-v1",
+    "definition_hash": HASH,
+    "period": "2025",
+    "root": HASH,
+    "slots": 500,
+}
 BODIES: dict[str, dict[str, object]] = {
     "genesis": {
         "charter": HASH,
@@ -114,6 +123,21 @@ BODIES: dict[str, dict[str, object]] = {
         "round_ctx": HASH,
         "vector": HASH,
         "header": HASH,
+    },
+    "labels.request": {**MATCH, "size": 123},
+    "labels.ask": {**MATCH, "query": HASH, "request": HASH},
+    "labels.answer": {
+        "session": HALF,
+        "node": "node-1",
+        "definition": "overdue90-12m-v1",
+        "definition_hash": HASH,
+        "period": "2025",
+        "slots": 500,
+        "items": 16384,
+        "query": HASH,
+        "transcript": HASH,
+        "proof_size": 9,
+        "proof_root": HASH,
     },
     "void": {"reservation": 3, "reason": "crash"},
     "renew": {"reservation": 3},

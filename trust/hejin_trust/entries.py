@@ -152,6 +152,17 @@ MECHANISM: Mapping[str, Check] = {
 }
 
 _PLAN: Mapping[str, Check] = {"plan": _hash, "bank": _label}
+#: Of one private set intersection: whose outcomes, by which definition (its file's hash), for how
+#: many slots, under which commitment to what stands in them.
+_MATCH: Mapping[str, Check] = {
+    "session": _half,
+    "bank": _label,
+    "definition": _label,
+    "definition_hash": _hash,
+    "period": _label,
+    "root": _hash,
+    "slots": _count,
+}
 _ROUND: Mapping[str, Check] = {"run": _half, "round": _count}
 
 #: Every entry type and the check of each of its fields (LEDGER section 2). The field set is
@@ -246,6 +257,10 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "votes": _hash_or_none,
     },
     "labels": {"bank": _label, "definition": _label, "period": _label, "source": _label},
+    # Before a bank is asked for outcomes. `size`, how many slots hold an enterprise, is not for
+    # the bank: what is proven to it is a `labels.ask` that names the `labels.request` by its leaf.
+    "labels.request": {**_MATCH, "size": _count},
+    "labels.ask": {**_MATCH, "query": _hash, "request": _hash},
     "refusal": {"request": _hash, "code": _label, "peer": _label},
     # Of every log: it goes on from the mirror's copy; `size` is where the restored backup ended.
     "recover": {"approval": _hash, "reason": _sentence, "size": _count},
@@ -263,13 +278,33 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "proof_root": _hash,
     },
     "burn": {**_ROUND, "giver": _label, "taker": _label},
+    "labels.answer": {
+        "session": _half,
+        "node": _label,
+        "definition": _label,
+        "definition_hash": _hash,
+        "period": _label,
+        "slots": _count,
+        "items": _count,
+        "query": _hash,
+        "transcript": _hash,
+        "proof_size": _count,
+        "proof_root": _hash,
+    },
     "model": {"run": _half, "plan": _hash, "model": _hash, "card": _hash},
 }
 
 #: The types that only the internal log holds; `genesis` and `recover` stand in both, the rest is
 #: released.
 INTERNAL_TYPES = frozenset(
-    {"authorisation.grant", "authorisation.revoke", "account", "labels", "refusal"}
+    {
+        "authorisation.grant",
+        "authorisation.revoke",
+        "account",
+        "labels",
+        "labels.request",
+        "refusal",
+    }
 )
 
 

@@ -25,6 +25,13 @@ TYPES: Final[Mapping[str, Text]] = {
     "receipt": Text("the bank's signed receipt", "银行签名回执"),
     "result": Text("the total of a round", "一轮的总和"),
     "labels": Text("labels received from a bank", "收到银行标签"),
+    "labels.request": Text(
+        "a set of enterprises fixed before a bank is asked", "询问银行前固定企业集合"
+    ),
+    "labels.ask": Text("a bank is asked for outcomes", "向银行询问标签"),
+    "labels.answer": Text(
+        "a bank answers a node's question for outcomes", "银行应答节点的标签询问"
+    ),
     "refusal": Text("a request was refused", "拒绝一次请求"),
     "recover": Text("a log goes on after a restored backup", "恢复备份后日志继续"),
     "plan": Text("a bank offers a plan", "银行提出计划"),
@@ -116,6 +123,24 @@ def _labels(body: Body) -> Text:
     return Text(told, told)
 
 
+def _request(body: Body) -> Text:
+    of, size, slots = _labels(body), body["size"], body["slots"]
+    return Text(
+        f"{of.en}: {size} enterprises in {slots} slots", f"{of.zh}：{slots} 个位置中企业 {size} 家"
+    )
+
+
+def _ask(body: Body) -> Text:
+    of, slots = _labels(body), body["slots"]
+    return Text(f"{of.en}: {slots} slots", f"{of.zh}：{slots} 个位置")
+
+
+def _answered(body: Body) -> Text:
+    told = f"{body['node']}, {body['definition']}, {body['period']}"
+    slots, items = body["slots"], body["items"]
+    return Text(f"{told}: {slots} slots, {items} items", f"{told}：{slots} 个位置，{items} 项")
+
+
 def _refusal(body: Body) -> Text:
     return Text(f"{body['peer']}: {body['code']}", f"{body['peer']}：{body['code']}")
 
@@ -165,6 +190,9 @@ _WORDS: Final[Mapping[str, Callable[[Body], Text]]] = {
     "receipt": _release,
     "result": _result,
     "labels": _labels,
+    "labels.request": _request,
+    "labels.ask": _ask,
+    "labels.answer": _answered,
     "refusal": _refusal,
     "recover": _recover,
     "plan": _offered,
