@@ -132,7 +132,7 @@ def authorisation_grant(
     """Record one enterprise's authorisation."""
     from hejin_node.appending import open_to_append
     from hejin_node.consent import grant
-    from hejin_node.sources import file_digest
+    from hejin_node.source_files import file_digest
     from hejin_node.terms import read_terms
     from hejin_trust.database import writing
 

@@ -55,6 +55,12 @@ class IngestError(NodeError):
     code: ClassVar[str] = "file-refused"
 
 
+class SourceGoneError(IngestError):
+    """A source failed half-way; what was read is kept for the next attempt, and not visible."""
+
+    code: ClassVar[str] = "source-gone"
+
+
 class ConsentError(NodeError):
     """An authorisation cannot be recorded or revoked as asked; nothing was changed."""
 

@@ -16,7 +16,8 @@ from hejin_node import duck
 from hejin_node.errors import IngestError
 from hejin_node.mapping import SourceMapping
 from hejin_node.rules import Checker
-from hejin_node.sources import Layout, Progress, file_digest, read_source
+from hejin_node.source_files import open_file
+from hejin_node.sources import Progress, silent
 from hejin_node.warehouse import Loading, Warehouse
 from hejin_trust.database import writing
 
@@ -52,7 +53,8 @@ def ingest(
               Memory is bounded whatever the file's size.
     """
     began = time.monotonic()
-    source = file_digest(path)
+    opened = open_file(path, mapping.sources, mapping.layout)
+    source = opened.digest
     with warehouse.loading(source) as work:
         if warehouse.holds("data", mapping.dataset, source):
             return IngestReport(mapping.dataset, source, True, 0, {}, 0, time.monotonic() - began)
@@ -64,8 +66,8 @@ def ingest(
             if mapping.unique:
                 for batch in warehouse.read("data", mapping.dataset, ["enterprise"]):
                     checker.know(batch.column("enterprise"))
-            layout = Layout(mapping.encoding, mapping.delimiter)
-            for table in read_source(path, mapping.sources, layout, progress):
+            for block in opened.blocks(None, progress or silent):
+                table = block.table
                 checked = checker.check(table)
                 good = checked.filter(pc.is_null(checked["_rule"]))
                 work.writer("data", mapping.dataset, mapping.schema).write(good)

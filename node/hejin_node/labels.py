@@ -18,7 +18,8 @@ from hejin_node.mapping import ColumnRule, Encoding, SourceMapping
 from hejin_node.rules import Checker
 from hejin_node.segments import Columns
 from hejin_node.snapshot import LabelSpec
-from hejin_node.sources import Layout, Progress, file_digest, read_source
+from hejin_node.source_files import FileSource, open_file
+from hejin_node.sources import Progress, silent
 from hejin_node.warehouse import Loading, Warehouse
 from hejin_trust.database import writing
 from hejin_trust.log import Log
@@ -88,11 +89,20 @@ def load_labels(
     other or from what is known (`label.conflict`).
     """
     began = time.monotonic()
-    source = file_digest(path)
+    mapping = SourceMapping(
+        dataset="labels",
+        enterprise=layout.enterprise,
+        columns=(
+            ColumnRule("label", layout.label, "integer", required=True, minimum=0, maximum=1),
+        ),
+        encoding=layout.encoding,
+    )
+    opened = open_file(path, mapping.sources, mapping.layout)
+    source = opened.digest
     with warehouse.loading(source) as work:
         if warehouse.holds("labels", spec.dataset, source):
             return IngestReport(spec.dataset, source, True, 0, {}, 0, time.monotonic() - began)
-        raw, checked = _check(warehouse, path, spec, layout, progress)
+        raw, checked = _check(warehouse, opened, mapping, spec, progress or silent)
         good = checked.filter(pc.is_null(checked["_rule"]))
         if not good.num_rows:
             rules = describe_rules(
@@ -135,28 +145,20 @@ def _commit(
 
 
 def _check(
-    warehouse: Warehouse, path: Path, spec: LabelSpec, layout: LabelFile, progress: Progress | None
+    warehouse: Warehouse,
+    opened: FileSource,
+    mapping: SourceMapping,
+    spec: LabelSpec,
+    progress: Progress,
 ) -> tuple[pa.Table, pa.Table]:
     """Return the file's rows as they came and, in the same order, as checked."""
-    mapping = SourceMapping(
-        dataset="labels",
-        enterprise=layout.enterprise,
-        columns=(
-            ColumnRule("label", layout.label, "integer", required=True, minimum=0, maximum=1),
-        ),
-        encoding=layout.encoding,
-    )
     held = pa.Table.from_batches(
         warehouse.read("labels", spec.dataset),
         pa.schema([("enterprise", pa.string()), ("label", pa.int64())]),
     )
     with duck.locked_down() as connection:
         checker = Checker(mapping, connection)
-        raw = list(
-            read_source(
-                path, mapping.sources, Layout(mapping.encoding, mapping.delimiter), progress
-            )
-        )
+        raw = [block.table for block in opened.blocks(None, progress)]
         given = pa.concat_tables([checker.check(table) for table in raw])
         connection.register("given", given)
         connection.register("held", held)

@@ -45,6 +45,7 @@ from typing import Final, Literal, NoReturn, cast, get_args
 
 from hejin_models.features import ColumnType
 from hejin_node.errors import MappingError
+from hejin_node.sources import Layout
 
 Encoding = Literal["utf-8", "gb18030"]
 CodeCheck = Literal["uscc", "text"]
@@ -103,6 +104,7 @@ class SourceMapping:
     columns: tuple[ColumnRule, ...]
     encoding: Encoding = "utf-8"
     delimiter: str = ","
+    sheet: str | None = None
     missing: tuple[str, ...] = ("",)
     unique: bool = False
     check: CodeCheck = "uscc"
@@ -117,6 +119,20 @@ class SourceMapping:
         """The file's columns that are read, each once."""
         named = [column.source for column in self.columns if column.source is not None]
         return tuple(dict.fromkeys([self.enterprise, *named]))
+
+    @property
+    def layout(self) -> Layout:
+        """How the source is written."""
+        return Layout(
+            self.encoding,
+            self.delimiter,
+            self.sheet,
+            {
+                one.source: one.formats[0]
+                for one in self.columns
+                if one.type == "date" and one.source is not None
+            },
+        )
 
     @classmethod
     def parse(cls, data: bytes) -> SourceMapping:

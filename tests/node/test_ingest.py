@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hejin_models.uscc import make_code
-from hejin_node import ingest as ingest_module
+from hejin_node import source_csv
 from hejin_node.errors import IngestError
 from hejin_node.ingest import ingest
 from hejin_node.mapping import SourceMapping
-from hejin_node.sources import Layout, read_source
+from hejin_node.source_files import open_file
+from hejin_node.sources import Layout, silent
 
 A, B, C, D = (make_code(n) for n in range(4))
 MAPPING = """
@@ -158,22 +159,13 @@ def test_a_second_row_of_an_enterprise_is_quarantined_where_one_is_meant(data) -
 
 
 def test_duplicates_are_found_across_batches(data, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ingest_module, "read_source", _in_pieces_of(7))
+    monkeypatch.setattr(source_csv, "_BLOCK", 200)
     lines = [f"{make_code(n % 40)},{n},,," for n in range(100)]
     path = data.file("in.csv", HEADER + "\n".join(lines) + "\n")
     report = ingest(data.warehouse, path, mapping(unique=True))
     assert (report.loaded, report.quarantined) == (40, {"enterprise.duplicate": 60})
     assert [row["net"] for row in data.rows("invoices")] == list(range(40))
     assert [row["row"] for row in data.rows("invoices", "quarantine")] == list(range(41, 101))
-
-
-def _in_pieces_of(size: int):
-    def pieces(*args: object):
-        table = pa.concat_tables(read_source(*args))  # type: ignore[arg-type]
-        for start in range(0, table.num_rows, size):
-            yield table.slice(start, size)
-
-    return pieces
 
 
 def test_the_same_file_again_changes_nothing(data) -> None:
@@ -203,7 +195,7 @@ MALFORMED = {
     "a late wrong byte": ((HEADER + f"{A},1,1,,\n" * 9 + f"{A},1,1,,").encode() + b"\xff\n",
                           "not written in utf-8"),
     "utf-16": ((HEADER + f"{A},1,1,,\n").encode("utf-16"), "UTF-16"),
-    "excel": (b"PK\x03\x04" + bytes(100), "Excel"),
+    "excel": (b"PK\x03\x04" + bytes(100), "workbook is damaged"),
     "binary": (bytes(range(256)) * 10, "binary"),
     "damaged parquet": (b"PAR1" + bytes(100), "damaged"),
     "no valid row": ((HEADER + f"{A},x,1,,\n{A},,1,,\n").encode(), "net.required 1, net.type 1"),
@@ -230,13 +222,13 @@ def test_utf8_declared_as_gb18030_is_noticed_even_where_it_would_decode(data, te
     content = "e,s\n" + f"{A},{text}\n" * 50
     path = data.file("in.csv", content)
     with pytest.raises(IngestError, match="not written in gb18030"):
-        list(read_source(path, ["e", "s"], Layout("gb18030")))
+        open_file(path, ["e", "s"], Layout("gb18030"))
 
 
 def test_gb18030_that_looks_like_utf8_by_chance_is_read(data) -> None:
     path = data.file("in.csv", "e,s\n1,模目\n", "gb18030")  # C4A3 C4BF is valid UTF-8 too
-    (table,) = read_source(path, ["e", "s"], Layout("gb18030"))
-    assert table["s"].to_pylist() == ["模目"]
+    (block,) = open_file(path, ["e", "s"], Layout("gb18030")).blocks(None, silent)
+    assert block.table["s"].to_pylist() == ["模目"]
 
 
 def test_a_file_that_cannot_be_read_is_named(data) -> None:

@@ -1,0 +1,275 @@
+"""Rows of a CSV file in UTF-8 or GB18030, as texts; what would be misread is refused."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import IO, Final, NoReturn
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as arrow_csv
+
+from hejin_node.sources import (
+    Block,
+    Layout,
+    Place,
+    Progress,
+    check_header,
+    refuse,
+    refuse_empty,
+    rows_before,
+)
+
+#: Also the longest line. About 60,000 invoices; three blocks are in memory at a time.
+_BLOCK: Final = 4 << 20
+_PART: Final = 1 << 20
+_UTF8_BOM: Final = codecs.BOM_UTF8
+
+
+class Gb18030Look:
+    """Notices, part by part, UTF-8 that is said to be GB18030 and would decode as such."""
+
+    def __init__(self, name: str, layout: Layout) -> None:
+        self._name = name
+        self._layout = layout
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+        self._utf8 = True
+        self._wide = False
+
+    def look(self, data: bytes) -> None:
+        """Take the next part, b"" at the end; raises IngestError there."""
+        # One false hit in a long GB18030 text is impossible: nearly every pair breaks UTF-8.
+        if self._utf8 and (data or self._wide) and not (data and data.isascii()):
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError:
+                self._utf8 = False
+            else:
+                self._wide = self._wide or max(text, default="") >= "\u0800"
+        if not data and self._utf8 and self._wide:
+            _wrong_encoding(self._name, self._layout.encoding)
+
+
+def check_head(name: str, head: bytes, layout: Layout) -> None:
+    """Refuse what is no text, or has the mark of another encoding."""
+    if b"\0" in head:
+        refuse(
+            name,
+            "it holds binary data, it is no CSV, Parquet or Excel file; check the path.",
+            "内容为二进制数据，不是 CSV、Parquet 或 Excel，请检查路径。",
+        )
+    if layout.encoding == "gb18030" and head.startswith(_UTF8_BOM):
+        _wrong_encoding(name, layout.encoding)
+
+
+def read(
+    name: str,
+    file: IO[bytes],
+    columns: Sequence[str],
+    layout: Layout,
+    place: Place | None,
+    progress: Progress,
+) -> Iterator[Block]:
+    """Yield blocks of whole lines. A place holds `at`, the offset of the next line in bytes."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    line, begin = _first_line(name, file)
+    if not line:
+        refuse_empty(name)
+    header = _header(name, line, layout)
+    check_header(name, header, columns)
+    at, rows = (int(place["at"]), rows_before(place)) if place else (begin, 0)
+    file.seek(at)
+    rest = b""
+    while True:
+        data = file.read(_BLOCK - len(rest))
+        block, rest = _cut(name, rest + data, last=not data)
+        if block:
+            table = _parse(name, block, header, columns, layout, rows)
+            at += len(block)
+            rows += table.num_rows
+            progress(at, size)
+            if table.num_rows:
+                yield Block(table, {"at": at, "rows": rows})
+        if not data:
+            return
+
+
+def _first_line(name: str, file: IO[bytes]) -> tuple[bytes, int]:
+    """Return the first line that is not empty, and the offset of the next one."""
+    head = file.read(_BLOCK)
+    begin = len(head) - len(head.lstrip(b"\r\n"))
+    line = (head[begin:].splitlines(keepends=True) or [b""])[0]
+    if len(line) == _BLOCK - begin:
+        _too_long(name)
+    return line.rstrip(b"\r\n"), begin + len(line)
+
+
+def _cut(name: str, data: bytes, *, last: bool) -> tuple[bytes, bytes]:
+    """Split at the last line end. No byte of a GB18030 character equals one."""
+    if last:
+        return data, b""
+    end = data.rfind(b"\n") + 1
+    # Only old files end their lines with CR alone; the last one may be half of a CRLF.
+    end = end or data.rfind(b"\r", 0, -1) + 1
+    if not end and len(data) >= _BLOCK:
+        _too_long(name)
+    return data[:end], data[end:]
+
+
+def _too_long(name: str) -> NoReturn:
+    refuse(
+        name,
+        f"a line is longer than {_BLOCK >> 20} MB; look for a quote that is not closed.",
+        f"有一行超过 {_BLOCK >> 20} MB，请检查未闭合的引号。",
+    )
+
+
+def _header(name: str, line: bytes, layout: Layout) -> list[str]:
+    try:
+        text = line.decode("utf-8-sig" if layout.encoding == "utf-8" else layout.encoding)
+    except UnicodeDecodeError:
+        _wrong_encoding(name, layout.encoding)
+    try:
+        return next(csv.reader([text], delimiter=layout.delimiter, strict=True), [])
+    except csv.Error:
+        refuse(
+            name,
+            "the quotes of its first line do not close; export it again.",
+            "首行引号未闭合，请重新导出。",
+        )
+
+
+def _parse(
+    name: str,
+    block: bytes,
+    header: Sequence[str],
+    columns: Sequence[str],
+    layout: Layout,
+    before: int,
+) -> pa.Table:
+    """Return a block's rows.
+
+    before  rows in front of it, for the line number of a bad one
+    """
+    lines = _lines(block)
+    if lines == 0:
+        return pa.table({column: pa.array([], pa.string()) for column in columns})
+    if layout.encoding != "utf-8":
+        try:
+            block = block.decode(layout.encoding).encode("utf-8")
+        except UnicodeDecodeError:
+            _wrong_encoding(name, layout.encoding)
+    ragged: list[arrow_csv.InvalidRow] = []
+    try:
+        table = _read(block, header, columns, layout, ragged, parts=True)
+    except pa.ArrowInvalid as reason:
+        if ragged:
+            # Only a reader of one part knows line numbers.
+            ragged.clear()
+            with suppress(pa.ArrowInvalid):
+                _read(block, header, columns, layout, ragged, parts=False)
+        _explain(name, layout, ragged, str(reason), before)
+    if table.num_rows != lines or _open_at_end(block, layout):
+        _runs_over(name, lines, table.num_rows)
+    return table
+
+
+def _read(
+    block: bytes,
+    header: Sequence[str],
+    columns: Sequence[str],
+    layout: Layout,
+    ragged: list[arrow_csv.InvalidRow],
+    *,
+    parts: bool,
+) -> pa.Table:
+    def note(row: arrow_csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "error"
+
+    return arrow_csv.read_csv(
+        pa.BufferReader(block),
+        read_options=arrow_csv.ReadOptions(
+            column_names=list(header),
+            use_threads=parts,
+            block_size=_PART if parts else len(block) + 1,
+        ),
+        parse_options=arrow_csv.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=note),
+        convert_options=arrow_csv.ConvertOptions(
+            include_columns=list(columns),
+            column_types={column: pa.string() for column in columns},
+            null_values=[],
+            strings_can_be_null=False,
+        ),
+    )
+
+
+def _lines(block: bytes) -> int:
+    """Count lines that are not empty; CR, LF and CRLF end a line."""
+    if b"\r" not in block and b"\n\n" not in block and not block.startswith(b"\n"):
+        return block.count(b"\n") + (not block.endswith(b"\n"))
+    octets = np.frombuffer(block, dtype=np.uint8)
+    text = (octets != 0x0A) & (octets != 0x0D)
+    return int(np.count_nonzero(text[1:] & ~text[:-1])) + int(text[0])
+
+
+def _open_at_end(block: bytes, layout: Layout) -> bool:
+    """Tell whether a quote that is open in the last line would take in what follows it.
+
+    Such a line is one row, so that counting lines and rows does not show it.
+    """
+    line = block.rstrip(b"\r\n")
+    line = line[max(line.rfind(b"\n"), line.rfind(b"\r")) + 1 :]
+    if b'"' not in line:
+        return False
+    try:
+        pair = [line.decode("utf-8", "replace") + "\n", "x"]
+        return len(list(csv.reader(pair, delimiter=layout.delimiter))) == 1
+    except csv.Error:
+        return True
+
+
+def _wrong_encoding(name: str, encoding: str) -> NoReturn:
+    other = "gb18030" if encoding == "utf-8" else "utf-8"
+    refuse(
+        name,
+        f"it is not written in {encoding}, as the mapping says; perhaps in {other}: correct "
+        "`encoding` in the mapping.",
+        f"编码并非映射文件所述的 {encoding}，可能是 {other}，请更正映射文件中的 `encoding`。",
+    )
+
+
+def _explain(
+    name: str, layout: Layout, ragged: Sequence[arrow_csv.InvalidRow], said: str, before: int
+) -> NoReturn:
+    """Turn pyarrow's complaint, which may quote the data, into one that does not."""
+    if ragged:
+        row = ragged[0]
+        line = before + 1 + (row.number or 1)
+        refuse(
+            name,
+            f"line {line} has {row.actual_columns} values, the header has "
+            f"{row.expected_columns}; look for a stray delimiter or a quote that is not closed.",
+            f"第 {line} 行有 {row.actual_columns} 个值，表头为 {row.expected_columns} 个，"
+            "请检查多余的分隔符或未闭合的引号。",
+        )
+    if "invalid UTF8" in said:
+        _wrong_encoding(name, layout.encoding)
+    refuse(
+        name,
+        "the file is malformed: a quote is probably not closed; export it again.",
+        "文件格式错误，可能有引号未闭合，请重新导出。",
+    )
+
+
+def _runs_over(name: str, lines: int, rows: int) -> NoReturn:
+    refuse(
+        name,
+        f"{lines} of its lines make {rows} rows: a quoted value runs over a line end. Close the "
+        "quote, or take line breaks out of the values.",
+        f"{lines} 行文本只构成 {rows} 条记录：有带引号的值跨行。请闭合引号，或去除值中的换行。",
+    )
