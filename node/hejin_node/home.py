@@ -105,6 +105,7 @@ def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator
     settings = read_settings(path / FILE, NodeSettings)
     membership = load(path, settings.member, "node", bytes.fromhex(settings.regulator_key))
     warehouse_key = read_private(path / "keys" / "warehouse.key")
+    pseudonym_key = read_private(path / "keys" / "pseudonym.key")
     with open_member(path, membership, "node.db", MIGRATIONS, clock, found=found) as base:
         yield NodeHome(
             path=path,
@@ -114,7 +115,7 @@ def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator
             internal_log=base.internal_log,
             clock=clock,
             settings=settings,
-            warehouse=Warehouse(path / "warehouse", warehouse_key, base.database),
-            pseudonym_key=read_private(path / "keys" / "pseudonym.key"),
+            warehouse=Warehouse(path / "warehouse", warehouse_key, base.database, pseudonym_key),
+            pseudonym_key=pseudonym_key,
             snapshot_key=hmac.digest(warehouse_key, b"hejin/snapshot/v1", "sha256"),
         )

@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 from hejin_models.features import ColumnType
 from hejin_node import duck
 from hejin_node.errors import IngestError
+from hejin_node.loading import Loading
+from hejin_node.manifest import Counts
 from hejin_node.mapping import SourceMapping
 from hejin_node.rules import Checker
 from hejin_node.source_files import open_file
 from hejin_node.sources import Progress, silent
-from hejin_node.warehouse import Loading, Warehouse
+from hejin_node.warehouse import Warehouse
 from hejin_trust.database import writing
 
 
@@ -55,12 +57,12 @@ def ingest(
     began = time.monotonic()
     opened = open_file(path, mapping.sources, mapping.layout)
     source = opened.digest
-    with warehouse.loading(source) as work:
-        if warehouse.holds("data", mapping.dataset, source):
+    with warehouse.loading("data", mapping.dataset, source, path.name, mapping.digest) as work:
+        if work.already:
             return IngestReport(mapping.dataset, source, True, 0, {}, 0, time.monotonic() - began)
         _check_schema(warehouse, mapping)
         counts: Counter[str] = Counter()
-        loaded = replaced = 0
+        read = loaded = replaced = 0
         with duck.locked_down() as connection:
             checker = Checker(mapping, connection)
             if mapping.unique:
@@ -70,23 +72,30 @@ def ingest(
                 table = block.table
                 checked = checker.check(table)
                 good = checked.filter(pc.is_null(checked["_rule"]))
-                work.writer("data", mapping.dataset, mapping.schema).write(good)
-                loaded += good.num_rows
-                replaced += pc.sum(good["_odd"]).as_py() or 0
+                taken = work.writer("data", mapping.dataset, mapping.schema).write(good)
+                read += table.num_rows
+                loaded += taken.num_rows
+                replaced += pc.sum(taken["_odd"]).as_py() or 0
                 counts.update(quarantine(work, mapping.dataset, table, checked))
         if not loaded:
             _refuse_all(path, counts)
-        work.complete()
+        work.complete(Counts(read, loaded, dict(counts), replaced))
         with writing(warehouse.database) as database:
             work.publish(database)
     pa.default_memory_pool().release_unused()
     return IngestReport(
-        mapping.dataset, source, False, loaded, dict(counts), replaced, time.monotonic() - began
+        mapping.dataset,
+        source,
+        False,
+        loaded,
+        work.counts.quarantined,
+        replaced,
+        time.monotonic() - began,
     )
 
 
 def quarantine(work: Loading, dataset: str, table: pa.Table, checked: pa.Table) -> dict[str, int]:
-    """Keep the rows that broke a rule as they came, encrypted, and count them by rule.
+    """Keep the rows that broke a rule as they came, encrypted, and count by rule what was kept.
 
     table    rows as they came from the file, as texts or in Parquet's types
     checked  the same rows in the same order, with `_row` and `_rule`
@@ -99,12 +108,19 @@ def quarantine(work: Loading, dataset: str, table: pa.Table, checked: pa.Table) 
         f"source.{name}": pc.cast(column, pa.string())
         for name, column in zip(table.column_names, table.filter(bad).columns, strict=True)
     }
-    columns: dict[str, ColumnType] = {"row": "integer", "rule": "text"}
+    columns: dict[str, ColumnType] = {"row": "integer", "rule": "text", "enterprise": "text"}
     columns.update(dict.fromkeys(rows, "text"))
-    work.writer("quarantine", dataset, columns).write(
-        pa.table({"row": rules["_row"], "rule": rules["_rule"], **rows})
+    kept = work.writer("quarantine", dataset, columns).write(
+        pa.table(
+            {
+                "row": rules["_row"],
+                "rule": rules["_rule"],
+                "enterprise": rules["enterprise"],
+                **rows,
+            }
+        )
     )
-    return {item["values"]: item["counts"] for item in pc.value_counts(rules["_rule"]).to_pylist()}
+    return {item["values"]: item["counts"] for item in pc.value_counts(kept["rule"]).to_pylist()}
 
 
 def describe_rules(counts: Mapping[str, int]) -> str:

@@ -14,13 +14,15 @@ import pyarrow.compute as pc
 from hejin_node import duck
 from hejin_node.errors import IngestError
 from hejin_node.ingest import IngestReport, describe_rules, quarantine
+from hejin_node.loading import Loading
+from hejin_node.manifest import Counts
 from hejin_node.mapping import ColumnRule, Encoding, SourceMapping
 from hejin_node.rules import Checker
 from hejin_node.segments import Columns
 from hejin_node.snapshot import LabelSpec
 from hejin_node.source_files import FileSource, open_file
 from hejin_node.sources import Progress, silent
-from hejin_node.warehouse import Loading, Warehouse
+from hejin_node.warehouse import Warehouse
 from hejin_trust.database import writing
 from hejin_trust.log import Log
 
@@ -99,8 +101,8 @@ def load_labels(
     )
     opened = open_file(path, mapping.sources, mapping.layout)
     source = opened.digest
-    with warehouse.loading(source) as work:
-        if warehouse.holds("labels", spec.dataset, source):
+    with warehouse.loading("labels", spec.dataset, source, path.name) as work:
+        if work.already:
             return IngestReport(spec.dataset, source, True, 0, {}, 0, time.monotonic() - began)
         raw, checked = _check(warehouse, opened, mapping, spec, progress or silent)
         good = checked.filter(pc.is_null(checked["_rule"]))
@@ -117,19 +119,25 @@ def load_labels(
                 f"{path.name}：{checked.num_rows} 行均不是新标签（{rules}），"
                 "请更正文件。未载入任何数据。",
             )
-        work.writer("labels", spec.dataset, COLUMNS).write(good)
+        taken = work.writer("labels", spec.dataset, COLUMNS).write(good)
         counts = quarantine(work, spec.dataset, raw, checked)
+        replaced = pc.sum(taken["_odd"]).as_py() or 0
+        work.complete(Counts(checked.num_rows, taken.num_rows, counts, replaced))
         _commit(warehouse, log, work, spec, period, source)
-    replaced = pc.sum(good["_odd"]).as_py()
     return IngestReport(
-        spec.dataset, source, False, good.num_rows, counts, replaced, time.monotonic() - began
+        spec.dataset,
+        source,
+        False,
+        taken.num_rows,
+        work.counts.quarantined,
+        replaced,
+        time.monotonic() - began,
     )
 
 
 def _commit(
     warehouse: Warehouse, log: Log, work: Loading, spec: LabelSpec, period: str, source: str
 ) -> None:
-    work.complete()
     with writing(warehouse.database) as database:
         work.publish(database)
         log.append(

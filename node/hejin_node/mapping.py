@@ -34,6 +34,8 @@ constant = "out"              # not read from the file
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
 import math
 import re
 import tomllib
@@ -97,7 +99,10 @@ class ColumnRule:
 
 @dataclass(frozen=True, slots=True)
 class SourceMapping:
-    """A whole mapping file. Every data set has the column `enterprise` first."""
+    """A whole mapping file. Every data set has the column `enterprise` first.
+
+    digest  hex SHA-256 of the file, "" where there is none
+    """
 
     dataset: str
     enterprise: str
@@ -108,6 +113,7 @@ class SourceMapping:
     missing: tuple[str, ...] = ("",)
     unique: bool = False
     check: CodeCheck = "uscc"
+    digest: str = dataclasses.field(default="", compare=False)
 
     @property
     def schema(self) -> dict[str, ColumnType]:
@@ -144,7 +150,7 @@ class SourceMapping:
                 f"The mapping file is not TOML in UTF-8: {reason}.",
                 f"映射文件不是 UTF-8 编码的 TOML：{reason}。",
             ) from reason
-        return _mapping(document)
+        return dataclasses.replace(_mapping(document), digest=hashlib.sha256(data).hexdigest())
 
     @classmethod
     def load(cls, path: Path) -> SourceMapping:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -19,11 +22,23 @@ from hejin_models.features import ColumnType
 from hejin_node.errors import SegmentError, WarehouseError
 
 KEY_BYTES: Final = 32
-ROW_GROUP: Final = 65_536
-"""Rows that are encrypted, and later held in memory, together."""
+BATCH: Final = 65_536
+"""Rows that are handed on together."""
+
+CHUNK: Final = 524_288
+"""Rows that are sorted together: about 100 MB of invoices, of which a load holds twice that."""
+
+ROW_GROUP: Final = 16_384
+"""Rows that are encrypted together; of a chunk of invoices, those of about 8 buckets."""
+
+BUCKETS: Final = 256
+BUCKET: Final = "_bucket"
+LOAD: Final = "_load"
 
 Kind = Literal["data", "quarantine", "labels"]
 Columns = Mapping[str, ColumnType]
+Buckets = npt.NDArray[np.int64]
+"""int64[256]: rows in each bucket."""
 
 _TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
     "text": pa.string(),
@@ -31,6 +46,7 @@ _TYPES: Final[Mapping[ColumnType, pa.DataType]] = {
     "integer": pa.int64(),
     "date": pa.date32(),
 }
+_INTERNAL: Final = (pa.field(BUCKET, pa.int32()), pa.field(LOAD, pa.int64()))
 
 # The node stays under 300 MB: Arrow's own allocators keep what they freed, and its pools
 # would start a thread for each core.
@@ -42,6 +58,22 @@ pa.set_io_thread_count(1)
 def arrow_schema(columns: Columns) -> pa.Schema:
     """Return the Arrow schema of columns by name and type, in their order."""
     return pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+
+
+def bucket_of(code: str) -> int:
+    """Return the bucket of an enterprise's rows, 0 to 255: CRC-32 of its code, last 8 bits."""
+    return zlib.crc32(code.encode("utf-8")) % BUCKETS
+
+
+def buckets_of(codes: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    """Return int32[n]: the bucket of each row's enterprise; of a missing one that of ""."""
+    coded = pa.chunked_array(codes).combine_chunks()
+    if not pa.types.is_dictionary(coded.type):
+        coded = coded.dictionary_encode()
+    known = [bucket_of(code or "") for code in (*coded.dictionary.to_pylist(), "")]
+    places = coded.indices.cast(pa.int64()).fill_null(len(known) - 1)
+    found: npt.NDArray[np.int32] = np.array(known, np.int32)[places.to_numpy(zero_copy_only=False)]
+    return found
 
 
 class Keyring:
@@ -78,52 +110,132 @@ class Keyring:
         return HKDF(algorithm=SHA256(), length=length, salt=None, info=info).derive(self._key)
 
 
-def read_segment(
-    path: Path,
-    dataset: str,
-    properties: encryption.FileDecryptionProperties,
-    columns: Sequence[str] | None,
-) -> Iterator[pa.RecordBatch]:
-    """Yield a file's rows, at most ROW_GROUP at a time; SegmentError if it is not as written."""
-    try:
-        with pq.ParquetFile(path, decryption_properties=properties) as file:
-            yield from file.iter_batches(ROW_GROUP, columns=columns, use_threads=False)
-    except FileNotFoundError:
-        raise SegmentError(
-            f"Segment {path.name} of data set {dataset} is missing: restore the "
-            "warehouse folder from its backup.",
-            f"数据集 {dataset} 的分段文件 {path.name} 缺失：请从备份恢复仓库目录。",
-        ) from None
-    except (OSError, pa.ArrowException) as reason:
-        raise SegmentError(
-            f"Segment {path.name} of data set {dataset} is damaged or was altered: "
-            "restore the warehouse folder from its backup.",
-            f"数据集 {dataset} 的分段文件 {path.name} 已损坏或被改动：请从备份恢复仓库目录。",
-        ) from reason
+class SegmentReader:
+    """One segment, held open: its rows stay readable when compaction removes the file.
+
+    raises   FileNotFoundError where there is no such file; SegmentError as its rows are read
+    """
+
+    def __init__(
+        self, path: Path, dataset: str, properties: encryption.FileDecryptionProperties
+    ) -> None:
+        self._name, self._dataset, self._properties = path.name, dataset, properties
+        self._handle = pa.OSFile(str(path))
+        self._files: dict[tuple[str, ...], pq.ParquetFile] = {}
+
+    def __enter__(self) -> Self:
+        """Return the reader."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._files.clear()
+        self._handle.close()
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield its rows in their order, at most BATCH at a time."""
+        with self._damage():
+            file = self._file(())
+            yield from file.iter_batches(BATCH, columns=list(columns), use_threads=False)
+
+    def bucket_range(
+        self, columns: Sequence[str], low: int, high: int, coded: Sequence[str] = ()
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the row groups that may have rows of buckets low to high - 1, whole.
+
+        coded  text columns to be given dictionary-encoded
+        """
+        with self._damage():
+            file = self._file(tuple(coded))
+            groups = [
+                i
+                for i, (least, most) in enumerate(self._ranges(file))
+                if least < high and most >= low
+            ]
+            if groups:
+                yield from file.iter_batches(
+                    BATCH, row_groups=groups, columns=list(columns), use_threads=False
+                )
+
+    def _file(self, coded: tuple[str, ...]) -> pq.ParquetFile:
+        if coded not in self._files:
+            self._files[coded] = pq.ParquetFile(
+                self._handle,
+                decryption_properties=self._properties,
+                read_dictionary=list(coded),
+            )
+        return self._files[coded]
+
+    def _ranges(self, file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
+        """Yield the least and the highest bucket of each row group."""
+        place = file.schema_arrow.get_field_index(BUCKET)
+        for i in range(file.num_row_groups):
+            found = file.metadata.row_group(i).column(place).statistics
+            yield found.min, found.max
+
+    @contextmanager
+    def _damage(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, pa.ArrowException) as reason:
+            raise SegmentError(
+                f"Segment {self._name} of data set {self._dataset} is damaged or was altered: "
+                "put it back with `hejin node data restore`.",
+                f"数据集 {self._dataset} 的分段文件 {self._name} 已损坏或被改动："
+                "请执行 `hejin node data restore` 恢复。",
+            ) from reason
+
+
+def missing(file: str, dataset: str) -> SegmentError:
+    """Return the error of a segment that is listed and not there."""
+    return SegmentError(
+        f"Segment {file} of data set {dataset} is missing: "
+        "put it back with `hejin node data restore`.",
+        f"数据集 {dataset} 的分段文件 {file} 缺失：请执行 `hejin node data restore` 恢复。",
+    )
 
 
 class SegmentWriter:
-    """Writes one encrypted segment beside the manifest; `Loading.publish` makes it count."""
+    """Writes one encrypted segment beside the manifest; `Loading.publish` makes it count.
+
+    columns   without the two internal ones, of which each table brings its own
+    arranged  rows are sorted by bucket, CHUNK at a time, so that a range of buckets can be read
+    """
 
     def __init__(
-        self, path: Path, columns: Columns, properties: encryption.FileEncryptionProperties
+        self,
+        path: Path,
+        columns: Columns,
+        properties: encryption.FileEncryptionProperties,
+        *,
+        arranged: bool,
     ) -> None:
         self._path = path
-        self._schema = arrow_schema(columns)
+        self._schema = pa.schema([*arrow_schema(columns), *_INTERNAL])
+        self._arranged = arranged
         self._waiting: list[pa.Table] = []
         self._held = 0
-        self.rows = 0
+        self.buckets: Buckets = np.zeros(BUCKETS, np.int64)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._writer = pq.ParquetWriter(
-            path, self._schema, compression="zstd", encryption_properties=properties
+            path,
+            self._schema,
+            compression="zstd",
+            compression_level=1,
+            encryption_properties=properties,
         )
+
+    @property
+    def rows(self) -> int:
+        """How many rows were written."""
+        return int(self.buckets.sum())
 
     def write(self, table: pa.Table) -> None:
         """Add rows; the table's columns are the segment's, in any order."""
         if table.num_rows:
             self._waiting.append(table.select(self._schema.names).cast(self._schema))
             self._held += table.num_rows
-            if self._held >= ROW_GROUP:
+            if self._held >= CHUNK:
                 self._flush()
 
     def finish(self) -> str:
@@ -141,11 +253,18 @@ class SegmentWriter:
         self._path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
-        if self._waiting:
-            with disk_errors():
-                self._writer.write_table(pa.concat_tables(self._waiting), row_group_size=ROW_GROUP)
-            self.rows += self._held
-            self._waiting, self._held = [], 0
+        if not self._waiting:
+            return
+        table = pa.concat_tables(self._waiting)
+        self._waiting, self._held = [], 0
+        place = table.column(BUCKET).to_numpy()
+        self.buckets += np.bincount(place, minlength=BUCKETS)
+        if self._arranged:
+            # Stable: the rows of one enterprise stay in their order.
+            order = np.argsort(place.astype(np.uint8), kind="stable")
+            table = table.take(pa.array(order))
+        with disk_errors():
+            self._writer.write_table(table, row_group_size=ROW_GROUP)
 
 
 def sync_folder(folder: Path) -> None:
@@ -165,9 +284,9 @@ def disk_errors() -> Iterator[None]:
     except OSError as reason:
         said = os.strerror(reason.errno) if reason.errno else "disk error"
         raise WarehouseError(
-            f"The warehouse could not be written ({said}); nothing was loaded. "
+            f"The warehouse could not be written ({said}); nothing was changed. "
             "Check the disk's free space and rights.",
-            f"仓库写入失败（{said}），未载入任何数据。请检查磁盘空间与权限。",
+            f"仓库写入失败（{said}），未作任何更改。请检查磁盘空间与权限。",
         ) from reason
 
 

@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Column, Index, Integer, MetaData, String, Table, UniqueConstraint
+from sqlalchemy import (
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 metadata = MetaData()
+
+load = Table(
+    "load",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", String(10), nullable=False),  # data or labels
+    Column("dataset", String(200), nullable=False),
+    Column("source", String(64), nullable=False),  # SHA-256 of the source's content
+    Column("name", String(200), nullable=False),  # file name or sql:TABLE; never a path or URL
+    Column("mapping", String(64), nullable=False),  # SHA-256 of the mapping file, or ""
+    Column("state", String(10), nullable=False),  # open or complete
+    Column("place", String, nullable=False),  # JSON: where a killed load goes on, or null
+    Column("rows_read", Integer, nullable=False),
+    Column("loaded", Integer, nullable=False),
+    Column("quarantined", String, nullable=False),  # JSON: rule -> rows
+    Column("replaced", Integer, nullable=False),
+    Column("corrects", Integer, ForeignKey("load.id")),
+    Column("began", String(20), nullable=False),
+    Column("completed", String(20)),
+    # The same source twice is no new data, whichever of two processes comes first.
+    UniqueConstraint("kind", "dataset", "source"),
+    # Rows name their load: no id may come twice, even if a load was given up.
+    sqlite_autoincrement=True,
+)
 
 segment = Table(
     "segment",
@@ -16,11 +49,20 @@ segment = Table(
     Column("sha256", String(64), nullable=False),  # of the encrypted file
     Column("rows", Integer, nullable=False),
     Column("columns", String, nullable=False),  # JSON: column name -> type, in order
-    Column("source", String(64), nullable=False),  # SHA-256 of the file that was ingested
+    Column("buckets", String, nullable=False),  # JSON: rows in each of the 256 buckets
     Column("key_id", String(16), nullable=False),
     Column("time", String(20), nullable=False),
-    # The same source twice is no new data, whichever of two processes comes first.
-    UniqueConstraint("kind", "dataset", "source"),
+    # The load that is still writing; NULL once published, and only then a reader sees it.
+    Column("open_load", Integer, ForeignKey("load.id")),
+    Index("ix_segment_dataset", "kind", "dataset"),
+)
+
+erasure = Table(
+    "erasure",
+    metadata,
+    # Index of the `erase` entry in the internal log.
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("pseudonym", String(32), nullable=False, index=True),
 )
 
 authorisation = Table(

@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from types import TracebackType
-from typing import cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Engine, func, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Engine
 
 from hejin_models.features import Dataset
-from hejin_node import duck
-from hejin_node.errors import QueryError, WarehouseError, WrongKeyError
+from hejin_node import duck, manifest
+from hejin_node.erased import Erased, in_force
+from hejin_node.errors import QueryError, WrongKeyError
+from hejin_node.loading import Loading, SegmentFiles
+from hejin_node.manifest import Counts, Load, Segment
 from hejin_node.segments import (
     KEY_BYTES,
     Columns,
     Keyring,
     Kind,
-    SegmentWriter,
+    SegmentReader,
     arrow_schema,
-    disk_errors,
-    read_segment,
-    sync_folder,
+    missing,
 )
-from hejin_node.tables import segment as segment_table
-from hejin_trust.canonical import time_text
-from hejin_trust.clock import now
 from hejin_trust.database import reading, writing
 from hejin_trust.keys import read_private, write_private
 
@@ -60,20 +54,6 @@ def read_key(path: Path) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """One published file: what is in it and how to know it again. Hashes are lower hex."""
-
-    kind: Kind
-    dataset: str
-    file: str
-    sha256: str
-    rows: int
-    columns: Columns
-    source: str
-    time: str
-
-
-@dataclass(frozen=True, slots=True)
 class DatasetInfo:
     """A data set of the warehouse: its columns, its size, and what quarantine holds of it."""
 
@@ -87,11 +67,12 @@ class DatasetInfo:
 class Warehouse:
     """Encrypted segments in `folder`, listed in the table `segment` of the node's database.
 
-    folder     holds nothing else; made if absent
-    key        32 bytes, see `segments.Keyring`
-    database   the node's database
-    memory_mb  what a query may hold, MB
-    raises     WrongKeyError if segments were written under another key
+    folder         holds nothing else; made if absent
+    key            32 bytes, see `segments.Keyring`
+    database       the node's database
+    pseudonym_key  tells erased enterprises from others
+    memory_mb      what a query may hold, MB
+    raises         WrongKeyError if segments were written under another key
     """
 
     def __init__(
@@ -99,16 +80,17 @@ class Warehouse:
         folder: Path,
         key: bytes,
         database: Engine,
+        pseudonym_key: bytes,
         memory_mb: int = duck.DEFAULT_MEMORY_MB,
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._folder = folder
-        self._keys = Keyring(key)
+        self._files = SegmentFiles(folder, Keyring(key))
         self._database = database
+        self._pseudonym_key = pseudonym_key
         self._memory_mb = memory_mb
         with reading(database) as connection:
-            ids = set(connection.scalars(select(segment_table.c.key_id).distinct()))
-        if ids - {self._keys.id}:
+            ids = manifest.key_ids(connection)
+        if ids - {self._files.keys.id}:
             raise WrongKeyError(
                 "The warehouse was written with another key: restore the right key file "
                 "from its backup. Nothing can be read without it.",
@@ -135,67 +117,79 @@ class Warehouse:
 
     def rows(self, kind: Kind, dataset: str) -> int:
         """Return how many rows a data set has."""
-        query = select(func.coalesce(func.sum(segment_table.c.rows), 0)).where(
-            segment_table.c.kind == kind, segment_table.c.dataset == dataset
-        )
         with reading(self._database) as connection:
-            return int(connection.execute(query).scalar_one())
+            return manifest.row_count(connection, kind, dataset)
 
     def segments(self, kind: Kind | None = None, dataset: str | None = None) -> tuple[Segment, ...]:
         """Return the published segments, oldest first."""
-        query = select(segment_table).order_by(segment_table.c.id)
-        if kind is not None:
-            query = query.where(segment_table.c.kind == kind)
-        if dataset is not None:
-            query = query.where(segment_table.c.dataset == dataset)
         with reading(self._database) as connection:
-            return tuple(
-                Segment(
-                    cast("Kind", row.kind),
-                    row.dataset,
-                    row.file,
-                    row.sha256,
-                    row.rows,
-                    json.loads(row.columns),
-                    row.source,
-                    row.time,
-                )
-                for row in connection.execute(query)
-            )
+            return manifest.segments(connection, kind, dataset)
 
-    def holds(self, kind: Kind, dataset: str, source: str) -> bool:
-        """Tell whether a source file (hex SHA-256 of its bytes) is already in a data set."""
-        return any(part.source == source for part in self.segments(kind, dataset))
+    def loads(self, dataset: str | None = None) -> tuple[Load, ...]:
+        """Return the sources that were loaded, or are being loaded, oldest first."""
+        with reading(self._database) as connection:
+            return manifest.loads(connection, dataset)
 
     @contextmanager
-    def loading(self, source: str) -> Iterator[Loading]:
-        """Write segments from one source; those not published at the end are removed.
+    def loading(
+        self,
+        kind: Kind,
+        dataset: str,
+        source: str,
+        name: str = "",
+        mapping: str = "",
+        corrects: int | None = None,
+    ) -> Iterator[Loading]:
+        """Write what comes from one source; see `Loading`. One load at a time: another one waits.
 
-        source  hex SHA-256 of the source's bytes. One load at a time: another one waits.
+        kind      data or labels
+        source    hex SHA-256 of the source's content; one that was interrupted is resumed
+        name      file name, or sql:TABLE; never a path or a URL
+        mapping   hex SHA-256 of the mapping file
+        corrects  the load whose quarantined rows come again
         """
         with self._lock():
             self._sweep()
-            with Loading(self, source) as work:
+            with reading(self._database) as connection:
+                erased = Erased(self._pseudonym_key, in_force(connection))
+            with Loading(
+                self._files,
+                self._database,
+                erased,
+                kind=kind,
+                dataset=dataset,
+                source=source,
+                name=name,
+                mapping=mapping,
+                corrects=corrects,
+            ) as work:
                 yield work
 
     def append(
         self, dataset: str, columns: Columns, batches: Iterable[pa.RecordBatch], source: str
     ) -> int:
         """Add rows to a data set, all or none, and return how many."""
-        with self.loading(source) as work:
+        loaded = 0
+        with self.loading("data", dataset, source) as work:
             writer = work.writer("data", dataset, columns)
             for batch in batches:
-                writer.write(pa.Table.from_batches([batch]))
-            work.complete()
+                loaded += writer.write(pa.Table.from_batches([batch])).num_rows
+            work.complete(Counts(read=loaded, loaded=loaded))
             with writing(self._database) as connection:
-                return sum(part.rows for part in work.publish(connection))
+                work.publish(connection)
+        return loaded
 
     def read(
         self, kind: Kind, dataset: str, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
-        """Yield a data set's rows, one segment after the other, at most ROW_GROUP at a time."""
-        for part in self.segments(kind, dataset):
-            yield from self._batches(part, columns)
+        """Yield a data set's rows, at most BATCH at a time.
+
+        Those of one enterprise stay in their order; segments go from the oldest on.
+        columns   also `_bucket` and `_load`, if named; by default all but these
+        """
+        with self._opened(kind, dataset) as parts:
+            for part, reader in parts:
+                yield from reader.batches(list(part.columns) if columns is None else columns)
 
     def query(
         self,
@@ -228,137 +222,68 @@ class Warehouse:
 
     def _stream(self, item: Dataset, shown: pa.Array | None) -> duck.Rewindable:
         wanted: Columns = {"enterprise": "text", **item.columns}
-        parts = self.segments("data", item.name)
-        for part in parts:
+        for part in self.segments("data", item.name):
             _check_columns(item.name, wanted, part.columns)
         schema = arrow_schema(wanted)
 
         def batches() -> Iterator[pa.RecordBatch]:
-            for part in parts:
-                for batch in self._batches(part, list(wanted)):
-                    # Whole numbers beyond 2^53 are rounded: no value may end a bank's question.
-                    rows = batch.select(schema.names).cast(schema, safe=False)
-                    if shown is not None:
-                        rows = rows.filter(pc.is_in(rows.column("enterprise"), shown))
-                    yield rows
+            for batch in self.read("data", item.name, list(wanted)):
+                # Whole numbers beyond 2^53 are rounded: no value may end a bank's question.
+                rows = batch.select(schema.names).cast(schema, safe=False)
+                if shown is not None:
+                    rows = rows.filter(pc.is_in(rows.column("enterprise"), shown))
+                yield rows
 
         return duck.Rewindable(schema, batches)
 
-    def _batches(self, part: Segment, columns: Sequence[str] | None) -> Iterator[pa.RecordBatch]:
-        properties = self._keys.opening(part.kind, part.dataset, part.file)
-        return read_segment(self._folder / part.file, part.dataset, properties, columns)
+    @contextmanager
+    def _opened(self, kind: Kind, dataset: str) -> Iterator[list[tuple[Segment, SegmentReader]]]:
+        """Open all segments of a data set as it is now.
+
+        Compaction may remove a file between listing and opening it: then the list is a new one.
+        """
+        with ExitStack() as open_files:
+            parts = self.segments(kind, dataset)
+            found: list[tuple[Segment, SegmentReader]] = []
+            while len(found) < len(parts):
+                part = parts[len(found)]
+                try:
+                    reader = self._reader(part)
+                except FileNotFoundError:
+                    listed = self.segments(kind, dataset)
+                    if part.file in {one.file for one in listed}:
+                        raise missing(part.file, dataset) from None
+                    open_files.close()
+                    parts, found = listed, []
+                else:
+                    found.append((part, open_files.enter_context(reader)))
+            yield found
+
+    def _reader(self, part: Segment) -> SegmentReader:
+        properties = self._files.keys.opening(part.kind, part.dataset, part.file)
+        return SegmentReader(self._files.path(part.file), part.dataset, properties)
 
     def _sweep(self) -> None:
-        """Remove files that no manifest row names: a load was killed. Called under the lock."""
-        known = {part.file for part in self.segments()}
-        for file in self._folder.iterdir():
+        """Remove what a killed load left and cannot go on from. Called under the lock."""
+        with reading(self._database) as connection:
+            known = {part.file for part in manifest.segments(connection, every=True)}
+            idle = manifest.nothing_kept(connection)
+        if idle:
+            with writing(self._database) as connection:
+                for load in idle:
+                    manifest.drop_load(connection, load)
+        for file in self._files.folder.iterdir():
             if ".parquet" in file.suffixes and file.name not in known:
                 file.unlink()
 
     @contextmanager
     def _lock(self, flags: int = 0) -> Iterator[None]:
-        handle = os.open(self._folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(self._files.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | flags)
             yield
         finally:
             os.close(handle)
-
-
-class Loading:
-    """The segments being written from one source, published together or not at all."""
-
-    def __init__(self, warehouse: Warehouse, source: str) -> None:
-        self._warehouse = warehouse
-        self._source = source
-        self._writers: dict[tuple[Kind, str], tuple[str, Columns, SegmentWriter]] = {}
-        self._complete: list[Segment] = []
-
-    def __enter__(self) -> Loading:
-        """Begin."""
-        return self
-
-    def writer(self, kind: Kind, dataset: str, columns: Columns) -> SegmentWriter:
-        """Return the writer of this source's segment of a data set, opened at first use."""
-        found = self._writers.get((kind, dataset))
-        if found is None:
-            file = f"{secrets.token_hex(16)}.parquet"
-            properties = self._warehouse._keys.sealing(kind, dataset, file)
-            with disk_errors():
-                writer = SegmentWriter(self._aside(file), columns, properties)
-            found = self._writers[kind, dataset] = (file, dict(columns), writer)
-        return found[2]
-
-    def complete(self) -> None:
-        """Make all written files durable under their final names; the manifest comes next.
-
-        A crash between the two leaves files that nobody reads; the next load removes them.
-        raises   WarehouseError: the disk is full
-        """
-        with disk_errors():
-            for (kind, dataset), (file, columns, writer) in self._writers.items():
-                digest = writer.finish()
-                if writer.rows:
-                    self._aside(file).rename(self._warehouse._folder / file)
-                    self._complete.append(
-                        Segment(
-                            kind,
-                            dataset,
-                            file,
-                            digest,
-                            writer.rows,
-                            columns,
-                            self._source,
-                            time_text(now()),
-                        )
-                    )
-            sync_folder(self._warehouse._folder)
-
-    def publish(self, connection: Connection) -> tuple[Segment, ...]:
-        """List the completed segments in the caller's transaction; with it they are the data's.
-
-        raises   WarehouseError: this source is in a data set already
-        """
-        for part in self._complete:
-            self._list(connection, part)
-        return tuple(self._complete)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        reason: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Remove what the manifest does not name."""
-        known = {part.file for part in self._warehouse.segments()}
-        for file, _, writer in self._writers.values():
-            writer.abandon()
-            if file not in known:
-                (self._warehouse._folder / file).unlink(missing_ok=True)
-
-    def _aside(self, file: str) -> Path:
-        return self._warehouse._folder / f"{file}.part"
-
-    def _list(self, connection: Connection, part: Segment) -> None:
-        try:
-            connection.execute(
-                insert(segment_table).values(
-                    kind=part.kind,
-                    dataset=part.dataset,
-                    file=part.file,
-                    sha256=part.sha256,
-                    rows=part.rows,
-                    columns=json.dumps(dict(part.columns)),
-                    source=part.source,
-                    key_id=self._warehouse._keys.id,
-                    time=part.time,
-                )
-            )
-        except IntegrityError:
-            raise WarehouseError(
-                "This file is in the data set already: nothing was added twice.",
-                "该文件已在数据集中：未重复添加。",
-            ) from None
 
 
 def _describe(name: str, parts: Sequence[Segment]) -> DatasetInfo:

@@ -40,8 +40,10 @@ class Data:
         return path
 
     def rows(self, dataset: str, kind: str = "data") -> list[dict[str, object]]:
+        """Return all rows; data by enterprise, and those of one enterprise in their order."""
         batches = list(self.warehouse.read(kind, dataset))  # type: ignore[arg-type]
-        return pa.Table.from_batches(batches).to_pylist() if batches else []
+        rows = pa.Table.from_batches(batches).to_pylist() if batches else []
+        return sorted(rows, key=lambda row: row["enterprise"]) if kind == "data" else rows
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +63,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def data(tmp_path: Path, empty_database: Path) -> Iterator[Data]:
     shutil.copy(empty_database, tmp_path / "node.db")
     database = open_database(tmp_path / "node.db", MIGRATIONS)
-    warehouse = Warehouse(tmp_path / "warehouse", KEY, database)
+    warehouse = Warehouse(tmp_path / "warehouse", KEY, database, KEY)
     log = Log("hejin/test/node/n1/internal", "n1", SigningKey.generate())
     yield Data(tmp_path, database, log, warehouse)
     database.dispose()

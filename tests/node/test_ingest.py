@@ -123,7 +123,7 @@ def test_rows_that_break_a_rule_go_to_quarantine_with_its_name(data) -> None:
     ]
     first = {name.removeprefix("source."): value for name, value in kept[9].items()}
     assert first == {
-        "row": 19, "rule": "count.type", "企业代号": A, "金额": "1", "张数": "1.5",
+        "row": 19, "rule": "count.type", "enterprise": A, "企业代号": A, "金额": "1", "张数": "1.5",
         "日期": "2025-01-01", "状态": "有效",
     }  # fmt: skip
 

@@ -79,7 +79,7 @@ def fill(data, firms: list[Firm], labels: dict[str, int], name: str = "firms") -
     source = f"{next(_numbers):064x}"
     data.warehouse.append(name, COLUMNS_OF_FIRMS, batch, source)
     spec = LabelSpec("bank-1", name)
-    with data.warehouse.loading(source) as work:
+    with data.warehouse.loading("labels", spec.dataset, source) as work:
         work.writer("labels", spec.dataset, COLUMNS).write(
             pa.table({"enterprise": list(labels), "label": pa.array(labels.values(), pa.int64())})
         )

@@ -6,6 +6,7 @@ import datetime as dt
 import errno
 import stat
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,13 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hejin_models.features import Dataset
-from hejin_node import duck, segments
+from hejin_node import duck, manifest, segments
 from hejin_node.errors import QueryError, SegmentError, WarehouseError, WrongKeyError
+from hejin_node.manifest import Counts
 from hejin_node.segments import Columns
 from hejin_node.warehouse import Warehouse, create_key, read_key
 from hejin_trust.database import writing
 from hejin_trust.keys import KeyFileError
 
+KEY = bytes(range(32))
 COLUMNS: Columns = {"enterprise": "text", "net": "number", "date": "date", "count": "integer"}
 SALES = Dataset("sales", "trade", {"net": "number", "date": "date", "count": "integer"})
 CANARY = "CANARYENTERPRISE"
@@ -79,7 +82,7 @@ def test_each_file_has_its_own_key_and_place(data) -> None:
 def test_another_key_is_refused_at_once(data) -> None:
     data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
     with pytest.raises(WrongKeyError, match="another key"):
-        Warehouse(data.folder / "warehouse", b"x" * 32, data.database)
+        Warehouse(data.folder / "warehouse", b"x" * 32, data.database, KEY)
 
 
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
@@ -90,7 +93,7 @@ def test_a_flipped_bit_in_a_segment_is_noticed(data, place: float) -> None:
     raw[int(len(raw) * place)] ^= 1
     path.write_bytes(raw)
     with pytest.raises(SegmentError) as caught:
-        data.rows("sales")
+        list(data.warehouse.read("data", "sales", [*COLUMNS, "_bucket", "_load"]))
     assert CANARY not in str(caught.value)
 
 
@@ -129,7 +132,7 @@ def test_what_fails_before_the_manifest_leaves_nothing(data) -> None:
 
 
 def test_a_rolled_back_transaction_leaves_nothing(data) -> None:
-    with pytest.raises(RuntimeError), data.warehouse.loading("1" * 64) as work:  # noqa: PT012
+    with pytest.raises(RuntimeError), data.warehouse.loading("data", "sales", "1" * 64) as work:  # noqa: PT012
         work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
         work.complete()
         with writing(data.database) as connection:
@@ -140,7 +143,7 @@ def test_a_rolled_back_transaction_leaves_nothing(data) -> None:
 
 
 def test_a_published_segment_stays_whatever_comes_after(data) -> None:
-    with pytest.raises(RuntimeError), data.warehouse.loading("1" * 64) as work:  # noqa: PT012
+    with pytest.raises(RuntimeError), data.warehouse.loading("data", "sales", "1" * 64) as work:  # noqa: PT012
         work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
         work.complete()
         with writing(data.database) as connection:
@@ -157,6 +160,95 @@ def test_the_same_source_cannot_be_listed_twice(data) -> None:
     assert len(files(data.folder / "warehouse")) == 1
 
 
+def kept_half(data, mapping: str = "m" * 64) -> None:
+    """Begin to load two rows, keep the first one, and be killed."""
+    with data.warehouse.loading("data", "sales", "1" * 64, "sales.csv", mapping) as work:
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
+        work.keep({"offset": 17}, Counts(read=1, loaded=1))
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("lost")))
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_load_goes_on_where_it_kept_its_rows_last(data) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        kept_half(data)
+    assert data.warehouse.segments() == ()
+    assert data.rows("sales") == []
+    assert data.warehouse.datasets() == ()
+    assert len(files(data.folder / "warehouse")) == 1
+    (load,) = data.warehouse.loads()
+    assert (load.state, load.place, load.name) == ("open", {"offset": 17}, "sales.csv")
+    data.warehouse.append("other", COLUMNS, rows("z"), "2" * 64)  # it leaves the open one alone
+    with data.warehouse.loading("data", "sales", "1" * 64, "sales.csv", "m" * 64) as work:
+        assert (work.already, work.place, work.counts) == (False, {"offset": 17}, Counts(1, 1))
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("b")))
+        work.complete(Counts(read=3, loaded=2, quarantined={"net.range": 1}))
+        with writing(data.database) as connection:
+            work.publish(connection)
+    assert [row["enterprise"] for row in data.rows("sales")] == ["a", "b"]
+    load = data.warehouse.loads("sales")[0]
+    assert (load.state, load.place) == ("complete", None)
+    assert load.counts == Counts(3, 2, {"net.range": 1})
+    found = pa.Table.from_batches(data.warehouse.read("data", "sales", ["_load", "_bucket"]))
+    assert found["_load"].to_pylist() == [load.id] * 2
+    assert sorted(found["_bucket"].to_pylist()) == sorted(map(segments.bucket_of, "ab"))
+    with data.warehouse.loading("data", "sales", "1" * 64) as work:
+        assert work.already
+
+
+def test_another_mapping_begins_an_interrupted_load_anew(data) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        kept_half(data)
+    with data.warehouse.loading("data", "sales", "1" * 64, "sales.csv", "n" * 64) as work:
+        assert (work.place, work.counts) == (None, Counts())
+        assert files(data.folder / "warehouse") == []
+        assert data.warehouse.loads() == ()
+
+
+def test_a_load_that_is_given_up_leaves_nothing(data) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        kept_half(data)
+    with data.warehouse.loading("data", "sales", "1" * 64, "sales.csv", "m" * 64) as work:
+        work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("b")))
+        work.drop()
+    assert files(data.folder / "warehouse") == []
+    assert data.warehouse.loads() == ()
+
+
+def test_a_load_that_fails_before_it_kept_anything_is_forgotten(data) -> None:
+    def stopped() -> Iterator[pa.RecordBatch]:
+        yield from rows("a")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        data.warehouse.append("sales", COLUMNS, stopped(), "1" * 64)
+    assert data.warehouse.loads() == ()
+
+
+def test_a_load_that_was_killed_before_it_kept_anything_goes_with_the_next(data) -> None:
+    with writing(data.database) as connection:
+        manifest.begin_load(connection, "data", "sales", "1" * 64, "sales.csv", "", None)
+    data.warehouse.append("other", COLUMNS, rows("z"), "2" * 64)
+    assert [load.dataset for load in data.warehouse.loads()] == ["other"]
+
+
+def test_rows_lie_by_bucket_and_those_of_an_enterprise_in_their_order(data) -> None:
+    names = [f"firm {n % 7}" for n in range(1000)]
+    numbers = pa.table({"enterprise": names, "count": pa.array(range(1000), pa.int64())})
+    columns: Columns = {"enterprise": "text", "count": "integer"}
+    data.warehouse.append("sales", columns, numbers.to_batches(), "1" * 64)
+    found = pa.Table.from_batches(data.warehouse.read("data", "sales", [*columns, "_bucket"]))
+    assert found["_bucket"].to_pylist() == sorted(map(segments.bucket_of, names))
+    for name in set(names):
+        own = found.filter(pa.compute.equal(found["enterprise"], name))["count"].to_pylist()
+        assert own == sorted(own)
+        assert len(own) == names.count(name)
+    (part,) = data.warehouse.segments()
+    assert part.buckets.tolist() == [
+        sum(segments.bucket_of(name) == bucket for name in names) for bucket in range(256)
+    ]
+
+
 def test_orphans_of_a_killed_load_go_with_the_next_and_nothing_else_does(data) -> None:
     data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
     folder = data.folder / "warehouse"
@@ -170,7 +262,7 @@ def test_orphans_of_a_killed_load_go_with_the_next_and_nothing_else_does(data) -
 
 def test_sweeping_leaves_a_running_load_alone(data) -> None:
     folder = data.folder / "warehouse"
-    with data.warehouse.loading("1" * 64) as work:
+    with data.warehouse.loading("data", "sales", "1" * 64) as work:
         work.writer("data", "sales", COLUMNS)
         data.warehouse.sweep()
         assert len(files(folder)) == 1
@@ -180,9 +272,9 @@ def test_sweeping_leaves_a_running_load_alone(data) -> None:
 
 
 def test_two_loads_never_run_at_once(data) -> None:
-    other = Warehouse(data.folder / "warehouse", bytes(range(32)), data.database)
+    other = Warehouse(data.folder / "warehouse", KEY, data.database, KEY)
     second = threading.Thread(target=other.append, args=("sales", COLUMNS, rows("b"), "2" * 64))
-    with data.warehouse.loading("1" * 64) as work:
+    with data.warehouse.loading("data", "sales", "1" * 64) as work:
         work.writer("data", "sales", COLUMNS).write(pa.Table.from_batches(rows("a")))
         second.start()
         second.join(0.3)
@@ -328,14 +420,16 @@ def test_sql_that_fails_on_a_value_does_not_repeat_it(data) -> None:
 
 
 def test_sql_that_needs_too_much_memory_is_refused_clearly(data) -> None:
-    small = Warehouse(data.folder / "warehouse", bytes(range(32)), data.database, memory_mb=32)
+    small = Warehouse(data.folder / "warehouse", KEY, data.database, KEY, memory_mb=32)
     with pytest.raises(QueryError, match="more memory"):
         small.query("SELECT i FROM range(50000000) t(i) ORDER BY hash(i)", [])
 
 
 def test_a_data_set_with_nothing_but_quarantine_is_listed(data) -> None:
-    with data.warehouse.loading("1" * 64) as work:
-        work.writer("quarantine", "sales", {"row": "integer"}).write(pa.table({"row": [7]}))
+    with data.warehouse.loading("data", "sales", "1" * 64) as work:
+        work.writer("quarantine", "sales", {"row": "integer", "enterprise": "text"}).write(
+            pa.table({"row": [7], "enterprise": ["?"]})
+        )
         work.complete()
         with writing(data.database) as connection:
             work.publish(connection)
@@ -350,17 +444,18 @@ def test_segments_hold_rows_in_order_however_they_are_cut(
 ) -> None:
     path = tmp_path_factory.mktemp("segment") / "x.parquet"
     keys = segments.Keyring(bytes(32))
-    writer = segments.SegmentWriter(path, {"n": "integer"}, keys.sealing("data", "d", "x.parquet"))
+    sealing = keys.sealing("data", "d", "x.parquet")
+    writer = segments.SegmentWriter(path, {"n": "integer"}, sealing, arranged=False)
+    writer_schema = pa.schema([("n", pa.int64()), ("_bucket", pa.int32()), ("_load", pa.int64())])
     numbers = iter(range(1000))
     expected: list[int] = []
     for size in sizes:
         part = [next(numbers) for _ in range(size)]
         expected += part
-        writer.write(pa.table({"n": pa.array(part, pa.int64())}))
+        internal = {"_bucket": [n % 256 for n in part], "_load": [1] * size}
+        writer.write(pa.table({"n": part, **internal}, writer_schema))
     writer.finish()
-    opening = keys.opening("data", "d", "x.parquet")
-    found = [
-        n for batch in segments.read_segment(path, "d", opening, None) for n in batch[0].to_pylist()
-    ]
+    with segments.SegmentReader(path, "d", keys.opening("data", "d", "x.parquet")) as reader:
+        found = [n for batch in reader.batches(["n"]) for n in batch[0].to_pylist()]
     assert found == expected
     assert writer.rows == len(expected)
