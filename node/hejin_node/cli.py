@@ -15,6 +15,7 @@ from hejin_node.cli_data import authorisation_app, ingest, labels_app, view_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import policy_app
+from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets, open_home
 from hejin_trust import membership
@@ -31,6 +32,7 @@ app.command("preflight")(preflight)
 app.command("export")(export)
 app.command("recover")(recover)
 app.add_typer(authorisation_app, name="authorisation")
+app.add_typer(data_app, name="data")
 app.add_typer(labels_app, name="labels")
 app.add_typer(view_app, name="view")
 app.add_typer(plan_app, name="plan")

@@ -1,0 +1,82 @@
+"""The `hejin node data` commands on a real node folder: what they print, and that they did it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from node_world import found_world
+from typer.testing import CliRunner, Result
+
+from hejin_models.uscc import make_code
+from hejin_node.cli import app
+from hejin_node.errors import WarehouseError
+from hejin_node.home import open_home
+from hejin_node.manifest import Counts
+from hejin_node.segments import Columns
+from hejin_trust.errors import HejinError
+
+A, B = make_code(0), make_code(1)
+COLUMNS: Columns = {"enterprise": "text", "net": "number"}
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return found_world(tmp_path).nodes["node-1"]
+
+
+def run(home: Path, *words: str) -> Result:
+    result = CliRunner().invoke(app, ["data", *words, "--home", str(home)])
+    if isinstance(result.exception, HejinError):
+        raise result.exception
+    return result
+
+
+def answer(home: Path, *words: str) -> dict[str, object]:
+    result = run(home, *words, "--json")
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def invoices(*codes: str) -> pa.Table:
+    return pa.table({"enterprise": list(codes), "net": [1.0] * len(codes)})
+
+
+def fill(home: Path) -> None:
+    """Two loads of invoices, and one of orders that was interrupted."""
+    with open_home(home) as node:
+        for number in "12":
+            node.warehouse.append("invoices", COLUMNS, invoices(A, B).to_batches(), number * 64)
+        with (
+            pytest.raises(KeyboardInterrupt),
+            node.warehouse.loading("data", "orders", "3" * 64, "orders.csv") as work,
+        ):
+            _interrupt(work)
+
+
+def _interrupt(work) -> None:
+    work.writer("data", "orders", COLUMNS).write(invoices(A))
+    work.keep({"offset": 5}, Counts(1, 1))
+    raise KeyboardInterrupt
+
+
+def test_data_sets_are_listed_and_shown_with_their_sources(home: Path) -> None:
+    fill(home)
+    assert answer(home, "list") == {
+        "datasets": [
+            {"dataset": "invoices", "rows": 4, "quarantined": 0, "segments": 2, "interrupted": 0},
+            {"dataset": "orders", "rows": 0, "quarantined": 0, "segments": 0, "interrupted": 1},
+        ]
+    }
+    assert "invoices" in run(home, "list").output
+    shown = answer(home, "show", "invoices")
+    assert shown["columns"] == COLUMNS
+    assert [load["source"] for load in shown["loads"]] == ["1" * 64, "2" * 64]  # type: ignore[attr-defined]
+    assert "interrupted" in run(home, "show", "orders").output
+
+
+def test_a_data_set_that_is_not_there_is_refused(home: Path) -> None:
+    with pytest.raises(WarehouseError, match="no data set nothing"):
+        run(home, "show", "nothing")
