@@ -184,7 +184,8 @@ def test_a_size_band_without_meaning_is_wrong_usage(tmp_path: Path) -> None:
     assert "LOW:HIGH" in result.output
 
 
-def test_texts_are_in_the_language_asked_for(joined: Path) -> None:
+def test_texts_are_in_the_language_asked_for(joined: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEJIN_LANG", "en")  # and put back afterwards: --lang sets it
     home = ("--home", joined / "node")
     assert "odometer" in run("--lang", "en", "node", "status", *home).stdout
     assert "上限" in run("--lang", "zh", "node", "status", *home).stdout
