@@ -163,6 +163,7 @@ def make_plan(charter: Charter) -> Plan:
         purpose="model-training",
         product="loan",
         view=ViewReference("trade", 1, hashlib.sha256(VIEW).hexdigest()),
+        grade="core",
         as_of=None,
         label=LabelReference("bad", "90 days", "bank"),
         family="scorecard",

@@ -157,6 +157,7 @@ def plan(view: FeatureView, epsilon: float, nodes: int, name: str = "scorecard")
         purpose="model-training",
         product="loans",
         view=ViewReference(view.name, view.version, view.digest),
+        grade="core",
         as_of=None,
         label=LabelReference("default", "90 days overdue", "bank"),
         family=name,

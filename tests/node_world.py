@@ -142,6 +142,7 @@ class World:
             purpose="model-training",
             product="test",
             view=ViewReference(self.view.name, self.view.version, self.view.digest),
+            grade="core",
             as_of=None,
             label=LabelReference("default", DEFINITION, self.bank.member),
             family="scorecard",
@@ -309,7 +310,7 @@ def found_world(
         )
         make_secrets(path)
         write_settings(path / FILE, NodeSettings(member=name, regulator_key=key.hex()))
-        (path / policy_file.FILE).write_bytes(policy_file.starter(size_band))
+        (path / policy_file.FILE).write_bytes(policy_file.starter(size_band, grade="core"))
         (path / "views").mkdir()
         (path / "views" / "firms-v1.toml").write_bytes(VIEW)
     for admitted in office.admit(requests, folder / "admissions", clock()):

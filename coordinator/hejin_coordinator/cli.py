@@ -103,6 +103,7 @@ def propose(
     """Sign a plan and offer it to its nodes, after showing what it costs and should reach."""
     from hejin_coordinator import desk
     from hejin_coordinator.witnessing import mirror_now
+    from hejin_models.grades import GRADE_NAMES
 
     with open_home(home) as bank:
         mirror_now(bank)
@@ -114,6 +115,7 @@ def propose(
                 "plan": proposed.digest,
                 "nodes": list(plan.nodes),
                 "sums": len(plan.sums),
+                "grade": plan.grade,
                 "mode": plan.mode,
                 "minimum_nodes": plan.minimum_nodes,
                 "quorum": plan.quorum,
@@ -133,6 +135,7 @@ def propose(
         Text("plan", "计划"): proposed.digest,
         Text("nodes", "节点"): ", ".join(plan.nodes),
         Text("private sums", "隐私求和"): str(len(plan.sums)),
+        Text("data of grade, at most", "数据分级（最高）"): str(GRADE_NAMES[plan.grade]),
         Text("noise mode", "噪声模式"): f"{plan.mode} ({proposed.mode_reason})",
         Text("nodes n, least m", "节点数 n，最少 m"): f"{len(plan.nodes)}, {plan.minimum_nodes}",
         **_thresholds(plan),

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hejin_coordinator.errors import PlanFileError
 from hejin_models.families import family
 from hejin_models.features import FeatureView
+from hejin_models.grades import GRADE_NAMES, GRADES, Grade
 from hejin_models.plan import (
     MAX_DEADLINE,
     Deadlines,
@@ -22,6 +23,7 @@ from hejin_models.plan import (
     PricedSum,
     ViewReference,
 )
+from hejin_models.schemas import shipped_schemas, view_grade
 from hejin_models.sums import Part, PlannedSum
 from hejin_privacy.accounting import rho_for, round_down
 from hejin_privacy.secure_sum.thresholds import MOST_NODES
@@ -60,6 +62,8 @@ class PlanFile(BaseModel):
     spare_rounds   burned rounds that the plan's caps allow in each part, at the price of its
                    dearest sum; unset: 1 in mode shared, 0 in mode node
     deadlines      longest waits of each phase
+    grade          highest sensitivity grade that the plan states; unset: its view's;
+                   nodes whose own schemas grade columns higher ask for a higher one
     as_of          last day whose events count; only for views that look at events
     holdout        share kept for evaluation
     """
@@ -81,6 +85,7 @@ class PlanFile(BaseModel):
     spare_rounds: int | None = Field(default=None, ge=0, le=5)
     deadlines: DeadlineTable = DeadlineTable()
     holdout: str = "1/5"
+    grade: Grade | None = None
     as_of: date | None = None
     days: int = Field(default=30, ge=1, le=366)
 
@@ -131,6 +136,7 @@ def make_plan(
         purpose=wanted.purpose,
         product=wanted.product,
         view=ViewReference(view.name, view.version, view.digest),
+        grade=_grade(wanted, view),
         as_of=wanted.as_of,
         label=LabelReference(wanted.label, wanted.definition, bank),
         family=wanted.family,
@@ -146,6 +152,21 @@ def make_plan(
         expires=min(at + timedelta(days=wanted.days), time_from(charter.period_to)),
         nonce=secrets.token_hex(16),
     )
+
+
+def _grade(wanted: PlanFile, view: FeatureView) -> Grade:
+    """Return the grade that the plan states; PlanFileError for one below its view's."""
+    least = view_grade(view, shipped_schemas())
+    stated = wanted.grade or least
+    if GRADES.index(stated) < GRADES.index(least):
+        here, there = GRADE_NAMES[least], GRADE_NAMES[stated]
+        raise PlanFileError(
+            f"view {view.id} reads columns of grade {here.en}, the plan file states {there.en}:"
+            " leave `grade` out, or state a higher one",
+            f"视图 {view.id} 所读列的分级为{here.zh}，计划文件声明为{there.zh}："
+            "请删去 `grade`，或声明更高的分级",
+        )
+    return stated
 
 
 def chosen_mode(wanted: PlanFile, nodes: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from fractions import Fraction
 
+from hejin_models.grades import GRADES, Grade
 from hejin_models.sums import Part
 from hejin_privacy.accounting import round_up
 from hejin_privacy.mechanism import MODES
@@ -108,6 +109,7 @@ class Deadlines:
 class Plan:
     """A bank's plan. Invariants are checked on construction, so a Plan that exists is coherent.
 
+    grade          highest sensitivity grade of the columns that its view reads
     as_of          last day whose events count, for views that look at events; else None
     mode           "node": every node adds the whole noise; "shared": they share it, under masks
     minimum_nodes  m, fewest nodes whose total is opened
@@ -125,6 +127,7 @@ class Plan:
     purpose: str
     product: str
     view: ViewReference
+    grade: Grade
     as_of: date | None
     label: LabelReference
     family: str
@@ -252,6 +255,7 @@ class Plan:
                 "version": self.view.version,
                 "sha256": self.view.sha256,
             },
+            "grade": self.grade,
             "as_of": "" if self.as_of is None else self.as_of.isoformat(),
             "label": {
                 "name": self.label.name,
@@ -302,6 +306,7 @@ class Plan:
             view=ViewReference(
                 text(view, "name"), integer(view, "version", 1, 10**6), _digest(view, "sha256")
             ),
+            grade=_grade(body),
             as_of=_day(body),
             label=LabelReference(
                 text(label, "name"), text(label, "definition"), _name(label, "bank")
@@ -324,9 +329,9 @@ class Plan:
 
 
 _FIELDS = (
-    "v", "bank", "consortium", "charter", "purpose", "product", "view", "as_of", "label",
-    "family", "mode", "nodes", "minimum_nodes", "quorum", "colluders", "deadlines", "holdout",
-    "rho_train", "rho_holdout", "sums", "created", "expires", "nonce",
+    "v", "bank", "consortium", "charter", "purpose", "product", "view", "grade", "as_of",
+    "label", "family", "mode", "nodes", "minimum_nodes", "quorum", "colluders", "deadlines",
+    "holdout", "rho_train", "rho_holdout", "sums", "created", "expires", "nonce",
 )  # fmt: skip
 
 
@@ -349,6 +354,15 @@ def _day(body: Mapping[str, object]) -> date | None:
         raise PlanError(
             "as_of must be a day such as 2026-06-30", "as_of 须为日期，如 2026-06-30"
         ) from reason
+
+
+def _grade(body: Mapping[str, object]) -> Grade:
+    value = text(body, "grade")
+    if value not in GRADES:
+        raise PlanError(
+            f"grade must be one of {', '.join(GRADES)}", f"分级须为以下之一：{'、'.join(GRADES)}"
+        )
+    return value
 
 
 def _deadlines(body: Mapping[str, object]) -> Deadlines:

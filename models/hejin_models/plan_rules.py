@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
 from hejin_models.features import FeatureView
+from hejin_models.grades import GRADE_NAMES, GRADES
 from hejin_models.plan import Plan
+from hejin_models.schemas import Schema, view_grade
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
 from hejin_trust.text import Text
@@ -107,8 +110,11 @@ def plan_problems(
     return found
 
 
-def view_problems(plan: Plan, view: FeatureView) -> list[Problem]:
-    """Return how a plan and the feature view whose file has its hash do not fit together."""
+def view_problems(plan: Plan, view: FeatureView, schemas: Mapping[str, Schema]) -> list[Problem]:
+    """Return how a plan and the feature view whose file has its hash do not fit together.
+
+    schemas  by data set: the shipped ones, or a node's own, which may grade columns higher
+    """
     found: list[Problem] = []
     if (view.name, view.version) != (plan.view.name, plan.view.version):
         found.append(
@@ -130,6 +136,20 @@ def view_problems(plan: Plan, view: FeatureView) -> list[Problem]:
                     "the plan gives an as-of day to a view that takes none, or none to one that"
                     " needs it",
                     "计划的截止日期（as_of）与特征视图的要求不符",
+                ),
+            )
+        )
+    found_grade = view_grade(view, schemas)
+    if GRADES.index(plan.grade) < GRADES.index(found_grade):
+        here, stated = GRADE_NAMES[found_grade], GRADE_NAMES[plan.grade]
+        found.append(
+            Problem(
+                "grade-understated",
+                Text(
+                    f"the plan states grade {stated.en}, its view reads columns of grade {here.en}:"
+                    f' the bank must propose it again with grade = "{found_grade}"',
+                    f"计划声明的分级为{stated.zh}，其视图所读列的分级为{here.zh}："
+                    f'须由银行以 grade = "{found_grade}" 重新提出',
                 ),
             )
         )

@@ -14,7 +14,7 @@ from hejin_node.appending import open_to_append
 from hejin_node.cli_data import authorisation_app, ingest, labels_app, view_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
-from hejin_node.cli_policy import policy_app
+from hejin_node.cli_policy import Highest, policy_app
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets, open_home
@@ -65,13 +65,16 @@ def init(
         float | None,
         typer.Option(help="Approve plans of at most this epsilon without the operator."),
     ] = None,
+    grade: Annotated[
+        Highest, typer.Option(help="Highest grade of the columns that a plan may touch.")
+    ] = "important",
     as_json: AsJson = False,
 ) -> None:
     """Make keys and the enrolment request for the regulator."""
     from hejin_node import policy_file
 
     band = _band(size_band)
-    policy = policy_file.starter(band, approve_up_to)
+    policy = policy_file.starter(band, approve_up_to, grade)
     settings = NodeSettings(member=member, regulator_key=regulator_key)
     request = membership.found(
         home,

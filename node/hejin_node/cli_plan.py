@@ -69,6 +69,7 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
 @plan_app.command("show")
 def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     """Dry run: what a plan would cost and touch. Nothing is read or spent."""
+    from hejin_models.grades import GRADE_NAMES
     from hejin_node import inbox, offers
     from hejin_trust.database import reading
 
@@ -85,6 +86,7 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
                 "epsilon_before": found.epsilon_before,
                 "epsilon_after": found.epsilon_after,
                 "epsilon_cap": found.epsilon_cap,
+                "grade": offer.plan.grade,
                 "mode": offer.plan.mode,
                 "nodes": list(offer.plan.nodes),
                 "minimum_nodes": offer.plan.minimum_nodes,
@@ -109,6 +111,7 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         Text("bank", "银行"): offer.plan.bank,
         Text("purpose", "用途"): offer.plan.purpose,
         Text("feature view", "特征视图"): f"{offer.plan.view.name} v{offer.plan.view.version}",
+        Text("data of grade, at most", "数据分级（最高）"): str(GRADE_NAMES[offer.plan.grade]),
         Text("private sums", "隐私求和"): str(len(offer.plan.sums)),
         Text("noise mode", "噪声模式"): offer.plan.mode,
         Text("nodes: know them", "节点：应认识它们"): ", ".join(offer.plan.nodes),

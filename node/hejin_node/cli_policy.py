@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +24,10 @@ Home = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
+# As hejin_models.grades.Grade, which would load all of numpy for `--help`.
+Highest = Literal["general", "important", "core"]
+
+
 @policy_app.command("show")
 def show(home: Home, as_json: AsJson = False) -> None:
     """Show what each bank's plans may ask of this node."""
@@ -40,6 +44,7 @@ def show(home: Home, as_json: AsJson = False) -> None:
     heads = (
         Text("bank", "银行"),
         Text("purposes", "用途"),
+        Text("grade, at most", "分级上限"),
         Text("families", "模型族"),
         Text("statistics", "统计量"),
         Text("feature views", "特征视图"),
@@ -56,8 +61,15 @@ def show(home: Home, as_json: AsJson = False) -> None:
 
 
 def _cells(rules: BankRules) -> tuple[str, ...]:
-    lists = (rules.purposes, rules.families, rules.statistics, rules.views)
-    return (*(", ".join(names) for names in lists), str(_automatic(rules)))
+    from hejin_models.grades import GRADE_NAMES
+
+    lists = (rules.families, rules.statistics, rules.views)
+    return (
+        ", ".join(rules.purposes),
+        str(GRADE_NAMES[rules.grade]),
+        *(", ".join(names) for names in lists),
+        str(_automatic(rules)),
+    )
 
 
 def _automatic(rules: BankRules) -> Text:
@@ -111,6 +123,9 @@ def init(
         float | None,
         typer.Option(help="Approve plans of at most this epsilon without the operator."),
     ] = None,
+    grade: Annotated[
+        Highest, typer.Option(help="Highest grade of the columns that a plan may touch.")
+    ] = "important",
     as_json: AsJson = False,
 ) -> None:
     """Write a policy to begin with, where the node has none."""
@@ -128,6 +143,6 @@ def init(
     with open_home(home) as node:
         band = node.charter.member(node.member_id, "node").size_band
         assert band is not None, "a node of the charter has one"
-        replace_file(path, starter(band, approve_up_to), mode=0o600)
+        replace_file(path, starter(band, approve_up_to, grade), mode=0o600)
     said = Text(f"written to {path}", f"已写入 {path}")
     typer.echo(json.dumps({"policy": str(path)}) if as_json else said)

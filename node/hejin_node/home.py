@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from hejin_models.features import FeatureView
+from hejin_models.schemas import Schema, load_schemas
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.errors import NodeError, PolicyMissingError
 from hejin_node.policy_file import FILE as POLICY
@@ -57,6 +58,10 @@ class NodeHome(MemberHome):
                 " `hejin node join ADMISSION --regulator HOST:PORT`",
             )
         return self.settings.regulator
+
+    def schemas(self) -> dict[str, Schema]:
+        """Return the schemas of data sets as shipped and as the operator's files extend them."""
+        return load_schemas(self.path / "schemas")
 
     def policy(self) -> Policy:
         """Return the policy as its file stands now; raises PolicyMissingError, SettingsError."""

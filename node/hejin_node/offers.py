@@ -170,6 +170,7 @@ def _facts(home: NodeHome, connection: Connection, plan: Plan) -> Facts:
         entitled=0 if view is None else len(grants_for(connection, plan, view, home.now())),
         labelled=labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
         installed=view,
+        schemas=home.schemas(),
     )
 
 

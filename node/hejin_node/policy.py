@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
@@ -10,6 +11,7 @@ from hejin_models.errors import UnknownStatisticError
 from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
 from hejin_models.plan_rules import Problem, plan_problems, view_problems
+from hejin_models.schemas import Schema
 from hejin_models.statistics import statistic
 from hejin_node.policy_file import Policy
 from hejin_node.policy_rules import charter_problems, policy_problems, reasons_to_wait
@@ -29,6 +31,7 @@ class Facts:
     entitled     authorisations in force that cover the plan
     labelled     enterprises with an outcome under the plan's definition
     installed    the feature view whose file has the plan's hash, if it is installed here
+    schemas      the node's own, by data set
     """
 
     node: str
@@ -41,6 +44,7 @@ class Facts:
     entitled: int
     labelled: int
     installed: FeatureView | None
+    schemas: Mapping[str, Schema]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,7 @@ def _content(plan: Plan, facts: Facts) -> list[Problem]:
             )
         )
     else:
-        found += view_problems(plan, view)
+        found += view_problems(plan, view, facts.schemas)
     for planned in plan.sums:
         try:
             statistic(planned.statistic, planned.version)

@@ -9,6 +9,7 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from hejin_models.grades import Grade
 from hejin_models.plan import FAMILIES
 from hejin_models.statistics import CATALOGUE
 from hejin_node.terms import ANY, Purpose
@@ -59,6 +60,7 @@ class BankRules(BaseModel):
     """What a bank's plans may ask; `("*",)` stands for all there are.
 
     purposes    as authorisations name them
+    grade       highest sensitivity grade of the columns that a plan touches
     families    model families
     statistics  of the catalogue, by name
     views       feature views, by id: trade-v1
@@ -68,6 +70,7 @@ class BankRules(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     purposes: Annotated[tuple[Purpose, ...], Field(min_length=1), AfterValidator(_once)]
+    grade: Grade
     families: Annotated[tuple[str, ...], Field(min_length=1), _known(FAMILIES)] = (ANY,)
     statistics: Annotated[
         tuple[str, ...], Field(min_length=1), _known(name for name, _ in CATALOGUE)
@@ -101,10 +104,13 @@ class Policy(BaseModel):
         return self.banks.get(bank, self.default)
 
 
-def starter(size_band: tuple[int, int], approve_up_to: float | None = None) -> bytes:
+def starter(
+    size_band: tuple[int, int], approve_up_to: float | None = None, grade: Grade = "important"
+) -> bytes:
     """Return a policy file to begin with: any admitted bank may ask, the operator decides.
 
     approve_up_to  epsilon of the dearest plan that is approved without the operator
+    grade          highest grade of the columns that a plan may touch
     raises         SettingsError where that is no cost
     """
     if approve_up_to is not None and not 0 < approve_up_to < math.inf:
@@ -126,6 +132,7 @@ size_band = [{size_band[0]}, {size_band[1]}]           # as the charter declares
 
 [default]                      # banks without a table of their own; without it they are refused
 purposes = ["model-training"]
+grade = "{grade}"            # highest grade of the columns a plan may touch: 数据分级上限
 families = ["*"]
 statistics = ["*"]
 views = ["*"]
@@ -135,4 +142,5 @@ views = ["*"]
 
 # [banks.bank-1]                 # stands instead of [default] for this bank
 # purposes = ["model-training"]
+# grade = "general"
 """.encode()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from fractions import Fraction
 
+from hejin_models.grades import GRADE_NAMES, GRADES
 from hejin_models.plan import Plan
 from hejin_models.plan_rules import Problem
 from hejin_node.policy_file import Automatic, BankRules, Policy
@@ -54,7 +55,18 @@ def policy_problems(plan: Plan, policy: Policy) -> list[Problem]:
             f"策略中没有适用于 {plan.bank} 的规则：请增加 [banks.{plan.bank}] 或 [default]",
         )
         return [Problem("policy-bank", said)]
-    return list(_outside(plan, rules))
+    return [*_outside(plan, rules), *_too_sensitive(plan, rules)]
+
+
+def _too_sensitive(plan: Plan, rules: BankRules) -> Iterator[Problem]:
+    if GRADES.index(plan.grade) > GRADES.index(rules.grade):
+        asked, allowed = GRADE_NAMES[plan.grade], GRADE_NAMES[rules.grade]
+        said = Text(
+            f"the plan touches data of grade {asked.en}, the policy allows {plan.bank} at most"
+            f" {allowed.en}",
+            f"计划涉及分级为{asked.zh}的数据，策略允许 {plan.bank} 最高为{allowed.zh}",
+        )
+        yield Problem("policy-grade", said)
 
 
 def _outside(plan: Plan, rules: BankRules) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from hejin_models.plan_rules import plan_problems, view_problems
+from hejin_models.schemas import shipped_schemas
 from hejin_regulator.evidence import Evidence
 from hejin_regulator.plans import KnownPlan, PlanBook
 from hejin_regulator.records import Approval, Priced, Reservation, fraction, rational, text
@@ -59,7 +60,7 @@ class PlanCheck:
         at = time_from(entry.time)
         problems = plan_problems(known.plan, bank, self._node, charter, at)
         if known.view is not None:
-            problems += view_problems(known.plan, known.view)
+            problems += view_problems(known.plan, known.view, shipped_schemas())
         told += [
             Text(
                 f"a plan was approved that no node may approve: {problem.text.en}",

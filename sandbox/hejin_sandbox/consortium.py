@@ -254,6 +254,7 @@ class Consortium:
             *("node", "init", "--member", node.id),
             *("--name-en", node.name.en, "--name-zh", node.name.zh),
             *("--regulator-key", self._regulator_key, "--size-band", f"{low}:{high}"),
+            *("--grade", "core"),
             *("--approve-up-to", repr(epsilon(self._cap, self._spec.request.delta))),
         )
 

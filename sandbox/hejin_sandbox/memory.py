@@ -243,7 +243,7 @@ def found_homes(
         settings = NodeSettings(member=node, regulator_key=key.hex())
         write_settings(folder / node / node_config.FILE, settings)
         # It approves whatever the charter's cap allows.
-        policy = policy_file.starter(size_band(size), epsilon(cap, float(delta)))
+        policy = policy_file.starter(size_band(size), epsilon(cap, float(delta)), "core")
         (folder / node / policy_file.FILE).write_bytes(policy)
         views = folder / node / "views"
         views.mkdir()

@@ -20,6 +20,7 @@ from hejin_coordinator.proposal import (
     read_plan_file,
     thresholds,
 )
+from hejin_models.features import shipped_views
 from hejin_models.plan import Deadlines, Plan, PlanError
 from hejin_models.training import plan_sums
 from hejin_privacy.accounting import epsilon
@@ -55,6 +56,19 @@ def test_the_sums_of_a_plan_cost_what_epsilon_allows_and_not_more(world: World, 
         assert plan.rho_once - Fraction(len(plan.sums), 2**64) <= spent <= plan.rho_once
     planned = [(s.statistic, s.version, s.part) for s in plan_sums(world.view)]
     assert [(s.statistic, s.version, s.part) for s in plan.sums] == planned
+
+
+def test_a_plan_states_the_grade_of_its_views_columns_or_a_higher_one(world: World) -> None:
+    """firms has no schema and its view states no grade: core. trade-v1 is important."""
+    assert made(world).grade == "core"
+    trade, charter = shipped_views()["trade-v1"], world.office.charter
+    for stated, found in ((None, "important"), ("important", "important"), ("core", "core")):
+        asked = wanted(grade=stated, as_of=date(2026, 6, 30))
+        assert make_plan(asked, trade, charter, BANK, world.clock()).grade == found
+    low = wanted(grade="general", as_of=date(2026, 6, 30))
+    with pytest.raises(PlanFileError, match="grade important") as refused:
+        make_plan(low, trade, charter, BANK, world.clock())
+    assert "重要" in refused.value.text.zh
 
 
 def test_a_plan_invites_every_admitted_node_and_needs_four_fifths(world: World) -> None:

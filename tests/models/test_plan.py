@@ -28,6 +28,7 @@ PLAN = Plan(
     purpose="model-training",
     product="安平丝网贷",
     view=ViewReference("trade", 1, "1" * 64),
+    grade="core",
     as_of=date(2026, 6, 30),
     label=LabelReference("default", "bad-1", "bank-1"),
     family="scorecard",
@@ -61,6 +62,14 @@ def test_a_plan_survives_signing_and_reading() -> None:
     assert Plan.parse(decode(encode(SHARED.body()))) == SHARED
     without = replace(PLAN, as_of=None)
     assert Plan.parse(decode(encode(without.body()))) == without
+
+
+def test_a_plan_states_one_of_the_grades() -> None:
+    with pytest.raises(PlanError, match="general, important, core"):
+        Plan.parse({**PLAN.body(), "grade": "public"})
+    without = {key: value for key, value in PLAN.body().items() if key != "grade"}
+    with pytest.raises(DocumentError, match="grade"):
+        Plan.parse(without)
 
 
 def test_a_plan_costs_the_dearer_part() -> None:

@@ -26,7 +26,7 @@ from hejin_trust.database import reading
 def approve_up_to(world: World, epsilon: float) -> None:
     """Let node-1 approve plans of at most `epsilon` by itself."""
     file = world.nodes["node-1"] / policy_file.FILE
-    file.write_bytes(policy_file.starter(SIZE_BAND, epsilon))
+    file.write_bytes(policy_file.starter(SIZE_BAND, epsilon, "core"))
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from node_world import SIZE_BAND, World, found_world
 
-from hejin_models.features import FeatureView
-from hejin_models.plan import LabelReference, Plan, PricedSum
+from hejin_models.features import FeatureView, shipped_views
+from hejin_models.grades import Grade
+from hejin_models.plan import LabelReference, Plan, PricedSum, ViewReference
+from hejin_models.schemas import load_schemas, shipped_schemas
 from hejin_node.policy import DryRun, Facts, examine
 from hejin_node.policy_file import Policy
 from hejin_privacy.accounting import epsilon, round_up
@@ -43,13 +45,14 @@ def look(
         entitled=30,
         labelled=30,
         installed=world.view if view is None else view,
+        schemas={},
     )
     return examine(plan, signer, replace(known, **facts))  # type: ignore[arg-type]
 
 
 def policy(*, size_band: tuple[int, int] = SIZE_BAND, **rules: object) -> Policy:
     """Return a policy of one table, for any bank."""
-    known = {"purposes": ["model-training"], **rules}
+    known = {"purposes": ["model-training"], "grade": "core", **rules}
     return Policy.model_validate({"size_band": size_band, "default": known})
 
 
@@ -217,10 +220,52 @@ def test_what_the_policy_does_not_name_nobody_can_approve(
     assert codes(look(world, plan, policy=policy(**rules))) == found
 
 
+TRADE = shipped_views()["trade-v1"]
+VIEWS = ViewReference(TRADE.name, TRADE.version, TRADE.digest)
+
+
+def of_trade(world: World, plan: Plan, grade: Grade) -> Plan:
+    day = world.clock().date() - timedelta(days=30)
+    return replace(plan, view=VIEWS, as_of=day, grade=grade)
+
+
+@pytest.mark.parametrize(
+    ("stated", "allowed", "found"),
+    [
+        ("important", "important", []),
+        ("core", "core", []),
+        ("general", "core", ["grade-understated"]),
+        ("important", "general", ["policy-grade"]),
+        ("core", "important", ["policy-grade"]),
+        ("general", "general", ["grade-understated"]),
+    ],
+)
+def test_a_plan_states_the_grade_of_its_columns_and_keeps_to_the_policys(
+    world: World, plan: Plan, stated: Grade, allowed: Grade, found: list[str]
+) -> None:
+    """trade-v1 reads counterparties and amounts of invoices, graded important as shipped."""
+    asked = of_trade(world, plan, stated)
+    known = shipped_schemas()
+    shown = look(world, asked, view=TRADE, schemas=known, policy=policy(grade=allowed))
+    assert codes(shown) == found
+
+
+def test_a_column_that_the_node_grades_higher_counts_as_it_does(
+    world: World, plan: Plan, tmp_path: Path
+) -> None:
+    (tmp_path / "own.toml").write_text('extends = "invoices"\n[grades]\ncounterparty = "core"\n')
+    own = load_schemas(tmp_path)
+    found = look(world, of_trade(world, plan, "important"), view=TRADE, schemas=own)
+    assert codes(found) == ["grade-understated"]
+    assert 'grade = "core"' in found.problems[0].text.en
+    assert "核心" in found.problems[0].text.zh
+    assert codes(look(world, of_trade(world, plan, "core"), view=TRADE, schemas=own)) == []
+
+
 def test_a_bank_without_a_table_is_refused_where_there_is_no_default(
     world: World, plan: Plan
 ) -> None:
-    rules = {"purposes": ["model-training"]}
+    rules = {"purposes": ["model-training"], "grade": "core"}
     other = Policy.model_validate({"size_band": SIZE_BAND, "banks": {"bank-2": rules}})
     assert codes(look(world, plan, policy=other)) == ["policy-bank"]
     own = Policy.model_validate({"size_band": SIZE_BAND, "banks": {"bank-1": rules}})
@@ -230,11 +275,12 @@ def test_a_bank_without_a_table_is_refused_where_there_is_no_default(
 def test_a_banks_own_table_stands_instead_of_the_default_and_inherits_nothing(
     world: World, plan: Plan
 ) -> None:
+    rules = {"purposes": ["model-training"], "grade": "core"}
     known = Policy.model_validate(
         {
             "size_band": SIZE_BAND,
-            "default": {"purposes": ["model-training"], "automatic": {"epsilon_at_most": 20}},
-            "banks": {"bank-1": {"purposes": ["model-training"], "families": ["network"]}},
+            "default": {**rules, "automatic": {"epsilon_at_most": 20}},
+            "banks": {"bank-1": {**rules, "families": ["network"]}},
         }
     )
     found = look(world, plan, policy=known)

@@ -21,7 +21,7 @@ from hejin_trust.database import reading
 from hejin_trust.errors import HejinError
 from hejin_trust.settings import SettingsError
 
-RULES = 'purposes = ["model-training"]\n'
+RULES = 'purposes = ["model-training"]\ngrade = "general"\n'
 
 
 def written(folder: Path, text: str) -> Path:
@@ -51,8 +51,10 @@ def home(world: World) -> Path:
     ("text", "said"),
     [
         pytest.param("automatic = true\n", "automatic", id="a field it has not"),
-        pytest.param("[default]\n", "default.purposes", id="no purposes"),
+        pytest.param('[default]\ngrade = "core"\n', "default.purposes", id="no purposes"),
         pytest.param("[default]\npurposes = []\n", "default.purposes", id="empty purposes"),
+        pytest.param('[default]\npurposes = ["model-training"]\n', "default.grade", id="no grade"),
+        pytest.param(f"[default]\n{RULES}".replace("general", "public"), "grade", id="grade"),
         pytest.param('[default]\npurposes = ["*"]\n', "default.purposes", id="any purpose"),
         pytest.param(
             '[default]\npurposes = ["model-training", "model-training"]\n', "once", id="twice"
@@ -125,7 +127,9 @@ def test_no_policy_is_written_that_could_not_be_read(home: Path, cost: str) -> N
 
 def test_the_lines_that_the_starter_comments_out_are_a_policy_too() -> None:
     text = "".join(
-        line.removeprefix("# ") if line.startswith(("# [", "# p", "# e", "# s", "# c")) else line
+        line.removeprefix("# ")
+        if line.startswith(("# [", "# p", "# e", "# s", "# c", "# g"))
+        else line
         for line in starter((10, 20)).decode().splitlines(keepends=True)
     )
     policy = Policy.model_validate(tomllib.loads(text))

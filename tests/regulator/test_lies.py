@@ -307,6 +307,7 @@ PLANS = [
     ),
     ("another view's name", {"view": replace(TRADE, name="other")}, "is trade-v1, not other"),
     ("a day that the view does not take", {"as_of": date(2026, 6, 30)}, "as-of day"),
+    ("a grade below its view's columns", {"grade": "important"}, "reads columns of grade core"),
     ("made in the future", {"created": AT.replace(day=23)}, "dated after"),
     ("beyond the period", {"expires": AT.replace(year=2027)}, "within the charter's budget"),
 ]
