@@ -15,6 +15,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from hejin_regulator.authority import Office
 from hejin_regulator.fair_use import FairUse
+from hejin_regulator.mirror_labels import LabelBook
 from hejin_regulator.mirror_tables import refusal
 from hejin_regulator.shared_writes import SharedWrites
 from hejin_regulator.stamps import Stamps, Steady
@@ -122,7 +123,7 @@ class LogMirror:
             ]
             if fresh:
                 # Stored and synced with all that it covers before anybody sees a cosignature.
-                self._writes.write(partial(_store, fresh))
+                self._store(member, fresh)
                 self._fair.count(member.id, size, at)
             return lines
 
@@ -161,6 +162,14 @@ class LogMirror:
                 known = newest is not None and newest.size == accepted.checkpoint.size
                 checked.append((accepted, known))
         return checked
+
+    def _store(self, member: Member, fresh: Sequence[tuple[Accepted, Cosigned]]) -> None:
+        """Store what was checked; raises WitnessRefusedError (counted, with its evidence)."""
+        try:
+            self._writes.write(partial(_store, self.logs_of(member), member.id, fresh))
+        except WitnessRefusedError as refused:
+            self._count(member, refused)
+            raise
 
     def _count(self, member: Member, refused: WitnessRefusedError) -> None:
         at = time_text(self._clock())
@@ -237,9 +246,24 @@ def open_mirror(
         engine.dispose()
 
 
-def _store(fresh: Sequence[tuple[Accepted, Cosigned]], connection: Connection) -> None:
-    for accepted, cosigned in fresh:
-        log = StoredLog(accepted.checkpoint.origin)
+def _store(
+    logs: Sequence[StoredLog],
+    member: str,
+    fresh: Sequence[tuple[Accepted, Cosigned]],
+    connection: Connection,
+) -> None:
+    stored = {accepted.checkpoint.origin: (accepted, cosigned) for accepted, cosigned in fresh}
+    labels, (release, internal) = LabelBook(connection, member), logs
+    # The internal log first: what the release log asks of a bank rests on it.
+    for log in (internal, release):
+        if log.origin not in stored:
+            continue
+        accepted, cosigned = stored[log.origin]
+        try:
+            labels.take(accepted.entries, internal=log is internal)
+        except WitnessRefusedError as refused:
+            refused.evidence = accepted.note
+            raise
         log.extend(connection, accepted.entries)
         log.keep_cosigned(connection, cosigned)
 
