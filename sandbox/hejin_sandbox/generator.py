@@ -184,9 +184,13 @@ class Invoices:
 
 @dataclass(frozen=True, slots=True)
 class ClusterData:
-    """One generated cluster: `labels[i]` is 1 when enterprise i defaults within 12 months."""
+    """One generated cluster: `labels[i]` is 1 when enterprise i defaults within 12 months.
+
+    risk   the latent risk behind everything, standard normal; no node or bank ever sees it
+    """
 
     cluster: Cluster
+    risk: Floats
     labels: npt.NDArray[np.int8]
     invoices: Invoices
 
@@ -202,7 +206,7 @@ def generate(cluster: Cluster, enterprises: int, seed: int) -> ClusterData:
     risk = rng.standard_normal(enterprises)
     odds = _DEFAULT_BASE + cluster.hardship + _DEFAULT_SLOPE * risk
     labels = (rng.random(enterprises) < _sigmoid(odds)).astype(np.int8)
-    return ClusterData(cluster, labels, _Trader(cluster, risk, rng).invoices())
+    return ClusterData(cluster, risk, labels, _Trader(cluster, risk, rng).invoices())
 
 
 class _Trader:
