@@ -14,11 +14,15 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from hejin_models.uscc import MOST_SYNTHETIC
 from hejin_sandbox.errors import RunError
 from hejin_sandbox.kept import new_folder
 from hejin_sandbox.run import run_consortium
 from hejin_sandbox.specs import Request, Spec, TableRequest, demo_spec, table_spec
 from hejin_sandbox.story import Story
+
+#: Of one call of `sandbox data`: all of it is held in memory, some 40 kB an enterprise.
+MOST_ENTERPRISES = 20_000
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 demo_app = typer.Typer(add_completion=False)
@@ -89,6 +93,36 @@ def run(
     asked = TableRequest(table, label, node_by, nodes, tuple(exclude or ()), view)
     spec = table_spec(request, asked, story)
     _run(spec, story, keep, as_json)
+
+
+@app.command("data")
+def data(
+    out: Annotated[Path, typer.Option(file_okay=False, help="New folder for the files.")],
+    cluster: Annotated[
+        str, typer.Option(help="anping, yongnian, jingxian, ningjin or gaoyang.")
+    ] = "anping",
+    enterprises: Annotated[int, typer.Option(min=1, max=MOST_ENTERPRISES)] = 200,
+    first: Annotated[
+        int, typer.Option(min=0, max=MOST_SYNTHETIC - MOST_ENTERPRISES, help="Number of the first.")
+    ] = 0,
+    bank: Annotated[str, typer.Option(help="The bank that all enterprises authorise.")] = "bank-1",
+    seed: _Seed = 1,
+    as_json: _Json = False,
+) -> None:
+    """Write a cluster's synthetic data as its platform would have them 生成合成示例数据.
+
+    Files of all five categories in CSV, Parquet and Excel, a mapping for each, authorisations and
+    outcomes: what `hejin node ingest`, `authorisation import` and `labels load` take.
+    """
+    from hejin_sandbox.examples import write_examples
+
+    today = dt.datetime.now(dt.UTC).date()
+    files = write_examples(out, cluster, enterprises, seed, first=first, bank=bank, today=today)
+    if as_json:
+        typer.echo(json.dumps({"files": [str(file) for file in files]}))
+        return
+    for file in files:
+        typer.echo(file)
 
 
 @demo_app.command("demo")

@@ -21,3 +21,9 @@ class RunError(HejinError):
     """The consortium did not reach a verified model."""
 
     code = "run-failed"
+
+
+class ExamplesError(RefusedError):
+    """Example files cannot be written as asked; nothing was written."""
+
+    code = "examples-refused"

@@ -154,11 +154,15 @@ def write_inputs(
     )
     pq.write_table(node.records, files.records)
     files.mapping.write_text(_mapping(dataset), "utf-8")
-    with files.labels.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["enterprise", "label"])
-        writer.writerows(zip(node.codes, node.labels.tolist(), strict=True))
-    _write_authorisations(node, view, bank, files.authorisations, today)
+    write_labels(node.codes, node.labels, files.labels)
+    write_authorisations(
+        node.codes,
+        files.authorisations,
+        bank=bank,
+        categories=[dataset.category],
+        features=[feature.name for feature in view.features],
+        today=today,
+    )
     return files
 
 
@@ -191,23 +195,37 @@ def _typed(column: pa.ChunkedArray, kind: ColumnType, source: str) -> pa.Chunked
         ) from reason
 
 
-def _write_authorisations(
-    node: NodeData, view: FeatureView, bank: str, path: Path, today: dt.date
+def write_authorisations(
+    codes: Sequence[str],
+    path: Path,
+    *,
+    bank: str,
+    categories: Sequence[str],
+    features: Sequence[str],
+    today: dt.date,
 ) -> None:
-    """Every enterprise lets `bank` train on this view's features, from yesterday for a year."""
+    """Write a bulk file: every enterprise lets `bank` train, from yesterday for a year."""
     scope = (
         "B",
         "model-training",
         bank,
-        only_dataset(view).category,
-        ";".join(feature.name for feature in view.features),
+        ";".join(categories),
+        ";".join(features),
         (today - dt.timedelta(days=1)).isoformat(),
         (today + dt.timedelta(days=365)).isoformat(),
     )
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(CSV_COLUMNS)
-        for code in node.codes:
+        for code in codes:
             # There is no signed document in a sandbox; its hash is that of a stand-in text.
             document = hashlib.sha256(f"sandbox authorisation of {code}".encode()).hexdigest()
             writer.writerow([code, document, *scope])
+
+
+def write_labels(codes: Sequence[str], labels: npt.NDArray[np.int8], path: Path) -> None:
+    """Write outcomes, one row an enterprise: 1 is bad."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["enterprise", "label"])
+        writer.writerows(zip(codes, labels.tolist(), strict=True))

@@ -248,7 +248,7 @@ class _Works:
         )
         on_road = sent <= AS_OF
         place = pa.array(_PROVINCES).take(pa.array(rng.integers(0, len(_PROVINCES), size)))
-        tons = amount / 1e4 * np.exp(0.3 * rng.standard_normal(size))
+        tons = 0.5 * (amount / 1e4) ** 0.5 * np.exp(0.3 * rng.standard_normal(size))
         shipments = self._table(
             who,
             sent=_dates(sent),
