@@ -1,87 +1,81 @@
-"""Mapping files: how a source file's columns become a data set's, and which rules they obey.
+"""Mapping files: how a source's columns become a data set's.
 
-dataset   = "invoices"        # name in the warehouse
-encoding  = "gb18030"         # CSV only: "utf-8" (the default; a BOM is allowed) or "gb18030"
-delimiter = ","               # CSV only, the default
-missing   = ["", "NULL"]      # texts that mean "no value"; the default is [""]
-unique    = false             # true: at most one row per enterprise
+A data set with a schema (`hejin node schema list`) has its columns, types and rules from there; the
+mapping tells only what is particular to the source:
 
-[enterprise]
-column = "企业代号"
-check  = "uscc"               # the default: GB 32100 check digit; "text": any text
+    dataset   = "invoices"      # name in the warehouse
+    encoding  = "gb18030"       # CSV only: "utf-8" (the default; a BOM is allowed) or "gb18030"
+    delimiter = ","             # CSV only, the default
+    sheet     = "2025"          # Excel only; may be left out where the workbook has one sheet
+    missing   = ["", "NULL"]    # texts that mean "no value"; the default is [""]
+    absent    = ["tax"]         # optional columns of the schema that this source does not have
+    unique    = false           # true: at most one row per enterprise
 
-[columns.net]                 # name in the data set
-source   = "金额"             # name in the file; left out where both are the same
-type     = "number"           # text, number, integer or date
-required = true               # the default is false
-minimum  = -1e9               # numbers, integers, and dates as "YYYY-MM-DD"
-maximum  = 1e9
-strip    = true               # texts: spaces around a value do not count; the default
+    [enterprise]
+    column = "企业代号"          # the default is "enterprise"
+    check  = "uscc"             # the default: GB 32100 check digit; "text": any text
 
-[columns.date]
-type    = "date"
-formats = ["%Y-%m-%d", "%Y/%m/%d"]      # the default is the first
+    [columns.net]               # a column of the schema; not listed: the source's is named alike
+    source = "金额"              # name in the source; left out where both are the same
 
-[columns.status]
-type    = "text"
-allowed = ["valid", "void"]
-translate = { "有效发票" = "valid", "作废发票" = "void" }
+    [columns.date]
+    formats = ["%Y-%m-%d", "%Y/%m/%d"]      # of a date; the default is the first
 
-[columns.direction]
-type     = "text"
-constant = "out"              # not read from the file
+    [columns.status]
+    translate = { "有效发票" = "valid", "作废发票" = "void" }     # of a text
+    strip = true                # spaces around a text do not count; the default
+
+    [columns.direction]
+    constant = "out"            # not read from the source; texts only
+
+    [sql]                       # the source is a database, not a file
+    table = "erp.invoices"      # or: query = "SELECT ..." with name = "sales"
+    key   = "id"                # rows are only ever added behind it: integers or texts, unique
+
+A data set without a schema lists all its columns and states in each what a schema would: `type`
+(text, number, integer or date), `required`, `minimum`, `maximum`, `allowed`. Where there is a
+schema, a mapping may repeat these, but not say otherwise.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
-import math
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Final, Literal, NoReturn, cast, get_args
+from typing import Final, Literal, cast, get_args
 
-from hejin_models.features import ColumnType
+from hejin_models.features import ColumnType, check_column, column_type
+from hejin_models.schemas import Schema, SchemaColumn, shipped_schemas
+from hejin_models.toml_table import Table, read_toml
 from hejin_node.errors import MappingError
-from hejin_node.sources import Layout
+from hejin_node.sources import Layout, Query
+from hejin_trust.text import Text
 
 Encoding = Literal["utf-8", "gb18030"]
 CodeCheck = Literal["uscc", "text"]
 Bound = int | float | date
 
 MAX_COLUMNS: Final = 200
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
-_FIELDS: Final = frozenset(
-    ("dataset", "encoding", "delimiter", "missing", "unique", "enterprise", "columns")
-)
-_COLUMN_FIELDS: Final = frozenset(
-    (
-        "source",
-        "type",
-        "required",
-        "minimum",
-        "maximum",
-        "allowed",
-        "translate",
-        "strip",
-        "formats",
-        "constant",
-    )
-)
+_WHAT: Final = Text("mapping", "映射")
+_LONGEST_NAME: Final = 150
+#: A date's spelling: what strptime and strftime both understand.
+_PATTERN: Final = re.compile(r"(?:[^%\x00-\x1f]|%-?[YymdbBHIMSfp])+")
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnRule:
     """One column of the data set: where it comes from and which values it takes.
 
-    source     name in the file; None for a constant
-    translate  text in the file -> text stored; others are kept as they are
+    source     name in the source; None for a constant, or for a column that it does not have
+    translate  text in the source -> text stored; others are kept as they are
     allowed    texts that may be stored; empty for any
     formats    strptime patterns of a date, tried in order
+    constant   the text of every row; None with no source: no value
     """
 
     name: str
@@ -101,7 +95,8 @@ class ColumnRule:
 class SourceMapping:
     """A whole mapping file. Every data set has the column `enterprise` first.
 
-    digest  hex SHA-256 of the file, "" where there is none
+    sql     the question to a database; None where the source is a file
+    digest  hex SHA-256 of the mapping file, "" where there is none
     """
 
     dataset: str
@@ -113,7 +108,8 @@ class SourceMapping:
     missing: tuple[str, ...] = ("",)
     unique: bool = False
     check: CodeCheck = "uscc"
-    digest: str = dataclasses.field(default="", compare=False)
+    sql: Query | None = None
+    digest: str = field(default="", compare=False)
 
     @property
     def schema(self) -> dict[str, ColumnType]:
@@ -122,7 +118,7 @@ class SourceMapping:
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """The file's columns that are read, each once."""
+        """The source's columns that are read, each once."""
         named = [column.source for column in self.columns if column.source is not None]
         return tuple(dict.fromkeys([self.enterprise, *named]))
 
@@ -141,176 +137,275 @@ class SourceMapping:
         )
 
     @classmethod
-    def parse(cls, data: bytes) -> SourceMapping:
-        """Return the mapping that a TOML file's bytes declare; raises MappingError."""
-        try:
-            document = tomllib.loads(data.decode("utf-8"))
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as reason:
-            raise MappingError(
-                f"The mapping file is not TOML in UTF-8: {reason}.",
-                f"映射文件不是 UTF-8 编码的 TOML：{reason}。",
-            ) from reason
-        return dataclasses.replace(_mapping(document), digest=hashlib.sha256(data).hexdigest())
+    def parse(cls, data: bytes, schemas: Mapping[str, Schema] | None = None) -> SourceMapping:
+        """Return the mapping that a TOML file's bytes declare.
+
+        schemas  of the data sets that have one; None for the shipped ones
+        raises   MappingError
+        """
+        table = read_toml(data, _WHAT, MappingError)
+        known = shipped_schemas() if schemas is None else schemas
+        return _mapping(table, known, hashlib.sha256(data).hexdigest())
 
     @classmethod
-    def load(cls, path: Path) -> SourceMapping:
+    def load(cls, path: Path, schemas: Mapping[str, Schema] | None = None) -> SourceMapping:
         """Return the mapping in a file; raises MappingError."""
         try:
-            return cls.parse(path.read_bytes())
+            data = path.read_bytes()
         except OSError as reason:
             raise MappingError(
                 f"The mapping file {path} cannot be read ({reason.strerror}): check the path.",
                 f"无法读取映射文件 {path}（{reason.strerror}）：请检查路径。",
             ) from reason
+        return cls.parse(data, schemas)
 
 
-def _wrong(field: str, en: str, zh: str) -> NoReturn:
-    raise MappingError(f"Mapping field `{field}` {en}.", f"映射字段 `{field}` {zh}。")
+@cache
+def shipped_mappings() -> Mapping[str, bytes]:
+    """Return the mapping files that come with Hejin, by name without `.toml`."""
+    folder = resources.files("hejin_node") / "mappings"
+    files = sorted((one.name, one) for one in folder.iterdir() if one.name.endswith(".toml"))
+    return {name.removesuffix(".toml"): one.read_bytes() for name, one in files}
 
 
-def _mapping(document: dict[str, object]) -> SourceMapping:
-    _known(document, _FIELDS, "")
-    key = _table(document.get("enterprise"), "enterprise")
-    _known(key, frozenset(("column", "check")), "enterprise.")
-    listed = _table(document.get("columns"), "columns")
-    if not 1 <= len(listed) <= MAX_COLUMNS:
-        _wrong("columns", f"must have 1 to {MAX_COLUMNS} columns", f"应有 1 至 {MAX_COLUMNS} 列")
-    delimiter = _text(document, "delimiter", "", ",")
-    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '"\r\n':
-        _wrong("delimiter", "must be one ASCII character", "应为单个 ASCII 字符")
-    return SourceMapping(
-        dataset=_name(_text(document, "dataset", ""), "dataset"),
-        enterprise=_text(key, "column", "enterprise."),
-        columns=tuple(
-            _column(name, _table(value, f"columns.{name}")) for name, value in listed.items()
-        ),
-        encoding=cast(
-            "Encoding", _choice(document, "encoding", "", get_args(Encoding), default="utf-8")
-        ),
-        delimiter=delimiter,
-        missing=_texts(document, "missing", "") if "missing" in document else ("",),
-        unique=_flag(document, "unique", "", default=False),
-        check=cast(
-            "CodeCheck", _choice(key, "check", "enterprise.", get_args(CodeCheck), default="uscc")
-        ),
+def find_mapping(name: str, schemas: Mapping[str, Schema] | None = None) -> SourceMapping:
+    """Return the mapping in a file, or the shipped one of that name; raises MappingError."""
+    data = shipped_mappings().get(name)
+    return (
+        SourceMapping.load(Path(name), schemas)
+        if data is None
+        else SourceMapping.parse(data, schemas)
     )
 
 
-def _column(name: str, table: dict[str, object]) -> ColumnRule:
-    where = f"columns.{name}."
-    _known(table, _COLUMN_FIELDS, where)
-    if _name(name, f"columns.{name}") == "enterprise":
-        _wrong(
-            f"columns.{name}", "is always there: declare it as [enterprise]", "请写为 [enterprise]"
+def _mapping(table: Table, schemas: Mapping[str, Schema], digest: str) -> SourceMapping:
+    dataset = table.name("dataset")
+    enterprise, check = "enterprise", "uscc"
+    if "enterprise" in table:
+        key = table.table("enterprise")
+        enterprise = key.text("column") if "column" in key else enterprise
+        check = key.choice("check", get_args(CodeCheck)) if "check" in key else check
+        key.close()
+    schema = schemas.get(dataset)
+    if schema is not None:
+        listed = dict(table.table("columns").tables()) if "columns" in table else {}
+        columns = _by_schema(table, listed, schema)
+    else:
+        own = table.table("columns")
+        columns = tuple(_own(check_column(own, name), one) for name, one in own.tables())
+    if not 1 <= len(columns) <= MAX_COLUMNS:
+        raise table.wrong(
+            "columns", f"must have 1 to {MAX_COLUMNS} columns", f"应有 1 至 {MAX_COLUMNS} 列"
         )
-    kind = cast("ColumnType", _choice(table, "type", where, get_args(ColumnType)))
-    for field, kinds in (("allowed", "text"), ("translate", "text"), ("formats", "date")):
-        if field in table and kind != kinds:
-            _wrong(where + field, f"is for columns of type {kinds}", f"只用于 {kinds} 类型的列")
-    constant = None
-    if "constant" in table:
-        if kind != "text" or set(table) != {"type", "constant"}:
-            _wrong(where + "constant", 'goes with type = "text" alone', '只能与 type = "text" 同用')
-        constant = _text(table, "constant", where)
-    minimum, maximum = _bound(table, "minimum", where, kind), _bound(table, "maximum", where, kind)
+    encoding = table.choice("encoding", get_args(Encoding)) if "encoding" in table else "utf-8"
+    found = SourceMapping(
+        dataset=dataset,
+        enterprise=enterprise,
+        columns=columns,
+        encoding=cast("Encoding", encoding),
+        delimiter=_delimiter(table),
+        sheet=table.text("sheet") if "sheet" in table else None,
+        missing=_some(table, "missing") if "missing" in table else ("",),
+        unique=table.flag("unique", default=False),
+        check=cast("CodeCheck", check),
+        sql=_query(table.table("sql")) if "sql" in table else None,
+        digest=digest,
+    )
+    table.close()
+    return found
+
+
+def _delimiter(table: Table) -> str:
+    value = table.get("delimiter") if "delimiter" in table else ","
+    if not isinstance(value, str) or len(value) != 1 or not value.isascii() or value in '"\r\n\0':
+        raise table.wrong("delimiter", "must be one ASCII character", "应为单个 ASCII 字符")
+    return value
+
+
+def _query(table: Table) -> Query:
+    if ("table" in table) == ("query" in table):
+        raise table.wrong("", "must have `table` or `query`", "应有 `table` 或 `query` 之一")
+    if "table" in table:
+        name, query = table.text("table"), Query(table.text("table"), table=table.text("table"))
+    else:
+        name = table.text("name")
+        query = Query(name, query=table.text("query"))
+    if len(name) > _LONGEST_NAME:
+        raise table.wrong("", "has too long a name", "名称过长")
+    if "key" in table:
+        query = Query(query.name, query.table, query.query, table.text("key"))
+    table.close()
+    return query
+
+
+def _by_schema(table: Table, listed: Mapping[str, Table], schema: Schema) -> tuple[ColumnRule, ...]:
+    """Return a rule for each column of a schema, in its order."""
+    absent = table.texts("absent") if "absent" in table else ()
+    for name in (*listed, *absent):
+        if name not in schema.columns:
+            where = f"columns.{name}" if name in listed else "absent"
+            raise table.wrong(
+                where,
+                f"names no column of data set {schema.dataset} ({', '.join(schema.columns)}): "
+                "correct it, or extend the schema",
+                f"不是数据集 {schema.dataset} 的列（{'、'.join(schema.columns)}）："
+                "请更正，或扩展数据规范",
+            )
+    for name in absent:
+        if name in listed or schema.columns[name].required:
+            raise table.wrong(
+                "absent",
+                f"cannot hold {name}, which is required or mapped as well",
+                f"不可包含 {name}：该列为必填或已另有映射",
+            )
+    nothing = table.within({}, "columns")
+    return tuple(
+        ColumnRule(name, None, column.type)
+        if name in absent
+        else _of_schema(column, listed.get(name, nothing))
+        for name, column in schema.columns.items()
+    )
+
+
+def _of_schema(column: SchemaColumn, table: Table) -> ColumnRule:
+    """Return a schema's column as the mapping finds it in the source."""
+    kind = column_type(table, "type") if "type" in table else column.type
+    low, high = _bound(table, "minimum", kind), _bound(table, "maximum", kind)
+    said = {
+        "type": kind,
+        "required": table.flag("required", default=column.required),
+        "minimum": column.minimum if low is None else low,
+        "maximum": column.maximum if high is None else high,
+        "allowed": _some(table, "allowed") if "allowed" in table else column.allowed,
+    }
+    for name, value in said.items():
+        if value != getattr(column, name):
+            raise table.wrong(
+                name,
+                "differs from the data set's schema: leave it out",
+                "与数据集的规范不同：请删除此字段",
+            )
+    constant = _constant(table, column.type)
+    if constant is not None and column.allowed and constant not in column.allowed:
+        raise table.wrong(
+            "constant",
+            f"must be one of {', '.join(column.allowed)}",
+            f"应为 {'、'.join(column.allowed)} 之一",
+        )
+    return _rule(
+        table,
+        column.name,
+        column.type,
+        constant,
+        required=column.required,
+        minimum=column.minimum,
+        maximum=column.maximum,
+        allowed=column.allowed,
+    )
+
+
+def _own(name: str, table: Table) -> ColumnRule:
+    """Return a column that has no schema: the mapping states everything."""
+    kind = column_type(table, "type")
+    minimum, maximum = _bound(table, "minimum", kind), _bound(table, "maximum", kind)
     if minimum is not None and maximum is not None and minimum > maximum:  # type: ignore[operator]
-        _wrong(where + "minimum", "is above `maximum`", "大于 `maximum`")
-    return ColumnRule(
-        name=name,
-        source=None if constant is not None else _text(table, "source", where, name),
-        type=kind,
-        required=_flag(table, "required", where, default=False),
+        raise table.wrong("minimum", "is above `maximum`", "大于 `maximum`")
+    if "allowed" in table and kind != "text":
+        raise table.wrong("allowed", "is for columns of type text", "只用于 text 类型的列")
+    return _rule(
+        table,
+        name,
+        kind,
+        _constant(table, kind),
+        required=table.flag("required", default=False),
         minimum=minimum,
         maximum=maximum,
-        allowed=_texts(table, "allowed", where) if "allowed" in table else (),
-        translate=_translation(table, where),
-        strip=_flag(table, "strip", where, default=True),
-        formats=_texts(table, "formats", where) if "formats" in table else ("%Y-%m-%d",),
-        constant=constant,
+        allowed=_some(table, "allowed") if "allowed" in table else (),
     )
 
 
-def _translation(table: dict[str, object], where: str) -> Mapping[str, str] | None:
+def _rule(
+    table: Table,
+    name: str,
+    kind: ColumnType,
+    constant: str | None,
+    *,
+    required: bool,
+    minimum: Bound | None,
+    maximum: Bound | None,
+    allowed: tuple[str, ...],
+) -> ColumnRule:
+    """Return a column with what the mapping alone can know of it."""
+    for key, kinds in (("translate", "text"), ("formats", "date")):
+        if key in table and kind != kinds:
+            raise table.wrong(key, f"is for columns of type {kinds}", f"只用于 {kinds} 类型的列")
+    source = None
+    if constant is None:
+        source = table.text("source") if "source" in table else name
+    rule = ColumnRule(
+        name=name,
+        source=source,
+        type=kind,
+        required=required,
+        minimum=minimum,
+        maximum=maximum,
+        allowed=allowed,
+        translate=_translation(table),
+        strip=table.flag("strip", default=True),
+        formats=_formats(table),
+        constant=constant,
+    )
+    table.close()
+    return rule
+
+
+def _constant(table: Table, kind: ColumnType) -> str | None:
+    if "constant" not in table:
+        return None
+    if kind != "text" or any(
+        key in table for key in ("source", "translate", "strip", "formats", "required", "allowed")
+    ):
+        raise table.wrong(
+            "constant", "goes with columns of type text, alone", "只能单独用于 text 类型的列"
+        )
+    return table.text("constant")
+
+
+def _formats(table: Table) -> tuple[str, ...]:
+    if "formats" not in table:
+        return ("%Y-%m-%d",)
+    found = _some(table, "formats")
+    for pattern in found:
+        if not _PATTERN.fullmatch(pattern):
+            raise table.wrong(
+                "formats",
+                "may hold %Y %y %m %d %b %B %H %I %M %S %f %p, and text between",
+                "只能含 %Y %y %m %d %b %B %H %I %M %S %f %p 及其间的文字",
+            )
+    return found
+
+
+def _translation(table: Table) -> Mapping[str, str] | None:
     if "translate" not in table:
         return None
-    found = _table(table["translate"], where + "translate")
+    found = table.table("translate").whole()
     if not all(isinstance(value, str) for value in found.values()):
-        _wrong(where + "translate", "must give texts for texts", "应为文本到文本的对应")
+        raise table.wrong("translate", "must give texts for texts", "应为文本到文本的对应")
     return cast("dict[str, str]", found)
 
 
-def _bound(table: dict[str, object], field: str, where: str, kind: ColumnType) -> Bound | None:
-    if field not in table:
+def _bound(table: Table, key: str, kind: ColumnType) -> Bound | None:
+    if key not in table:
         return None
-    value = table[field]
     if kind == "date":
-        if isinstance(value, str):
-            try:
-                return date.fromisoformat(value)
-            except ValueError:
-                pass
-        elif type(value) is date:
-            return value
-        _wrong(where + field, 'must be a date as "YYYY-MM-DD"', '应为 "YYYY-MM-DD" 形式的日期')
-    if kind == "text" or isinstance(value, bool) or not isinstance(value, (int, float)):
-        _wrong(
-            where + field,
-            "must be a number, for a number or date column",
-            "应为数值（数值或日期列）",
-        )
-    if not math.isfinite(value):
-        _wrong(where + field, "must be finite", "应为有限数值")
-    return value
+        return table.date(key)
+    if kind == "text":
+        raise table.wrong(key, "is for numbers and dates", "只用于数值列和日期列")
+    return table.number(key)
 
 
-def _known(table: Mapping[str, object], fields: frozenset[str], where: str) -> None:
-    unknown = sorted(table.keys() - fields)
-    if unknown:
-        _wrong(where + unknown[0], "is not known: correct or remove it", "未知：请更正或删除")
-
-
-def _table(value: object, field: str) -> dict[str, object]:
-    if not isinstance(value, dict):
-        _wrong(field, "must be a table", "应为表")
-    return value
-
-
-def _text(table: Mapping[str, object], field: str, where: str, default: str | None = None) -> str:
-    value = table.get(field, default)
-    if not isinstance(value, str) or not value:
-        _wrong(where + field, "must be a text that is not empty", "应为非空文本")
-    return value
-
-
-def _texts(table: Mapping[str, object], field: str, where: str) -> tuple[str, ...]:
-    value = table[field]
-    if not isinstance(value, list) or not value or not all(isinstance(one, str) for one in value):
-        _wrong(where + field, "must be a list of texts", "应为文本列表")
-    return tuple(value)
-
-
-def _flag(table: Mapping[str, object], field: str, where: str, *, default: bool) -> bool:
-    value = table.get(field, default)
-    if not isinstance(value, bool):
-        _wrong(where + field, "must be true or false", "应为 true 或 false")
-    return value
-
-
-def _choice(
-    table: Mapping[str, object],
-    field: str,
-    where: str,
-    choices: tuple[str, ...],
-    default: str | None = None,
-) -> str:
-    value = table.get(field, default)
-    if value not in choices:
-        listed = ", ".join(choices)
-        _wrong(where + field, f"must be one of {listed}", f"应为 {listed} 之一")
-    return value
-
-
-def _name(value: str, field: str) -> str:
-    if not _NAME.fullmatch(value):
-        _wrong(field, f"must match {_NAME.pattern}", f"应符合 {_NAME.pattern}")
-    return value
+def _some(table: Table, key: str) -> tuple[str, ...]:
+    found = table.texts(key)
+    if not found:
+        raise table.wrong(key, "must be a list of texts", "应为文本列表")
+    return found

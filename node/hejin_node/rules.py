@@ -16,6 +16,7 @@ from hejin_node.errors import IngestError
 from hejin_node.mapping import Bound, ColumnRule, SourceMapping
 
 LONGEST_CODE: Final = 64
+_SQL: Final = {"text": "VARCHAR", "number": "DOUBLE", "integer": "BIGINT", "date": "DATE"}
 
 
 class Checker:
@@ -120,7 +121,8 @@ def _query(mapping: SourceMapping, schema: pa.Schema) -> str:
     texts, values, rules, odd, final = [], [], [], [], []
     for i, column in enumerate(mapping.columns):
         if column.source is None:
-            final.append(f"{_literal(column.constant or '')} AS {_quoted(column.name)}")
+            fixed = _literal(column.constant) if column.constant else f"NULL::{_SQL[column.type]}"
+            final.append(f"{fixed} AS {_quoted(column.name)}")
             continue
         kept = "s" if column.strip or column.type != "text" else "r"
         source, is_text = f"{kept}{place[column.source]}", column.source in text_sources

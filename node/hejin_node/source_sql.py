@@ -31,28 +31,22 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 from hejin_node.errors import IngestError, SourceGoneError
-from hejin_node.sources import Block, Place, Progress, refuse, refuse_empty, rows_before, spelled
+from hejin_node.sources import (
+    Block,
+    Place,
+    Progress,
+    Query,
+    refuse,
+    refuse_empty,
+    rows_before,
+    spelled,
+)
 from hejin_trust.keys import read_private
 
 if TYPE_CHECKING:
     from hashlib import _Hash as Hash
 
 _PAGE: Final = 16_384
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What is read from a database.
-
-    name   of this source in the warehouse; one name is one table or query of one database
-    table  its name, perhaps `schema.table`; None where `query` is a SELECT
-    key    a column by which rows are only ever added at the end: integers or texts, unique
-    """
-
-    name: str
-    table: str | None = None
-    query: str | None = None
-    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

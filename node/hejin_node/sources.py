@@ -44,6 +44,21 @@ class Layout:
     formats: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What is read from a database.
+
+    name   of this source in the warehouse; one name is one table or query of one database
+    table  its name, perhaps `schema.table`; None where `query` is a SELECT
+    key    a column by which rows are only ever added at the end: integers or texts, unique
+    """
+
+    name: str
+    table: str | None = None
+    query: str | None = None
+    key: str | None = None
+
+
 class Source(Protocol):
     """A file, or a query's result.
 

@@ -20,13 +20,13 @@ from hejin_models.uscc import make_code
 from hejin_node import source_csv
 from hejin_node.errors import IngestError
 from hejin_node.ingest import ingest
-from hejin_node.mapping import SourceMapping
+from hejin_node.mapping import SourceMapping, find_mapping
 from hejin_node.source_files import open_file
 from hejin_node.sources import Layout, silent
 
 A, B, C, D = (make_code(n) for n in range(4))
 MAPPING = """
-dataset = "invoices"
+dataset = "bills"
 encoding = "{encoding}"
 missing = ["", "NULL"]
 unique = {unique}
@@ -81,7 +81,7 @@ def test_rows_arrive_typed(data, encoding: str, declared: str, newline: str) -> 
     path = data.file("in.csv", text.replace("\n", newline), encoding)
     report = ingest(data.warehouse, path, mapping(declared))
     assert (report.loaded, report.quarantined, report.already) == (3, {}, False)
-    assert data.rows("invoices") == [
+    assert data.rows("bills") == [
         {"enterprise": A, "net": 12.5, "count": 3, "date": dt.date(2025, 1, 31),
          "status": "valid", "direction": "out"},
         {"enterprise": B, "net": -100.0, "count": 4, "date": dt.date(2024, 2, 9),
@@ -117,7 +117,7 @@ def test_rows_that_break_a_rule_go_to_quarantine_with_its_name(data) -> None:
     report = ingest(data.warehouse, path, mapping())
     assert report.loaded == len(bad)
     assert sum(report.quarantined.values()) == len(bad)
-    kept = data.rows("invoices", "quarantine")
+    kept = data.rows("bills", "quarantine")
     assert [(row["row"], row["rule"]) for row in kept] == [
         (2 * place + 1, rule) for place, rule in enumerate(bad.values())
     ]
@@ -133,7 +133,7 @@ def test_quarantine_is_encrypted_too(data) -> None:
     ingest(data.warehouse, path, mapping())
     for file in (data.folder / "warehouse").glob("*.parquet"):
         assert b"CANARY" not in file.read_bytes()
-    assert len(data.rows("invoices", "quarantine")) == 1
+    assert len(data.rows("bills", "quarantine")) == 1
 
 
 def test_nan_and_infinity_are_kept_as_missing_and_counted(data) -> None:
@@ -142,8 +142,8 @@ def test_nan_and_infinity_are_kept_as_missing_and_counted(data) -> None:
     path = data.file("in.csv", HEADER + "\n".join(lines) + "\n")
     report = ingest(data.warehouse, path, SourceMapping.parse(optional.encode()))
     assert (report.loaded, report.replaced, report.quarantined) == (6, 10, {})
-    assert [row["net"] for row in data.rows("invoices")] == [None] * 5 + [5.0]
-    assert [row["count"] for row in data.rows("invoices")] == [None] * 5 + [5]
+    assert [row["net"] for row in data.rows("bills")] == [None] * 5 + [5.0]
+    assert [row["count"] for row in data.rows("bills")] == [None] * 5 + [5]
 
 
 def test_a_second_row_of_an_enterprise_is_quarantined_where_one_is_meant(data) -> None:
@@ -153,7 +153,7 @@ def test_a_second_row_of_an_enterprise_is_quarantined_where_one_is_meant(data) -
     assert report.quarantined == {"net.type": 1, "enterprise.duplicate": 1}
     second = data.file("2.csv", HEADER + f"{C},9,,,\n{D},9,,,\n")
     assert ingest(data.warehouse, second, unique).quarantined == {"enterprise.duplicate": 1}
-    assert [(row["enterprise"], row["net"]) for row in data.rows("invoices")] == [
+    assert [(row["enterprise"], row["net"]) for row in data.rows("bills")] == [
         (A, 1.0), (B, 3.0), (C, 4.0), (D, 9.0),
     ]  # fmt: skip
 
@@ -164,8 +164,8 @@ def test_duplicates_are_found_across_batches(data, monkeypatch: pytest.MonkeyPat
     path = data.file("in.csv", HEADER + "\n".join(lines) + "\n")
     report = ingest(data.warehouse, path, mapping(unique=True))
     assert (report.loaded, report.quarantined) == (40, {"enterprise.duplicate": 60})
-    assert [row["net"] for row in data.rows("invoices")] == list(range(40))
-    assert [row["row"] for row in data.rows("invoices", "quarantine")] == list(range(41, 101))
+    assert [row["net"] for row in data.rows("bills")] == list(range(40))
+    assert [row["row"] for row in data.rows("bills", "quarantine")] == list(range(41, 101))
 
 
 def test_the_same_file_again_changes_nothing(data) -> None:
@@ -271,7 +271,7 @@ def test_parquet_brings_its_own_types(data) -> None:
     report = ingest(data.warehouse, path, mapping())
     assert report.quarantined == {"count.type": 1, "net.required": 1}
     assert report.replaced == 1
-    assert data.rows("invoices") == [
+    assert data.rows("bills") == [
         {"enterprise": A, "net": 1.0, "count": 1, "date": dt.date(2025, 1, 1),
          "status": "valid", "direction": "out"},
         {"enterprise": D, "net": 3.0, "count": None, "date": None, "status": "void",
@@ -376,49 +376,15 @@ REAL = Path(os.environ.get("HEJIN_DATA", Path(__file__).parents[3] / "shared" / 
 @pytest.mark.realdata
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real data: set HEJIN_DATA to its folder")
 @pytest.mark.parametrize(
-    ("file", "partner", "direction", "rows"),
+    ("file", "name", "rows"),
     [
-        ("procurement_invoices", "销方单位代号", "in", 210_947),
-        ("sales_invoices", "购方单位代号", "out", 162_484),
+        ("procurement_invoices", "cumcm-purchases", 210_947),
+        ("sales_invoices", "cumcm-sales", 162_484),
     ],
 )
-def test_real_invoices_are_all_loaded(
-    data, file: str, partner: str, direction: str, rows: int
-) -> None:
-    rules = f"""
-        dataset = "invoices"
-        [enterprise]
-        column = "企业代号"
-        check = "text"
-        [columns.counterparty]
-        source = "{partner}"
-        type = "text"
-        required = true
-        [columns.date]
-        source = "开票日期"
-        type = "date"
-        formats = ["%Y/%m/%d", "%Y-%m-%d", "%Y-%m-%d %H:%M:%S"]
-        required = true
-        minimum = "2016-01-01"
-        maximum = "2020-12-31"
-        [columns.net]
-        source = "金额"
-        type = "number"
-        required = true
-        [columns.tax]
-        source = "税额"
-        type = "number"
-        [columns.status]
-        source = "发票状态"
-        type = "text"
-        allowed = ["valid", "void"]
-        translate = {{ "有效发票" = "valid", "作废发票" = "void" }}
-        [columns.direction]
-        type = "text"
-        constant = "{direction}"
-    """
+def test_real_invoices_are_all_loaded(data, file: str, name: str, rows: int) -> None:
     path = REAL / "cumcm_invoices" / f"{file}.parquet"
-    report = ingest(data.warehouse, path, SourceMapping.parse(rules.encode()))
+    report = ingest(data.warehouse, path, find_mapping(name))
     assert (report.loaded, report.quarantined) == (rows, {})
     enterprises: set[str] = set()
     for batch in data.warehouse.read("data", "invoices", ["enterprise"]):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from hejin_models.schemas import shipped_schemas
 from hejin_node.errors import MappingError
-from hejin_node.mapping import SourceMapping
+from hejin_node.mapping import SourceMapping, find_mapping, shipped_mappings
 
 WHOLE = """
-dataset = "invoices"
+dataset = "bills"
 encoding = "gb18030"
 delimiter = ";"
 missing = ["", "NULL"]
@@ -48,7 +49,7 @@ LEAST = 'dataset = "d"\n[enterprise]\ncolumn = "e"\n[columns.a]\ntype = "text"\n
 
 def test_a_mapping_says_what_its_file_says() -> None:
     mapping = SourceMapping.parse(WHOLE.encode())
-    assert (mapping.dataset, mapping.encoding, mapping.delimiter) == ("invoices", "gb18030", ";")
+    assert (mapping.dataset, mapping.encoding, mapping.delimiter) == ("bills", "gb18030", ";")
     assert (mapping.missing, mapping.unique, mapping.check) == (("", "NULL"), True, "uscc")
     assert mapping.sources == ("企业代号", "金额", "date", "status")
     assert mapping.schema == {
@@ -81,7 +82,13 @@ def test_what_is_left_out_has_a_default() -> None:
         ('dataset = "d"', 'dataset = "d"\ndelimiter = "\\n"', "delimiter"),
         ('dataset = "d"', 'dataset = "d"\nmissing = "NULL"', "missing"),
         ('dataset = "d"', 'dataset = "d"\nunique = "yes"', "unique"),
-        ('column = "e"', "", "enterprise.column"),
+        ('column = "e"', "column = 1", "enterprise.column"),
+        ("[enterprise]", 'sheet = ""\n[enterprise]', "sheet"),
+        ("[enterprise]", "[sql]\n[enterprise]", "sql"),
+        ("[enterprise]", '[sql]\ntable = "t"\nquery = "SELECT 1"\n[enterprise]', "sql"),
+        ("[enterprise]", '[sql]\nquery = "SELECT 1"\n[enterprise]', "sql.name"),
+        ("[enterprise]", '[sql]\ntable = "t"\nurl = "sqlite://"\n[enterprise]', "sql.url"),
+        ("[enterprise]", 'absent = ["a"]\n[enterprise]', "absent"),
         ('column = "e"', 'column = "e"\ncheck = "none"', "enterprise.check"),
         ("[columns.a]", "[columns.A]", "columns.A"),
         ("[columns.a]", "[columns.enterprise]", "columns.enterprise"),
@@ -94,6 +101,8 @@ def test_what_is_left_out_has_a_default() -> None:
         ('type = "text"', 'type = "date"\nminimum = "yesterday"', "columns.a.minimum"),
         ('type = "text"', 'type = "number"\nallowed = ["a"]', "columns.a.allowed"),
         ('type = "text"', 'type = "number"\nformats = ["%Y"]', "columns.a.formats"),
+        ('type = "text"', 'type = "date"\nformats = ["%Q"]', "columns.a.formats"),
+        ('type = "text"', 'type = "date"\nformats = ["%Y\\u0000"]', "columns.a.formats"),
         ('type = "text"', 'type = "text"\ntranslate = { a = 1 }', "columns.a.translate"),
         ('type = "text"', 'type = "text"\ntranslate = "a"', "columns.a.translate"),
         ('type = "text"', 'type = "text"\nconstant = "x"\nsource = "y"', "columns.a.constant"),
@@ -119,3 +128,86 @@ def test_a_missing_mapping_file_is_named(tmp_path: Path) -> None:
         SourceMapping.load(tmp_path / "absent.toml")
     (tmp_path / "m.toml").write_text(LEAST, "utf-8")
     assert SourceMapping.load(tmp_path / "m.toml").dataset == "d"
+
+
+BY_SCHEMA = """
+dataset = "invoices"
+absent = ["tax"]
+[enterprise]
+column = "纳税人识别号"
+[columns.net]
+source = "金额"
+[columns.direction]
+constant = "out"
+[columns.status]
+translate = { "正常" = "valid" }
+"""
+
+
+def test_a_data_set_with_a_schema_has_its_columns_types_and_rules_from_there() -> None:
+    mapping = SourceMapping.parse(BY_SCHEMA.encode())
+    schema = shipped_schemas()["invoices"]
+    assert list(mapping.schema) == ["enterprise", *schema.columns]
+    rules = {rule.name: rule for rule in mapping.columns}
+    for name, column in schema.columns.items():
+        assert rules[name].type == column.type
+    net = rules["net"]
+    assert (net.source, net.required, net.minimum, net.maximum) == ("金额", True, -1e10, 1e10)
+    assert (rules["date"].source, rules["date"].required) == ("date", True)  # not listed
+    assert (rules["tax"].source, rules["tax"].constant) == (None, None)  # absent
+    assert (rules["direction"].source, rules["direction"].constant) == (None, "out")
+    assert rules["status"].allowed == ("valid", "void")
+    assert mapping.sources == ("纳税人识别号", "counterparty", "date", "金额", "status")
+
+
+def test_with_a_schema_a_mapping_need_say_no_more_than_the_data_set() -> None:
+    mapping = SourceMapping.parse(b'dataset = "stock"')
+    assert mapping.sources == ("enterprise", *shipped_schemas()["stock"].columns)
+
+
+def test_what_a_schema_says_may_be_repeated() -> None:
+    text = (
+        'dataset = "invoices"\n[columns.net]\ntype = "number"\nrequired = true\nminimum = -1e10\n'
+    )
+    assert SourceMapping.parse(text.encode()) == SourceMapping.parse(b'dataset = "invoices"')
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ('[columns.net]\ntype = "text"', "columns.net.type"),
+        ("[columns.net]\nrequired = false", "columns.net.required"),
+        ("[columns.net]\nminimum = 0", "columns.net.minimum"),
+        ("[columns.net]\nmaximum = 1e11", "columns.net.maximum"),
+        ('[columns.status]\nallowed = ["valid"]', "columns.status.allowed"),
+        ('[columns.status]\nconstant = "open"', "columns.status.constant"),
+        ('[columns.nett]\nsource = "a"', "columns.nett"),
+        ('[columns.net]\nsorce = "a"', "columns.net.sorce"),
+    ],
+)
+def test_a_mapping_may_not_contradict_its_data_sets_schema(text: str, field: str) -> None:
+    with pytest.raises(MappingError, match=f"`{field}`"):
+        SourceMapping.parse(f'dataset = "invoices"\n{text}\n'.encode())
+
+
+@pytest.mark.parametrize(
+    ("absent", "more"), [("nothing", ""), ("net", ""), ("tax", '[columns.tax]\nsource = "a"\n')]
+)
+def test_only_optional_columns_that_are_not_mapped_may_be_absent(absent: str, more: str) -> None:
+    with pytest.raises(MappingError, match="`absent`"):
+        SourceMapping.parse(f'dataset = "invoices"\nabsent = ["{absent}"]\n{more}'.encode())
+
+
+@pytest.mark.parametrize("name", shipped_mappings())
+def test_every_shipped_mapping_fits_its_data_sets_schema(name: str) -> None:
+    mapping = find_mapping(name)
+    assert mapping.dataset in shipped_schemas()
+
+
+def test_the_shipped_mappings_show_every_data_set_and_kind_of_source() -> None:
+    found = [find_mapping(name) for name in shipped_mappings()]
+    assert {one.dataset for one in found} == set(shipped_schemas())
+    assert any(one.encoding == "gb18030" for one in found)
+    assert any(one.sheet for one in found)
+    assert any(one.sql and one.sql.key for one in found)
+    assert any(one.sql and one.sql.query for one in found)

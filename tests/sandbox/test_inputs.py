@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import math
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -146,13 +145,3 @@ def test_generated_data_says_that_it_is_synthetic_wherever_it_goes(tmp_path: Pat
     metadata = pq.read_schema(files.records).metadata
     assert "合成数据" in metadata[b"hejin"].decode()
     assert all(p.startswith("SYN-") for p in node.records.column("counterparty").to_pylist())
-
-
-@pytest.mark.parametrize("name", ["cumcm-sales", "cumcm-purchases"])
-def test_the_mappings_of_the_contest_files_are_mappings_into_the_trade_view(name: str) -> None:
-    file = resources.files("hejin_sandbox") / "mappings" / f"{name}.toml"
-    mapping = SourceMapping.parse(file.read_bytes())
-    view = FeatureView.parse(view_file("trade-v1"))
-    assert mapping.dataset == view.datasets[0].name
-    declared = {"enterprise": "text", **view.datasets[0].columns}
-    assert dict(mapping.schema) == declared
