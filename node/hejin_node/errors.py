@@ -61,6 +61,12 @@ class SourceGoneError(IngestError):
     code: ClassVar[str] = "source-gone"
 
 
+class QualityRuleError(NodeError):
+    """A data set's quality rules cannot be run; the message names the rule."""
+
+    code: ClassVar[str] = "bad-quality-rule"
+
+
 class ConsentError(NodeError):
     """An authorisation cannot be recorded or revoked as asked; nothing was changed."""
 

@@ -48,6 +48,11 @@ class NodeHome(MemberHome):
         return self.path / "views"
 
     @property
+    def schemas_folder(self) -> Path:
+        """Where the operator's schema files lie; it need not exist."""
+        return self.path / "schemas"
+
+    @property
     def regulator_address(self) -> str:
         """HOST:PORT of the regulator; raises RegulatorMissingError."""
         if self.settings.regulator is None:
