@@ -15,6 +15,7 @@ from hejin_regulator.check_receipts import OpenedNote, ReceiptCheck
 from hejin_regulator.check_recovery import RecoveryCheck
 from hejin_regulator.check_reservations import ReservationCheck, Standing
 from hejin_regulator.check_runs import RunCheck
+from hejin_regulator.check_signatures import SignatureCheck
 from hejin_regulator.evidence import Evidence, LogReader
 from hejin_regulator.findings import Point, RefusalCount, Spending, VoidCount
 from hejin_regulator.notebook import place
@@ -58,6 +59,7 @@ class NodeCheck:
         self._reservations = ReservationCheck(evidence, node.id)
         self._receipts = ReceiptCheck(evidence, opened, node.id)
         self._consent = ConsentCheck(evidence, plans, node.id)
+        self._signatures = SignatureCheck(evidence, node)
         self._recoveries = RecoveryCheck(evidence, node, "release")
         self._replay = AccountReplay(evidence, node.id)
         self._refusals: Counter[tuple[str, str]] = Counter()
@@ -171,11 +173,15 @@ class NodeCheck:
                     yield entry
                 case "authorisation.grant" | "authorisation.revoke":
                     self._consent.see(entry)
+                    self._signatures.see(entry)
+                case "authorisation.key" | "authorisation.signature":
+                    self._signatures.see(entry)
                 case "refusal":
                     told = (text(entry.body, "code"), text(entry.body, "peer"))
                     self._count(self._refusals, told, entry)
                 case "recover":
                     recoveries.see(entry)
+        self._signatures.finish()
 
     def _count(self, counted: Counter[_Kind], kind: _Kind, entry: Entry) -> None:
         if kind in counted or len(counted) < _MOST_KINDS:

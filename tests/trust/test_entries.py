@@ -82,6 +82,8 @@ BODIES: dict[str, dict[str, object]] = {
         "valid_to": "2027-01-01T00:00:00Z",
     },
     "authorisation.revoke": {"grant": 1, "reason": "企业撤回授权"},
+    "authorisation.key": {"enterprise": HALF, "key": HASH, "evidence": HASH},
+    "authorisation.signature": {"grant": 1, "key": HASH, "signature": HASH * 2},
     "plan.approve": {
         "plan": HASH,
         "bank": "bank-1",

@@ -53,6 +53,10 @@ def _half(body: Body, key: str) -> bytes:
     return canonical.hexbytes(body, key, 16)
 
 
+def _signature(body: Body, key: str) -> bytes:
+    return canonical.hexbytes(body, key, 64)
+
+
 def _count(body: Body, key: str) -> int:
     return canonical.integer(body, key, 0)
 
@@ -199,6 +203,10 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
         "valid_to": _time,
     },
     "authorisation.revoke": {"grant": _count, "reason": _sentence},
+    # The key by which an enterprise signs from here on; evidence: the document that shows it.
+    "authorisation.key": {"enterprise": _half, "key": _hash, "evidence": _hash},
+    # Of grade A, directly behind the grant: the enterprise's own signature over it.
+    "authorisation.signature": {"grant": _count, "key": _hash, "signature": _signature},
     "plan.approve": {
         **_PLAN,
         "rho": _not_negative,
@@ -300,6 +308,8 @@ INTERNAL_TYPES = frozenset(
     {
         "authorisation.grant",
         "authorisation.revoke",
+        "authorisation.key",
+        "authorisation.signature",
         "account",
         "labels",
         "labels.request",

@@ -15,6 +15,8 @@ TYPES: Final[Mapping[str, Text]] = {
     "snapshot": Text("data and authorisations of a run fixed", "固定一次运行的数据与授权"),
     "authorisation.grant": Text("an enterprise authorises", "企业授权"),
     "authorisation.revoke": Text("an authorisation ends", "撤销授权"),
+    "authorisation.key": Text("an enterprise's key is registered", "登记企业公钥"),
+    "authorisation.signature": Text("an enterprise signed its authorisation", "企业签署授权"),
     "plan.approve": Text("a node approves a bank's plan", "节点批准银行计划"),
     "plan.refuse": Text("a node refuses a bank's plan", "节点拒绝银行计划"),
     "reserve": Text("the cost of a sum is charged", "预留：扣减一次求和的费用"),
@@ -64,6 +66,18 @@ def _revoke(body: Body) -> Text:
     return Text(
         f"that of entry {body['grant']}: {body['reason']}",
         f"条目 {body['grant']} 的授权：{body['reason']}",
+    )
+
+
+def _enterprise_key(body: Body) -> Text:
+    who, key = _short(body, "enterprise"), _short(body, "key")
+    return Text(f"{who}: key {key}", f"{who}：公钥 {key}")
+
+
+def _signed(body: Body) -> Text:
+    key = _short(body, "key")
+    return Text(
+        f"that of entry {body['grant']}, by key {key}", f"条目 {body['grant']} 的授权，公钥 {key}"
     )
 
 
@@ -180,6 +194,8 @@ _WORDS: Final[Mapping[str, Callable[[Body], Text]]] = {
     "snapshot": _snapshot,
     "authorisation.grant": _grant,
     "authorisation.revoke": _revoke,
+    "authorisation.key": _enterprise_key,
+    "authorisation.signature": _signed,
     "plan.approve": _approve,
     "plan.refuse": _refuse,
     "reserve": _reserve,

@@ -31,6 +31,7 @@ SUM_RESULT: Final = "hejin/secure-sum/v1/result"
 MODEL: Final = "hejin/model/v1"
 CERTIFICATE_STATUS: Final = "hejin/certificate-status/v1"
 RECOVERY: Final = "hejin/recovery/v1"
+AUTHORISATION: Final = "hejin/authorisation/v1"
 
 PAYLOAD_TYPES: Final = frozenset(
     {
@@ -51,6 +52,7 @@ PAYLOAD_TYPES: Final = frozenset(
         MODEL,
         CERTIFICATE_STATUS,
         RECOVERY,
+        AUTHORISATION,
     }
 )
 """Every type that is ever signed; a signature under one type never fits another."""
