@@ -1,9 +1,9 @@
-"""The node's data commands: ingest, authorisations, labels, feature views."""
+"""The node's data commands: ingest, labels, feature views."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +14,10 @@ import typer
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
-    from hejin_node.consent import Authorisation
     from hejin_node.ingest import IngestReport
     from hejin_node.mapping import Encoding
     from hejin_node.sources import Progress
-    from hejin_node.terms import Terms
 
-authorisation_app = typer.Typer(
-    no_args_is_help=True, help="Enterprises' authorisations. 企业数据授权。"
-)
 labels_app = typer.Typer(no_args_is_help=True, help="Outcomes that banks reported. 标签。")
 view_app = typer.Typer(no_args_is_help=True, help="Feature views of this node. 特征视图。")
 
@@ -111,156 +106,6 @@ def ingest(
     with open_home(home) as node, _bar(shown=not as_json) as progress:
         report = load(node.warehouse, file, rules, progress)
     _print_report(report, as_json=as_json)
-
-
-@authorisation_app.command("grant")
-def authorisation_grant(
-    home: Home,
-    code: Annotated[str, typer.Argument(help="Unified social credit code.")],
-    document: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="The signed document; hashed.")
-    ],
-    valid_from: Annotated[str, typer.Option("--from", help="YYYY-MM-DD, UTC.")],
-    valid_to: Annotated[str, typer.Option("--to", help="YYYY-MM-DD, UTC; the first day after.")],
-    purpose: Annotated[list[str], typer.Option(help="May be repeated.")],
-    bank: Annotated[list[str], typer.Option(help="Member name, or '*'. May be repeated.")],
-    category: Annotated[list[str], typer.Option(help="Data category, or '*'. May be repeated.")],
-    feature: Annotated[list[str] | None, typer.Option(help="Default: '*', all.")] = None,
-    grade: Annotated[str, typer.Option(help="A: the enterprise's own seal; B: attested.")] = "B",
-    as_json: AsJson = False,
-) -> None:
-    """Record one enterprise's authorisation."""
-    from hejin_node.appending import open_to_append
-    from hejin_node.consent import grant
-    from hejin_node.source_files import file_digest
-    from hejin_node.terms import read_terms
-    from hejin_trust.database import writing
-
-    terms = read_terms(
-        document=file_digest(document),
-        grade=grade,
-        purposes=purpose,
-        banks=bank,
-        categories=category,
-        features=feature or ["*"],
-        valid_from=valid_from,
-        valid_to=valid_to,
-    )
-    with open_to_append(home) as node, writing(node.database) as connection:
-        seq = grant(connection, node.internal_log, node.pseudonym_key, code, terms)
-    said = Text(f"recorded as grant {seq}", f"已登记为第 {seq} 号授权")
-    typer.echo(json.dumps({"seq": seq}) if as_json else said)
-
-
-@authorisation_app.command("import")
-def authorisation_import(
-    home: Home,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV.")],
-    encoding: CsvEncoding = "utf-8",
-    as_json: AsJson = False,
-) -> None:
-    """Record the authorisations of a CSV file, if all its rows can be used.
-
-    After an interruption import it again: what stands is not recorded twice.
-    """
-    from hejin_node.appending import open_to_append
-    from hejin_node.consent import grant_in_parts, read_grants
-
-    grants = read_grants(file, _encoding(encoding))
-    with open_to_append(home) as node:
-        new, already = grant_in_parts(node.database, node.internal_log, node.pseudonym_key, grants)
-    said = Text(
-        f"{new} authorisations recorded, {already} stood already",
-        f"新登记授权 {new} 份，{already} 份此前已登记",
-    )
-    typer.echo(json.dumps({"granted": new, "already": already}) if as_json else said)
-
-
-@authorisation_app.command("revoke")
-def authorisation_revoke(
-    home: Home,
-    code: Annotated[str | None, typer.Argument(help="All grants of this enterprise.")] = None,
-    seq: Annotated[int | None, typer.Option(min=0, help="This grant only.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")] = "",
-    as_json: AsJson = False,
-) -> None:
-    """End authorisations from the next private sum on; released models stay."""
-    from hejin_node.appending import open_to_append
-    from hejin_node.consent import revoke
-    from hejin_trust.database import writing
-
-    if (code is None) == (seq is None):
-        raise typer.BadParameter("name an enterprise's code, or a grant by --seq")
-    with open_to_append(home) as node, writing(node.database) as connection:
-        ended = revoke(connection, node.internal_log, reason, code=code, seq=seq)
-    said = Text(f"{len(ended)} authorisations revoked", f"已撤销 {len(ended)} 份授权")
-    typer.echo(json.dumps({"revoked": list(ended)}) if as_json else said)
-
-
-@authorisation_app.command("list")
-def authorisation_list(
-    home: Home,
-    code: Annotated[str | None, typer.Option(help="Only this enterprise's.")] = None,
-    in_force: Annotated[bool, typer.Option(help="Only those in force now.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """List authorisations."""
-    from hejin_node.consent import authorisations
-    from hejin_node.home import open_home
-    from hejin_trust.database import reading
-
-    with open_home(home) as node, reading(node.database) as connection:
-        found = authorisations(connection, code=code, at=node.now() if in_force else None)
-    if as_json:
-        typer.echo(json.dumps({"authorisations": [_authorisation(one) for one in found]}))
-        return
-    _table(
-        Text(f"{len(found)} authorisations", f"授权 {len(found)} 份"),
-        (
-            Text("seq", "序号"),
-            Text("enterprise", "企业"),
-            Text("purposes", "用途"),
-            Text("banks", "银行"),
-            Text("categories", "数据类别"),
-            Text("valid", "有效期"),
-            Text("revoked", "撤销"),
-        ),
-        [_authorisation_row(one) for one in found],
-    )
-
-
-def _authorisation_row(one: Authorisation) -> tuple[str, ...]:
-    terms = one.terms
-    return (
-        str(one.seq),
-        one.code,
-        ", ".join(terms.purposes),
-        ", ".join(terms.banks),
-        ", ".join(terms.categories),
-        f"{terms.valid_from:%Y-%m-%d} - {terms.valid_to:%Y-%m-%d}",
-        one.revoked_at or "",
-    )
-
-
-def _authorisation(one: Authorisation) -> Mapping[str, object]:
-    return {
-        "seq": one.seq,
-        "enterprise": one.code,
-        "pseudonym": one.pseudonym,
-        **_terms(one.terms),
-        "revoked_seq": one.revoked_seq,
-        "revoked_at": one.revoked_at,
-    }
-
-
-def _terms(terms: Terms) -> dict[str, object]:
-    from hejin_trust.canonical import time_text
-
-    return {
-        **asdict(terms),
-        "valid_from": time_text(terms.valid_from),
-        "valid_to": time_text(terms.valid_to),
-    }
 
 
 @labels_app.command("load")

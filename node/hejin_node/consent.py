@@ -2,49 +2,39 @@
 
 from __future__ import annotations
 
-import csv
 import hmac
 import json
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
-from typing import Final, cast
+from typing import Final, NamedTuple, cast
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, select, update
 
-from hejin_models.errors import CodeError
 from hejin_models.uscc import check_code
 from hejin_node.errors import ConsentError
-from hejin_node.mapping import Encoding
-from hejin_node.tables import authorisation as table
-from hejin_node.terms import ANY, OUTCOME, Terms, read_terms
-from hejin_trust.canonical import time_from, time_text
-from hejin_trust.database import writing
-from hejin_trust.entries import Entry
-from hejin_trust.log import Log
-
-CSV_COLUMNS: Final = (
-    "enterprise",
-    "document",
-    "grade",
-    "purposes",
-    "banks",
-    "categories",
-    "features",
-    "valid_from",
-    "valid_to",
+from hejin_node.signed import (
+    Signed,
+    check_signed,
+    keep_record,
+    newest_keys,
+    register_key,
+    restore_signature,
 )
-"""Header of a bulk file; lists are separated by semicolons, dates are UTC days or times."""
+from hejin_node.tables import authorisation as table
+from hejin_node.terms import ANY, OUTCOME, SCOPES, Terms
+from hejin_trust.canonical import time_from, time_text
+from hejin_trust.database import reading, writing
+from hejin_trust.entries import Body, Entry
+from hejin_trust.log import Log
 
 PART: Final = 5_000
 """Authorisations in one transaction: it takes about a second."""
 
 _PAUSE_SECONDS: Final = 0.2  # other processes look every 0.1 s whether they may write
 
-_SCOPES: Final = ("purposes", "banks", "categories", "features")
-_NEVER_WILD: Final = {**dict.fromkeys(_SCOPES, frozenset[str]()), "categories": {OUTCOME}}
+_NEVER_WILD: Final = {**dict.fromkeys(SCOPES, frozenset[str]()), "categories": {OUTCOME}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +47,14 @@ class Authorisation:
     terms: Terms
     revoked_seq: int | None
     revoked_at: str | None
+
+
+class Grant(NamedTuple):
+    """What is to be granted; `signed` makes it one of grade A."""
+
+    code: str
+    terms: Terms
+    signed: Signed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,53 +73,123 @@ def pseudonym(key: bytes, code: str) -> str:
     return hmac.digest(key, code.encode("utf-8"), "sha256")[:16].hex()
 
 
-def grant(connection: Connection, log: Log, key: bytes, code: str, terms: Terms) -> int:
+def grant(
+    connection: Connection,
+    log: Log,
+    key: bytes,
+    code: str,
+    terms: Terms,
+    signed: Signed | None = None,
+) -> int:
     """Record one authorisation and return its seq; see `grant_many`."""
-    return grant_many(connection, log, key, [(code, terms)]).seqs[0]
+    return grant_many(connection, log, key, [Grant(code, terms, signed)]).seqs[0]
 
 
 def grant_many(
-    connection: Connection, log: Log, key: bytes, grants: Iterable[tuple[str, Terms]]
+    connection: Connection,
+    log: Log,
+    key: bytes,
+    grants: Iterable[Grant | tuple[str, Terms]],
 ) -> Granted:
     """Record authorisations and their `authorisation.grant` entries in the caller's transaction.
 
     log      the node's internal log
     key      the node's pseudonym key
-    grants   (code, terms); one that stands already in the same words is not recorded again
-    raises   CodeError; then nothing may be committed
+    grants   one that stands already in the same words is not recorded again
+    raises   CodeError, ConsentError; then nothing may be committed
+
+    Behind a grant of grade A its `authorisation.signature` is logged, before it the enterprise's
+    key if that is new.
     """
+    checked = check_grants(connection, log, key, grants)
     standing = _standing(connection)
     seqs: list[int] = []
     new: list[dict[str, object]] = []
-    for code, terms in grants:
-        check_code(code)
+    entries: list[tuple[str, Body]] = []
+    signatures: list[tuple[int, Signed]] = []
+    _register_keys(connection, log, key, checked)
+    next_seq = log.size(connection)
+    for code, terms, signed in checked:
         values = _values(code, terms)
         words = tuple(values.values())
         if words in standing:
             seqs.append(standing[words])
             continue
-        standing[words] = -1 - len(new)
-        seqs.append(-1 - len(new))
-        new.append({"pseudonym": pseudonym(key, code), **values})
-    entries = log.append_many(connection, [("authorisation.grant", _body(row)) for row in new])
-    for row, entry in zip(new, entries, strict=True):
-        row["seq"] = entry.seq
+        seq = next_seq + len(entries)
+        standing[words] = seq
+        seqs.append(seq)
+        new.append({"seq": seq, "pseudonym": pseudonym(key, code), **values})
+        entries.append(("authorisation.grant", _body(new[-1])))
+        if signed is not None:
+            signatures.append((len(entries), signed))
+            entries.append(("authorisation.signature", _signature(seq, signed)))
+            keep_record(connection, signed.record)
+    logged = log.append_many(connection, entries)
+    assert all(row["seq"] == seq for row, seq in zip(new, _granted(logged), strict=True))
     if new:
         connection.execute(insert(table), new)
-    placed = tuple(seq if seq >= 0 else entries[-1 - seq].seq for seq in seqs)
-    return Granted(placed, len(seqs) - len(new))
+    for place, _ in signatures:
+        restore_signature(connection, logged[place])
+    return Granted(tuple(seqs), len(seqs) - len(new))
+
+
+def check_grants(
+    connection: Connection, log: Log, key: bytes, grants: Iterable[Grant | tuple[str, Terms]]
+) -> list[Grant]:
+    """Return the grants, each of which can be recorded as it is.
+
+    raises   CodeError; ConsentError where grade and signature contradict each other, or a
+             signature is not the enterprise's over exactly these terms
+    """
+    known: dict[str, bytes] = {}
+    checked: list[Grant] = []
+    for number, one in enumerate(grants, start=1):
+        given = Grant(*one)
+        check_code(given.code)
+        if given.signed is not None and not known:
+            known = newest_keys(connection)
+        try:
+            _check_grade(log, key, given, known)
+        except ConsentError as reason:
+            if number == 1:
+                raise
+            raise ConsentError(
+                f"Row {number}: {reason.text.en}", f"第 {number} 行：{reason.text.zh}"
+            ) from reason
+        checked.append(given)
+    return checked
+
+
+def _check_grade(log: Log, key: bytes, given: Grant, known: dict[str, bytes]) -> None:
+    """Raise unless the grade is what is shown for it; a key that is shown joins the known ones."""
+    code, terms, signed = given
+    if (terms.grade == "A") != (signed is not None):
+        raise ConsentError(
+            "Grade A is the enterprise's own signature, and B has none: give the signed form "
+            "(`hejin node authorisation accept`), or grant it as B.",
+            "A 级须有企业自己的签名，B 级则无：请提供已签表单"
+            "（`hejin node authorisation accept`），或按 B 级登记。",
+        )
+    if signed is None:
+        return
+    if signed.evidence:
+        known[code] = signed.key
+    _check_key(known.get(code), signed)
+    check_signed(log.origin, grant_body(pseudonym(key, code), code, terms), code, terms, signed)
 
 
 def grant_in_parts(
-    database: Engine, log: Log, key: bytes, grants: Sequence[tuple[str, Terms]]
+    database: Engine, log: Log, key: bytes, grants: Sequence[Grant | tuple[str, Terms]]
 ) -> tuple[int, int]:
     """Record any number of authorisations, and let rounds be reserved meanwhile.
 
-    Whoever writes waits for the transaction under way: it records a part of them at a time. After
-    an interruption the same call records the rest.
+    All are checked before the first is recorded. Whoever writes waits for the transaction under
+    way: it records a part of them at a time. After an interruption the same call records the rest.
     returns   how many were recorded, and how many stood already
-    raises    CodeError, StorageError
+    raises    CodeError, ConsentError, StorageError
     """
+    with reading(database) as connection:
+        check_grants(connection, log, key, grants)
     already = 0
     for start in range(0, len(grants), PART):
         if start:
@@ -174,7 +242,7 @@ def restore_grant(connection: Connection, code: str, entry: Entry) -> None:
             seq=entry.seq,
             code=code,
             pseudonym=body["enterprise"],
-            **{name: json.dumps(body[name]) for name in _SCOPES},
+            **{name: json.dumps(body[name]) for name in SCOPES},
             **{name: body[name] for name in ("document", "grade", "valid_from", "valid_to")},
         )
     )
@@ -199,6 +267,17 @@ def authorisations(
     return [_read(row) for row in connection.execute(query)]
 
 
+def find_grant(connection: Connection, seq: int) -> Authorisation:
+    """Return one authorisation; raises ConsentError if there is none of that number."""
+    row = connection.execute(select(table).where(table.c.seq == seq)).first()
+    if row is None:
+        raise ConsentError(
+            "There is no authorisation of that number: see `hejin node authorisation list`.",
+            "没有该序号的授权：请查看 `hejin node authorisation list`。",
+        )
+    return _read(row)
+
+
 def entitled(
     connection: Connection,
     *,
@@ -215,7 +294,7 @@ def entitled(
     returns               code -> seq of the newest grant that fits
     """
     query = (
-        select(table.c.seq, table.c.code, *(table.c[name] for name in _SCOPES))
+        select(table.c.seq, table.c.code, *(table.c[name] for name in SCOPES))
         .where(_in_force(at))
         .order_by(table.c.seq)
     )
@@ -237,81 +316,43 @@ def entitled(
     return found
 
 
-def read_grants(path: Path, encoding: Encoding = "utf-8") -> list[tuple[str, Terms]]:
-    """Return the grants of a bulk CSV file with the header CSV_COLUMNS, or none of them.
+def grant_body(pseudonym: str, code: str, terms: Terms) -> Body:
+    """Return the body of the `authorisation.grant` entry that terms would have."""
+    return _body({"pseudonym": pseudonym, **_values(code, terms)})
 
-    encoding  "utf-8" (a BOM is allowed) or "gb18030"
-    raises    ConsentError naming the first row that cannot be used and how many there are
-    """
-    try:
-        with path.open(
-            encoding="utf-8-sig" if encoding == "utf-8" else encoding, newline=""
-        ) as file:
-            rows = list(csv.DictReader(file, strict=True, restkey="", restval=""))
-    except OSError as reason:
+
+def _check_key(registered: bytes | None, signed: Signed) -> None:
+    if registered != signed.key:
         raise ConsentError(
-            f"{path} cannot be read ({reason.strerror}): check the path.",
-            f"无法读取 {path}（{reason.strerror}）：请检查路径。",
-        ) from reason
-    except (UnicodeDecodeError, csv.Error) as reason:
-        raise ConsentError(
-            f"{path} is not a CSV file in {encoding}: save it again in that encoding.",
-            f"{path} 不是 {encoding} 编码的 CSV 文件：请以该编码重新保存。",
-        ) from reason
-    if not rows or set(rows[0]) != set(CSV_COLUMNS):
-        raise ConsentError(
-            f"{path} must have rows and exactly the columns {', '.join(CSV_COLUMNS)}.",
-            f"{path} 须有数据行，且列恰为 {'、'.join(CSV_COLUMNS)}。",
+            "The key is not the one that is registered for this enterprise: register it first, "
+            "with the document that shows whose it is (`hejin node authorisation key`).",
+            "该公钥不是该企业登记的公钥：请先凭证明文件登记（`hejin node authorisation key`）。",
         )
-    return _parse_rows(rows)
 
 
-def _parse_rows(rows: Sequence[Mapping[str, str]]) -> list[tuple[str, Terms]]:
-    grants: list[tuple[str, Terms]] = []
-    known: dict[tuple[str, ...], Terms] = {}
-    failures: list[tuple[int, ConsentError | CodeError]] = []
-    for number, row in enumerate(rows, start=1):
-        words = tuple(row[name].strip() for name in CSV_COLUMNS)
-        try:
-            _check_width(row)
-            check_code(words[0])
-            if words[1:] not in known:
-                known[words[1:]] = _terms(words)
-            grants.append((words[0], known[words[1:]]))
-        except (ConsentError, CodeError) as reason:
-            failures.append((number, reason))
-    if failures:
-        number, first = failures[0]
-        raise ConsentError(
-            f"{len(failures)} of {len(rows)} rows cannot be used, none was recorded. "
-            f"Row {number}: {first.text.en}",
-            f"{len(rows)} 行中有 {len(failures)} 行不可用，未记录任何授权。"
-            f"第 {number} 行：{first.text.zh}",
-        )
-    return grants
+def _register_keys(connection: Connection, log: Log, key: bytes, grants: Sequence[Grant]) -> None:
+    wanted = [one for one in grants if one.signed is not None and one.signed.evidence]
+    known = newest_keys(connection) if wanted else {}
+    for code, _, signed in wanted:
+        assert signed is not None, "they were chosen so"
+        if known.get(code) != signed.key:
+            register_key(
+                connection,
+                log,
+                code=code,
+                pseudonym=pseudonym(key, code),
+                key=signed.key,
+                evidence=signed.evidence,
+            )
+            known[code] = signed.key
 
 
-def _terms(words: Sequence[str]) -> Terms:
-    given = dict(zip(CSV_COLUMNS, words, strict=True))
-    return read_terms(
-        document=given["document"],
-        grade=given["grade"],
-        purposes=_listed(given["purposes"]),
-        banks=_listed(given["banks"]),
-        categories=_listed(given["categories"]),
-        features=_listed(given["features"]),
-        valid_from=given["valid_from"],
-        valid_to=given["valid_to"],
-    )
+def _signature(seq: int, signed: Signed) -> Body:
+    return {"grant": seq, "key": signed.key.hex(), "signature": signed.signature.hex()}
 
 
-def _listed(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(";"))
-
-
-def _check_width(row: Mapping[str, str]) -> None:
-    if len(row) != len(CSV_COLUMNS):
-        raise ConsentError("It has more values than the header.", "值的个数多于表头。")
+def _granted(entries: Iterable[Entry]) -> list[int]:
+    return [entry.seq for entry in entries if entry.type == "authorisation.grant"]
 
 
 def _in_force(at: datetime) -> ColumnElement[bool]:
@@ -325,7 +366,7 @@ def _covers(scope: Sequence[str], needed: Mapping[str, set[str]]) -> bool:
     given = (set(json.loads(words)) for words in scope)
     return all(
         have >= (needed[name] & _NEVER_WILD[name] if ANY in have else needed[name])
-        for name, have in zip(_SCOPES, given, strict=True)
+        for name, have in zip(SCOPES, given, strict=True)
     )
 
 
@@ -334,7 +375,7 @@ def _values(code: str, terms: Terms) -> dict[str, object]:
         "code": code,
         "document": terms.document,
         "grade": terms.grade,
-        **{name: json.dumps(sorted(getattr(terms, name))) for name in _SCOPES},
+        **{name: json.dumps(sorted(getattr(terms, name))) for name in SCOPES},
         "valid_from": time_text(terms.valid_from),
         "valid_to": time_text(terms.valid_to),
     }
@@ -344,7 +385,7 @@ def _body(row: Mapping[str, object]) -> dict[str, object]:
     """The entry of a row: the pseudonym stands for the code."""
     return {
         "enterprise": row["pseudonym"],
-        **{name: json.loads(cast("str", row[name])) for name in _SCOPES},
+        **{name: json.loads(cast("str", row[name])) for name in SCOPES},
         **{name: row[name] for name in ("document", "grade", "valid_from", "valid_to")},
     }
 
@@ -354,7 +395,7 @@ def _standing(connection: Connection) -> dict[tuple[object, ...], int]:
         table.c.code,
         table.c.document,
         table.c.grade,
-        *(table.c[name] for name in _SCOPES),
+        *(table.c[name] for name in SCOPES),
         table.c.valid_from,
         table.c.valid_to,
     )
@@ -363,7 +404,7 @@ def _standing(connection: Connection) -> dict[tuple[object, ...], int]:
 
 
 def _read(row: Row[tuple[object, ...]]) -> Authorisation:
-    scopes = {name: tuple(json.loads(getattr(row, name))) for name in _SCOPES}
+    scopes = {name: tuple(json.loads(getattr(row, name))) for name in SCOPES}
     terms = Terms(
         document=row.document,
         grade=row.grade,

@@ -16,7 +16,7 @@ from typing import cast
 
 from sqlalchemy import Connection
 
-from hejin_node import account, consent, inbox, masking
+from hejin_node import account, consent, inbox, masking, signed
 from hejin_node.home import NodeHome
 from hejin_privacy.budget import Part
 from hejin_trust.canonical import fraction
@@ -158,21 +158,24 @@ def _put_back_authorisations(
 ) -> tuple[int, int]:
     """Put grants and revocations back; return (grants put back, grants that lapsed)."""
     codes = {known.pseudonym: known.code for known in consent.authorisations(connection)}
+    kept: set[int] = set()
     lapsed: set[int] = set()
-    kept = 0
     for entry in entries:
-        if entry.type == "authorisation.grant":
-            code = codes.get(str(entry.body["enterprise"]))
-            if code is None:
-                lapsed.add(entry.seq)
-            else:
+        code = codes.get(str(entry.body.get("enterprise")))
+        granted = cast("int", entry.body.get("grant"))
+        match entry.type:
+            case "authorisation.key" if code is not None:
+                signed.restore_key(connection, code, entry)
+            case "authorisation.grant" if code is not None:
                 consent.restore_grant(connection, code, entry)
-                kept += 1
-        elif entry.type == "authorisation.revoke":
-            granted = cast("int", entry.body["grant"])
-            if granted in lapsed:
+                kept.add(entry.seq)
+            case "authorisation.grant":
+                lapsed.add(entry.seq)
+            case "authorisation.signature" if granted in kept:
+                signed.restore_signature(connection, entry)
+            case "authorisation.revoke" if granted in lapsed:
                 lapsed.discard(granted)
-            else:
+            case "authorisation.revoke":
                 consent.restore_revocation(connection, granted, entry)
     home.internal_log.append_many(
         connection,
@@ -181,7 +184,7 @@ def _put_back_authorisations(
             for seq in sorted(lapsed)
         ],
     )
-    return kept, len(lapsed)
+    return len(kept), len(lapsed)
 
 
 def _end_runs(connection: Connection, entries: Sequence[Entry]) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Literal, NoReturn, cast, get_args
 
@@ -21,6 +21,8 @@ OUTCOME: Final = "outcome"
 learn from the bank whether that enterprise defaulted."""
 
 _CATEGORIES: Final = frozenset({*get_args(Category), OUTCOME})
+SCOPES: Final = ("purposes", "banks", "categories", "features")
+"""The lists of `Terms`."""
 _BANK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FEATURE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -34,8 +36,8 @@ def _refuse(field: str, en: str, zh: str) -> NoReturn:
 class Terms:
     """What a signed document allows; a value that exists is coherent (ISO/IEC TS 27560 fields).
 
-    document    lower-case hex SHA-256 of the signed document
-    grade       A: the enterprise's own signature or seal; B: attested by the operator
+    document    lower-case hex SHA-256 of what was signed: A the record, B the paper as scanned
+    grade       A: signed by the enterprise's own key; B: attested by the operator
     banks       member ids, or ("*",) for every bank; likewise features and categories, beside
                 which OUTCOME may stand
     valid_from  first moment, aware; valid_to is the first moment after it, both whole seconds
@@ -70,6 +72,17 @@ class Terms:
     def _data(self) -> tuple[str, ...]:
         """The categories, without the outcome where it stands beside all of the data."""
         return (ANY,) if sorted(self.categories) == [ANY, OUTCOME] else self.categories
+
+    @property
+    def ordered(self) -> Terms:
+        """The same terms, each list sorted: as they are recorded."""
+        return replace(
+            self,
+            purposes=tuple(sorted(self.purposes)),
+            banks=tuple(sorted(self.banks)),
+            categories=tuple(sorted(self.categories)),
+            features=tuple(sorted(self.features)),
+        )
 
 
 def read_terms(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from hejin_models.features import ColumnType, Dataset, FeatureView
 from hejin_models.uscc import MOST_SYNTHETIC, make_code
-from hejin_node.consent import CSV_COLUMNS
+from hejin_node.bulk import CSV_COLUMNS
 from hejin_sandbox.errors import TableError
 from hejin_sandbox.generator import SYNTHETIC, ClusterData
 from hejin_sandbox.tables import Group

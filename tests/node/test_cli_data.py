@@ -13,8 +13,8 @@ from node_world import VIEW, found_world
 from typer.testing import CliRunner, Result
 
 from hejin_models.uscc import make_code
+from hejin_node.bulk import CSV_COLUMNS
 from hejin_node.cli import app
-from hejin_node.consent import CSV_COLUMNS
 from hejin_node.home import open_home
 from hejin_trust.canonical import time_text
 from hejin_trust.errors import HejinError

@@ -17,15 +17,14 @@ from hypothesis import strategies as st
 from hejin_models.errors import CodeError
 from hejin_models.uscc import make_code
 from hejin_node import consent
+from hejin_node.bulk import CSV_COLUMNS, read_grants
 from hejin_node.consent import (
-    CSV_COLUMNS,
     authorisations,
     entitled,
     grant,
     grant_in_parts,
     grant_many,
     pseudonym,
-    read_grants,
     revoke,
 )
 from hejin_node.errors import ConsentError
@@ -262,7 +261,7 @@ def bulk(folder: Path, rows: list[str], encoding: str = "utf-8") -> Path:
 def test_a_bulk_file_is_read_and_recorded_once(data, encoding: str) -> None:
     rows = [ROW.format(code=code, doc="ab" * 32) for code in (A, B, C)]
     grants = read_grants(bulk(data.folder, rows, encoding))
-    assert [code for code, _ in grants] == [A, B, C]
+    assert [one.code for one in grants] == [A, B, C]
     assert grants[0][1].purposes == ("model-training", "credit-approval")
     assert grants[0][1].features == ("net", "staff")
     for already in (0, 3):

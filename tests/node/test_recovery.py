@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from authorisation_world import record_of, sign
 from bank_world import open_world
 from bent_mirror import (
     check_order,
@@ -28,9 +29,9 @@ from hejin_coordinator.receipts import receipt_for
 from hejin_models.features import FeatureView
 from hejin_models.training import train
 from hejin_models.uscc import make_code
-from hejin_node import account, consent, inbox, offers
+from hejin_node import account, consent, inbox, offers, signed
 from hejin_node.account import Reservation
-from hejin_node.consent import grant_many, revoke
+from hejin_node.consent import grant, grant_many, revoke
 from hejin_node.home import NodeHome, open_home
 from hejin_node.receipts import ReceiptWrongError, collect
 from hejin_node.recovery import FOLDER, Recovered, recover
@@ -283,6 +284,34 @@ def test_receipts_that_were_given_and_receipts_that_are_owed_are_as_they_were(
                 assert after.vector is None
         states = [each.state for each in now["reservations"].values()]
         assert sorted(states) == ["lost", "released", "released", "released", "void"]
+
+
+def test_keys_and_signatures_of_enterprises_are_put_back(story: Story) -> None:
+    """The record itself is in no log: the enterprise's copy of it is."""
+    enterprise, code = SigningKey.generate(), make_code(3)
+    with story.opened() as node:
+        fill(node.home, story.world)
+        node.witness.refresh()
+    copy = story.backup()
+    with story.opened() as node:
+        home = node.home
+        record = record_of(home, story.world, code)
+        given = sign(home, record, enterprise)
+        with writing(home.database) as connection:
+            log, key = home.internal_log, home.pseudonym_key
+            seq = grant(connection, log, key, code, record.terms, given)
+        node.witness.refresh()
+    story.put_back(copy)
+    with story.recovered() as (home, found), reading(home.database) as connection:
+        assert (found.authorisations, found.lapsed) == (1, 0)
+        assert [one.key for one in signed.keys(connection, code)] == [enterprise.public.hex()]
+        assert signed.find_signed(connection, seq, code, record.terms.document) is None
+        assert consent.find_grant(connection, seq).terms == record.terms
+    with open_home(story.world.nodes["node-1"], story.world.clock) as home:
+        with writing(home.database) as connection:
+            signed.keep_record(connection, record)
+        with reading(home.database) as connection:
+            assert signed.find_signed(connection, seq, code, record.terms.document) == given
 
 
 def test_authorisations_and_their_ends_are_put_back(told: Story) -> None:

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from hejin_models.features import shipped_views
 from hejin_models.schemas import shipped_schemas
-from hejin_node.consent import read_grants
+from hejin_node.bulk import read_grants
 from hejin_node.home import MIGRATIONS
 from hejin_node.ingest import ingest
 from hejin_node.mapping import SourceMapping
@@ -41,7 +41,7 @@ def test_a_node_ingests_every_example_file_whole_and_full_v1_sees_every_enterpri
     grants = read_grants(tmp_path / "data" / "authorisations.csv", "utf-8")
     view = shipped_views()["full-v1"]
     found = warehouse.query(view.source, view.datasets, as_of=AS_OF.astype(dt.date))
-    assert set(found.column("enterprise").to_pylist()) == {code for code, _ in grants}
+    assert set(found.column("enterprise").to_pylist()) == {one.code for one in grants}
     for feature in view.features:
         assert found.column(feature.name).null_count < 10, feature.name
     database.dispose()
@@ -53,8 +53,8 @@ def test_every_enterprise_lets_the_bank_use_all_five_categories_and_its_outcome(
     write_examples(tmp_path / "data", "anping", 5, 1, bank="bank-9", today=TODAY)
     grants = read_grants(tmp_path / "data" / "authorisations.csv", "utf-8")
     outcomes = (tmp_path / "data" / "outcomes.csv").read_text("utf-8").splitlines()
-    assert [code for code, _ in grants] == [line.partition(",")[0] for line in outcomes[1:]]
-    for _, terms in grants:
+    assert [one.code for one in grants] == [line.partition(",")[0] for line in outcomes[1:]]
+    for _, terms, _ in grants:
         assert terms.banks == ("bank-9",)
         assert set(terms.categories) == {
             *(schema.category for schema in shipped_schemas().values()),

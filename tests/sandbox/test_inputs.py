@@ -14,7 +14,7 @@ import pytest
 
 from hejin_models.features import Dataset, FeatureView, view_file
 from hejin_models.uscc import check_code
-from hejin_node.consent import read_grants
+from hejin_node.bulk import read_grants
 from hejin_node.mapping import SourceMapping
 from hejin_sandbox.errors import TableError
 from hejin_sandbox.generator import CLUSTERS, generate
@@ -120,8 +120,8 @@ def test_a_nodes_files_are_what_a_node_reads(tmp_path: Path) -> None:
     assert set(mapping.schema) == set(records.column_names)
 
     grants = read_grants(files.authorisations)
-    assert [code for code, _ in grants] == list(node.codes)
-    terms = grants[0][1]
+    assert [one.code for one in grants] == list(node.codes)
+    terms = grants[0].terms
     assert (terms.purposes, terms.banks, terms.categories) == (
         ("model-training",),
         ("bank",),

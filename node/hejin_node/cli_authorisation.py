@@ -1,0 +1,445 @@
+"""The node's commands about authorisations: form, key, grant, accept, list, revoke, in bulk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from hejin_node.consent import Authorisation
+    from hejin_node.signed import Signed
+    from hejin_node.terms import Terms
+
+authorisation_app = typer.Typer(
+    no_args_is_help=True, help="Enterprises' authorisations. 企业数据授权。"
+)
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Code = Annotated[str, typer.Argument(help="Unified social credit code.")]
+From = Annotated[str, typer.Option("--from", help="YYYY-MM-DD, UTC.")]
+To = Annotated[str, typer.Option("--to", help="YYYY-MM-DD, UTC; the first day after.")]
+Purposes = Annotated[list[str], typer.Option("--purpose", help="May be repeated.")]
+Banks = Annotated[list[str], typer.Option("--bank", help="Member name, or '*'. May be repeated.")]
+Categories = Annotated[
+    list[str],
+    typer.Option("--category", help="Data category, '*', or 'outcome'. May be repeated."),
+]
+Features = Annotated[list[str] | None, typer.Option("--feature", help="Default: '*', all.")]
+
+
+@authorisation_app.command("form")
+def authorisation_form(
+    home: Home,
+    code: Code,
+    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the form's files.")],
+    valid_from: From,
+    valid_to: To,
+    purpose: Purposes,
+    bank: Banks,
+    category: Categories,
+    feature: Features = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write what an enterprise reads and signs: form.html, record.json and to-sign.bin."""
+    from hejin_node.consent import pseudonym
+    from hejin_node.form import PAGE, TO_SIGN, write_form
+    from hejin_node.home import open_home
+    from hejin_node.notice import read_notice
+    from hejin_node.record import new_record
+    from hejin_node.signed import keep_record
+    from hejin_node.terms import read_terms
+    from hejin_trust.database import writing
+
+    terms = read_terms(
+        document="0" * 64,  # not known before the record is made
+        grade="A",
+        purposes=purpose,
+        banks=bank,
+        categories=category,
+        features=feature or ["*"],
+        valid_from=valid_from,
+        valid_to=valid_to,
+    )
+    with open_home(home) as node:
+        charter = node.charter
+        record = new_record(
+            charter,
+            charter.member(node.member_id, "node"),
+            read_notice(home),
+            code=code,
+            pseudonym=pseudonym(node.pseudonym_key, code),
+            terms=terms,
+            made=node.now(),
+        )
+        with writing(node.database) as connection:
+            keep_record(connection, record)
+        write_form(out, record, node.internal_log.origin)
+    document = record.terms.document
+    said = Text(
+        f"written to {out}: {PAGE} to read and print, {TO_SIGN} to sign; document {document}",
+        f"已写入 {out}：{PAGE} 供阅读与打印，{TO_SIGN} 供签署；文件哈希 {document}",
+    )
+    typer.echo(json.dumps({"document": document, "folder": str(out)}) if as_json else said)
+
+
+@authorisation_app.command("key")
+def authorisation_key(
+    home: Home,
+    code: Code,
+    public_key: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="Ed25519 public key, PEM.")
+    ],
+    evidence: Annotated[
+        Path,
+        typer.Option(exists=True, dir_okay=False, help="Document that shows whose it is; hashed."),
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Register the key that an enterprise signs with; from now on it is the one that counts."""
+    from hejin_models.uscc import check_code
+    from hejin_node.appending import open_to_append
+    from hejin_node.consent import pseudonym
+    from hejin_node.signed import read_public_key, register_key
+    from hejin_node.source_files import file_digest
+    from hejin_trust.database import writing
+
+    check_code(code)
+    key, proof = read_public_key(public_key), file_digest(evidence)
+    with open_to_append(home) as node, writing(node.database) as connection:
+        seq = register_key(
+            connection,
+            node.internal_log,
+            code=code,
+            pseudonym=pseudonym(node.pseudonym_key, code),
+            key=key,
+            evidence=proof,
+        )
+    said = Text(f"key {key.hex()} registered", f"已登记公钥 {key.hex()}")
+    typer.echo(json.dumps({"seq": seq, "key": key.hex()}) if as_json else said)
+
+
+@authorisation_app.command("grant")
+def authorisation_grant(
+    home: Home,
+    code: Code,
+    document: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="The signed document; hashed.")
+    ],
+    valid_from: From,
+    valid_to: To,
+    purpose: Purposes,
+    bank: Banks,
+    category: Categories,
+    feature: Features = None,
+    as_json: AsJson = False,
+) -> None:
+    """Record one enterprise's authorisation of grade B: the operator attests the document."""
+    from hejin_node.appending import open_to_append
+    from hejin_node.consent import grant
+    from hejin_node.source_files import file_digest
+    from hejin_node.terms import read_terms
+    from hejin_trust.database import writing
+
+    terms = read_terms(
+        document=file_digest(document),
+        grade="B",
+        purposes=purpose,
+        banks=bank,
+        categories=category,
+        features=feature or ["*"],
+        valid_from=valid_from,
+        valid_to=valid_to,
+    )
+    with open_to_append(home) as node, writing(node.database) as connection:
+        seq = grant(connection, node.internal_log, node.pseudonym_key, code, terms)
+    _print_granted(seq, as_json=as_json)
+
+
+@authorisation_app.command("accept")
+def authorisation_accept(
+    home: Home,
+    record: Annotated[
+        Path, typer.Argument(exists=True, dir_okay=False, help="The form's record.json.")
+    ],
+    signature: Annotated[
+        Path, typer.Option(exists=True, dir_okay=False, help="Of to-sign.bin, by the enterprise.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Record an authorisation of grade A: a form that the enterprise signed with its own key."""
+    from hejin_node.appending import open_to_append
+    from hejin_node.consent import grant
+    from hejin_node.record import parse_record
+    from hejin_node.signed import Signed, newest_keys, read_signature
+    from hejin_trust.database import writing
+
+    form, signed = parse_record(record.read_bytes()), read_signature(signature)
+    with open_to_append(home) as node, writing(node.database) as connection:
+        key = newest_keys(connection).get(form.code, b"")
+        seq = grant(
+            connection,
+            node.internal_log,
+            node.pseudonym_key,
+            form.code,
+            form.terms,
+            Signed(form, key, signed),
+        )
+    _print_granted(seq, as_json=as_json)
+
+
+@authorisation_app.command("import")
+def authorisation_import(
+    home: Home,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV.")],
+    encoding: Annotated[str, typer.Option(help="utf-8 or gb18030.")] = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """Record the authorisations of a CSV file, if all its rows can be used.
+
+    After an interruption import it again: what stands is not recorded twice.
+    """
+    from hejin_node.appending import open_to_append
+    from hejin_node.bulk import read_grants
+    from hejin_node.consent import grant_in_parts
+    from hejin_node.signed import find_record
+    from hejin_trust.database import reading
+
+    if encoding not in ("utf-8", "gb18030"):
+        raise typer.BadParameter("write utf-8 or gb18030")
+    with open_to_append(home) as node:
+        with reading(node.database) as connection:
+            find = partial(find_record, connection)
+            grants = read_grants(file, "utf-8" if encoding == "utf-8" else "gb18030", find)
+        new, already = grant_in_parts(node.database, node.internal_log, node.pseudonym_key, grants)
+    said = Text(
+        f"{new} authorisations recorded, {already} stood already",
+        f"新登记授权 {new} 份，{already} 份此前已登记",
+    )
+    typer.echo(json.dumps({"granted": new, "already": already}) if as_json else said)
+
+
+@authorisation_app.command("export")
+def authorisation_export(
+    home: Home,
+    out: Annotated[Path, typer.Argument(dir_okay=False, help="CSV file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write the authorisations that were not revoked as a CSV file that `import` reads."""
+    from hejin_node.bulk import grants_csv
+    from hejin_node.consent import authorisations
+    from hejin_node.home import open_home
+    from hejin_trust.database import reading
+    from hejin_trust.files import replace_file
+
+    with open_home(home) as node, reading(node.database) as connection:
+        standing = [one for one in authorisations(connection) if one.revoked_seq is None]
+        text = grants_csv((one, _signed(connection, one)) for one in standing)
+    replace_file(out, text.encode(), mode=0o600)
+    said = Text(
+        f"{len(standing)} authorisations written to {out}; it names enterprises: keep it safe",
+        f"已将 {len(standing)} 份授权写入 {out}；其中含企业代码，请妥善保管",
+    )
+    typer.echo(json.dumps({"exported": len(standing)}) if as_json else said)
+
+
+@authorisation_app.command("revoke")
+def authorisation_revoke(
+    home: Home,
+    code: Annotated[str | None, typer.Argument(help="All grants of this enterprise.")] = None,
+    seq: Annotated[int | None, typer.Option(min=0, help="This grant only.")] = None,
+    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """End authorisations from the next private sum on; released models stay."""
+    from hejin_node.appending import open_to_append
+    from hejin_node.consent import revoke
+    from hejin_trust.database import writing
+
+    if (code is None) == (seq is None):
+        raise typer.BadParameter("name an enterprise's code, or a grant by --seq")
+    with open_to_append(home) as node, writing(node.database) as connection:
+        ended = revoke(connection, node.internal_log, reason, code=code, seq=seq)
+    said = Text(f"{len(ended)} authorisations revoked", f"已撤销 {len(ended)} 份授权")
+    typer.echo(json.dumps({"revoked": list(ended)}) if as_json else said)
+
+
+@authorisation_app.command("list")
+def authorisation_list(
+    home: Home,
+    code: Annotated[str | None, typer.Option(help="Only this enterprise's.")] = None,
+    in_force: Annotated[bool, typer.Option(help="Only those in force now.")] = False,
+    expiring: Annotated[
+        int | None, typer.Option(min=0, help="Only those in force that end within so many days.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List authorisations."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from hejin_node.consent import authorisations
+    from hejin_node.home import open_home
+    from hejin_trust.database import reading
+
+    with open_home(home) as node, reading(node.database) as connection:
+        now = node.now()
+        at = now if in_force or expiring is not None else None
+        found = authorisations(connection, code=code, at=at)
+    if expiring is not None:
+        last = now + timedelta(days=expiring)
+        found = [one for one in found if one.terms.valid_to <= last]
+    if as_json:
+        typer.echo(json.dumps({"authorisations": [_authorisation(one) for one in found]}))
+        return
+    heads = (
+        Text("seq", "序号"),
+        Text("enterprise", "企业"),
+        Text("grade", "等级"),
+        Text("purposes", "用途"),
+        Text("banks", "银行"),
+        Text("categories", "数据类别"),
+        Text("valid", "有效期"),
+        Text("revoked", "撤销"),
+    )
+    title = Text(f"{len(found)} authorisations", f"授权 {len(found)} 份")
+    table = Table(*map(str, heads), title=str(title))
+    for one in found:
+        table.add_row(*_authorisation_row(one))
+    Console().print(table)
+
+
+@authorisation_app.command("show")
+def authorisation_show(
+    home: Home,
+    seq: Annotated[int, typer.Argument(min=0, help="Number of the grant.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show one authorisation with its record and, of grade A, key and signature."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from hejin_node.consent import find_grant
+    from hejin_node.home import open_home
+    from hejin_trust.database import reading
+
+    with open_home(home) as node, reading(node.database) as connection:
+        one = find_grant(connection, seq)
+        signed = _signed(connection, one)
+    if as_json:
+        typer.echo(json.dumps(_shown(one, signed), ensure_ascii=False))
+        return
+    title = Text(f"authorisation {seq}", f"第 {seq} 号授权")
+    table = Table(title=str(title), show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, value in _shown_rows(one, signed):
+        table.add_row(str(name), value)
+    Console().print(table)
+
+
+def _print_granted(seq: int, *, as_json: bool) -> None:
+    said = Text(f"recorded as grant {seq}", f"已登记为第 {seq} 号授权")
+    typer.echo(json.dumps({"seq": seq}) if as_json else said)
+
+
+def _signed(connection: Connection, one: Authorisation) -> Signed | None:
+    """Return the signature of a grant of grade A, if its record is still here."""
+    from hejin_node.signed import find_signed
+
+    return find_signed(connection, one.seq, one.code, one.terms.document)
+
+
+def _authorisation_row(one: Authorisation) -> tuple[str, ...]:
+    terms = one.terms
+    return (
+        str(one.seq),
+        one.code,
+        terms.grade,
+        ", ".join(terms.purposes),
+        ", ".join(terms.banks),
+        ", ".join(terms.categories),
+        f"{terms.valid_from:%Y-%m-%d} - {terms.valid_to:%Y-%m-%d}",
+        one.revoked_at or "",
+    )
+
+
+def _authorisation(one: Authorisation) -> Mapping[str, object]:
+    return {
+        "seq": one.seq,
+        "enterprise": one.code,
+        "pseudonym": one.pseudonym,
+        **_terms(one.terms),
+        "revoked_seq": one.revoked_seq,
+        "revoked_at": one.revoked_at,
+    }
+
+
+def _shown(one: Authorisation, signed: Signed | None) -> Mapping[str, object]:
+    signature = None
+    if signed is not None:
+        signature = {
+            "key": signed.key.hex(),
+            "key_evidence": signed.evidence,
+            "signature": signed.signature.hex(),
+            "record": json.loads(signed.record.raw),
+        }
+    return {**_authorisation(one), "signed": signature}
+
+
+def _shown_rows(one: Authorisation, signed: Signed | None) -> list[tuple[Text, str]]:
+    from hejin_node import consent_words as words
+    from hejin_trust.canonical import time_text
+
+    terms = one.terms
+    rows = [
+        (Text("enterprise", "企业"), one.code),
+        (Text("in the ledger", "账本化名"), one.pseudonym),
+        (Text("grade", "等级"), str(words.GRADES[terms.grade])),
+        (Text("document", "文件哈希"), terms.document),
+        (Text("purposes", "用途"), "\n".join(map(str, words.purposes(terms.purposes)))),
+        (Text("banks", "银行"), ", ".join(terms.banks)),
+        (Text("categories", "数据类别"), "\n".join(map(str, words.categories(terms.categories)))),
+        (Text("features", "特征"), ", ".join(map(str, words.features(terms.features)))),
+        (Text("valid from", "生效"), time_text(terms.valid_from)),
+        (Text("until before", "失效"), time_text(terms.valid_to)),
+        (Text("revoked", "撤销"), one.revoked_at or "-"),
+    ]
+    if signed is not None:
+        notice = signed.record.notice
+        rows += [
+            (Text("key", "公钥"), signed.key.hex()),
+            (Text("signature", "签名"), signed.signature.hex()),
+            (Text("controller", "数据处理者"), str(signed.record.controller.name)),
+            (Text("contact", "联系方式"), str(notice.contact.text)),
+            (Text("responsibility", "责任主体"), str(notice.responsibility.text)),
+            (Text("where data go", "数据流向"), str(notice.flow.text)),
+            (Text("storage", "存储"), str(notice.storage.text)),
+            (Text("kept until", "保存期限"), str(notice.retention.text)),
+            (Text("withdrawal", "撤回方式"), str(notice.withdrawal.text)),
+            (Text("after a withdrawal", "撤回之后"), str(notice.afterwards.text)),
+        ]
+    return rows
+
+
+def _terms(terms: Terms) -> dict[str, object]:
+    from hejin_trust.canonical import time_text
+
+    return {
+        **asdict(terms),
+        "valid_from": time_text(terms.valid_from),
+        "valid_to": time_text(terms.valid_to),
+    }
