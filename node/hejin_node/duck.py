@@ -72,7 +72,7 @@ class Rewindable:
 def select(
     connection: duckdb.DuckDBPyConnection,
     sql: str,
-    sources: Mapping[str, Rewindable],
+    sources: Mapping[str, pa.Table | Rewindable],
     parameters: Mapping[str, object] | None = None,
 ) -> pa.Table:
     """Run one SELECT over `sources` and return its result.
@@ -101,7 +101,7 @@ def select(
         table: pa.Table = connection.sql(sql, params=used or None).to_arrow_table()
     except duckdb.Error as reason:
         for source in sources.values():
-            if source.failure is not None:
+            if isinstance(source, Rewindable) and source.failure is not None:
                 raise source.failure from None
         raise _clean(reason) from None
     return table

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -113,15 +113,16 @@ class Keyring:
 class SegmentReader:
     """One segment, held open: its rows stay readable when compaction removes the file.
 
+    opening  makes what decrypts the file, anew at each call: a Parquet reader keeps its own
     raises   FileNotFoundError where there is no such file; SegmentError as its rows are read
     """
 
     def __init__(
-        self, path: Path, dataset: str, properties: encryption.FileDecryptionProperties
+        self, path: Path, dataset: str, opening: Callable[[], encryption.FileDecryptionProperties]
     ) -> None:
-        self._name, self._dataset, self._properties = path.name, dataset, properties
+        self._name, self._dataset, self._opening = path.name, dataset, opening
         self._handle = pa.OSFile(str(path))
-        self._files: dict[tuple[str, ...], pq.ParquetFile] = {}
+        self._coded: dict[tuple[str, ...], pq.ParquetFile] = {}
 
     def __enter__(self) -> Self:
         """Return the reader."""
@@ -129,42 +130,50 @@ class SegmentReader:
 
     def __exit__(self, *_: object) -> None:
         """Close the file."""
-        self._files.clear()
+        self._coded.clear()
         self._handle.close()
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield its rows in their order, at most BATCH at a time."""
         with self._damage():
-            file = self._file(())
-            yield from file.iter_batches(BATCH, columns=list(columns), use_threads=False)
+            yield from self._open(()).iter_batches(BATCH, columns=list(columns), use_threads=False)
 
-    def bucket_range(
-        self, columns: Sequence[str], low: int, high: int, coded: Sequence[str] = ()
-    ) -> Iterator[pa.RecordBatch]:
+    def bucket_range(self, columns: Sequence[str], low: int, high: int) -> Iterator[pa.RecordBatch]:
         """Yield the row groups that may have rows of buckets low to high - 1, whole.
 
-        coded  text columns to be given dictionary-encoded
+        Several threads may do so at once.
         """
         with self._damage():
-            file = self._file(tuple(coded))
-            groups = [
-                i
-                for i, (least, most) in enumerate(self._ranges(file))
-                if least < high and most >= low
-            ]
-            if groups:
-                yield from file.iter_batches(
-                    BATCH, row_groups=groups, columns=list(columns), use_threads=False
-                )
+            yield from self._range(self._open(()), columns, low, high)
 
-    def _file(self, coded: tuple[str, ...]) -> pq.ParquetFile:
-        if coded not in self._files:
-            self._files[coded] = pq.ParquetFile(
-                self._handle,
-                decryption_properties=self._properties,
-                read_dictionary=list(coded),
+    def coded_range(
+        self, columns: Sequence[str], low: int, high: int, coded: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield the same with the texts of `coded` dictionary-encoded; for one thread only.
+
+        The footer is read once however many ranges are.
+        """
+        with self._damage():
+            key = tuple(coded)
+            if key not in self._coded:
+                self._coded[key] = self._open(key)
+            yield from self._range(self._coded[key], columns, low, high)
+
+    def _open(self, coded: Sequence[str]) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            self._handle, decryption_properties=self._opening(), read_dictionary=list(coded)
+        )
+
+    def _range(
+        self, file: pq.ParquetFile, columns: Sequence[str], low: int, high: int
+    ) -> Iterator[pa.RecordBatch]:
+        groups = [
+            i for i, (least, most) in enumerate(self._ranges(file)) if least < high and most >= low
+        ]
+        if groups:
+            yield from file.iter_batches(
+                BATCH, row_groups=groups, columns=list(columns), use_threads=False
             )
-        return self._files[coded]
 
     def _ranges(self, file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
         """Yield the least and the highest bucket of each row group."""

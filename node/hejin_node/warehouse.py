@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from sqlalchemy import Engine
 
 from hejin_models.features import Dataset
@@ -21,13 +21,13 @@ from hejin_node.erased import Erased, in_force
 from hejin_node.errors import QueryError, WrongKeyError
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
+from hejin_node.partitions import Partition, Source, partitions
 from hejin_node.segments import (
     KEY_BYTES,
     Columns,
     Keyring,
     Kind,
     SegmentReader,
-    arrow_schema,
     missing,
 )
 from hejin_trust.database import reading, writing
@@ -200,41 +200,46 @@ class Warehouse:
     ) -> pa.Table:
         """Run a feature view's SQL over data sets and return its result.
 
+        It runs over one partition of whole enterprises after the other, and the results follow
+        each other: of SQL that looks across enterprises they would depend on the partitions.
+
+
         datasets     each is a table with `enterprise` and its declared columns; one that is not
                      in the warehouse is an empty table
         as_of        value of the SQL's parameter $as_of
         enterprises  codes whose rows the SQL may see; None for all
         raises       QueryError (the SQL, or a data set without a declared column), SegmentError
         """
-        shown = None if enterprises is None else pa.array(list(enterprises), pa.string())
-        sources = {item.name: self._stream(item, shown) for item in datasets}
         given: dict[str, object] = {} if as_of is None else {"as_of": as_of}
         try:
-            with duck.locked_down(self._memory_mb) as connection:
-                return duck.select(connection, sql, sources, given)
+            with (
+                duck.locked_down(self._memory_mb) as connection,
+                closing(self.partitions(datasets, enterprises)) as parts,
+            ):
+                return pa.concat_tables(
+                    [duck.select(connection, sql, part.tables, given) for part in parts]
+                )
         finally:
             pa.default_memory_pool().release_unused()
+
+    def partitions(
+        self, datasets: Sequence[Dataset], enterprises: Collection[str] | None = None
+    ) -> Generator[Partition]:
+        """Yield the rows of data sets, each partition those of whole enterprises; see `query`."""
+        with ExitStack() as open_files:
+            sources: dict[str, Source] = {}
+            for item in datasets:
+                wanted: Columns = {"enterprise": "text", **item.columns}
+                parts = open_files.enter_context(self._opened("data", item.name))
+                for part, _ in parts:
+                    _check_columns(item.name, wanted, part.columns)
+                sources[item.name] = Source(wanted, parts)
+            yield from partitions(sources, enterprises)
 
     def sweep(self) -> None:
         """Remove what a killed load left behind; not now if another process is loading."""
         with suppress(BlockingIOError), self._lock(fcntl.LOCK_NB):
             self._sweep()
-
-    def _stream(self, item: Dataset, shown: pa.Array | None) -> duck.Rewindable:
-        wanted: Columns = {"enterprise": "text", **item.columns}
-        for part in self.segments("data", item.name):
-            _check_columns(item.name, wanted, part.columns)
-        schema = arrow_schema(wanted)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in self.read("data", item.name, list(wanted)):
-                # Whole numbers beyond 2^53 are rounded: no value may end a bank's question.
-                rows = batch.select(schema.names).cast(schema, safe=False)
-                if shown is not None:
-                    rows = rows.filter(pc.is_in(rows.column("enterprise"), shown))
-                yield rows
-
-        return duck.Rewindable(schema, batches)
 
     @contextmanager
     def _opened(self, kind: Kind, dataset: str) -> Iterator[list[tuple[Segment, SegmentReader]]]:
@@ -260,8 +265,8 @@ class Warehouse:
             yield found
 
     def _reader(self, part: Segment) -> SegmentReader:
-        properties = self._files.keys.opening(part.kind, part.dataset, part.file)
-        return SegmentReader(self._files.path(part.file), part.dataset, properties)
+        opening = partial(self._files.keys.opening, part.kind, part.dataset, part.file)
+        return SegmentReader(self._files.path(part.file), part.dataset, opening)
 
     def _sweep(self) -> None:
         """Remove what a killed load left and cannot go on from. Called under the lock."""

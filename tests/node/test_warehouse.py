@@ -7,6 +7,7 @@ import errno
 import stat
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -455,7 +456,8 @@ def test_segments_hold_rows_in_order_however_they_are_cut(
         internal = {"_bucket": [n % 256 for n in part], "_load": [1] * size}
         writer.write(pa.table({"n": part, **internal}, writer_schema))
     writer.finish()
-    with segments.SegmentReader(path, "d", keys.opening("data", "d", "x.parquet")) as reader:
+    opening = partial(keys.opening, "data", "d", "x.parquet")
+    with segments.SegmentReader(path, "d", opening) as reader:
         found = [n for batch in reader.batches(["n"]) for n in batch[0].to_pylist()]
     assert found == expected
     assert writer.rows == len(expected)
