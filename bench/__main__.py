@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import floor, growth, growth_ledger, ledger, links, masks, network, start, sums
+from bench import floor, growth, growth_ledger, ledger, links, masks, network, start, sums, view
 from bench.figures import Figure, machine
 
 
@@ -43,6 +43,7 @@ PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "network": network.measure,
     "links": links.measure,
     "growth": growth.measure,
+    "view": view.measure,
     "ledger": ledger.measure,
     "ledger-year": growth_ledger.measure,
     "accuracy": _accuracy,

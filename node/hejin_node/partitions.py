@@ -28,8 +28,8 @@ from hejin_node.segments import (
     bucket_of,
 )
 
-MOST_ROWS: Final = 786_432
-"""Rows of a partition, all data sets together: invoices of that many take about 60 MB."""
+MOST_ROWS: Final = 524_288
+"""Rows of a partition, all data sets together: invoices of that many take about 40 MB."""
 
 Opened = Sequence[tuple[Segment, SegmentReader]]
 
@@ -75,7 +75,7 @@ def cut(rows: Buckets, most: int) -> list[tuple[int, int]]:
 def partitions(
     sources: Mapping[str, Source],
     enterprises: Collection[str] | None,
-    most: int = MOST_ROWS,
+    most: int,
 ) -> Iterator[Partition]:
     """Yield all rows of the sources, partition by partition, at least one; SegmentError.
 

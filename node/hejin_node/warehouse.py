@@ -21,7 +21,7 @@ from hejin_node.erased import Erased, in_force
 from hejin_node.errors import QueryError, WrongKeyError
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
-from hejin_node.partitions import Partition, Source, partitions
+from hejin_node.partitions import MOST_ROWS, Partition, Source, partitions
 from hejin_node.segments import (
     KEY_BYTES,
     Columns,
@@ -71,7 +71,8 @@ class Warehouse:
     key            32 bytes, see `segments.Keyring`
     database       the node's database
     pseudonym_key  tells erased enterprises from others
-    memory_mb      what a query may hold, MB
+    memory_mb      what DuckDB may hold in a query, MB
+    partition_rows see `partitions.MOST_ROWS`
     raises         WrongKeyError if segments were written under another key
     """
 
@@ -82,12 +83,14 @@ class Warehouse:
         database: Engine,
         pseudonym_key: bytes,
         memory_mb: int = duck.DEFAULT_MEMORY_MB,
+        partition_rows: int = MOST_ROWS,
     ) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._files = SegmentFiles(folder, Keyring(key))
         self._database = database
         self._pseudonym_key = pseudonym_key
         self._memory_mb = memory_mb
+        self._partition_rows = partition_rows
         with reading(database) as connection:
             ids = manifest.key_ids(connection)
         if ids - {self._files.keys.id}:
@@ -234,7 +237,7 @@ class Warehouse:
                 for part, _ in parts:
                     _check_columns(item.name, wanted, part.columns)
                 sources[item.name] = Source(wanted, parts)
-            yield from partitions(sources, enterprises)
+            yield from partitions(sources, enterprises, self._partition_rows)
 
     def sweep(self) -> None:
         """Remove what a killed load left behind; not now if another process is loading."""

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import datetime as dt
 import errno
+import itertools
 import stat
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hejin_models.features import Dataset
 from hejin_node import duck, manifest, segments
 from hejin_node.errors import QueryError, SegmentError, WarehouseError, WrongKeyError
 from hejin_node.manifest import Counts
+from hejin_node.partitions import cut as cut_buckets
 from hejin_node.segments import Columns
 from hejin_node.warehouse import Warehouse, create_key, read_key
 from hejin_trust.database import writing
@@ -27,6 +31,7 @@ from hejin_trust.keys import KeyFileError
 KEY = bytes(range(32))
 COLUMNS: Columns = {"enterprise": "text", "net": "number", "date": "date", "count": "integer"}
 SALES = Dataset("sales", "trade", {"net": "number", "date": "date", "count": "integer"})
+_numbers = itertools.count(1)
 CANARY = "CANARYENTERPRISE"
 
 
@@ -346,6 +351,86 @@ def test_whole_numbers_that_no_float_holds_are_rounded_not_refused(data) -> None
     wanted = Dataset("sales", "trade", {"count": "number"})
     found = data.warehouse.query("SELECT count FROM sales", [wanted])["count"].to_pylist()
     assert found == [3.0, 2.0**53]
+
+
+FIRMS = [f"firm {n}" for n in range(40)]
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    loads=st.lists(st.lists(st.sampled_from(FIRMS), max_size=120), min_size=1, max_size=4),
+    most=st.sampled_from([1, 7, 30, 1000]),
+    shown=st.none() | st.sets(st.sampled_from([*FIRMS, "nobody"])),
+)
+def test_a_view_gives_the_same_however_its_rows_are_partitioned(
+    data, loads: list[list[str]], most: int, shown: set[str] | None
+) -> None:
+    name = f"sales{next(_numbers)}"
+    counted: Counter[str] = Counter()
+    number = 0
+    for firms in loads:
+        table = pa.table(
+            {
+                "enterprise": pa.array(firms, pa.string()),
+                "count": pa.array(range(len(firms)), pa.int64()),
+            }
+        )
+        source = f"{next(_numbers):064x}"
+        columns: Columns = {"enterprise": "text", "count": "integer"}
+        data.warehouse.append(name, columns, table.to_batches(), source)
+        for place, firm in enumerate(firms):
+            counted[firm] += place + 1
+            number += 1
+    cut = Warehouse(data.folder / "warehouse", KEY, data.database, KEY, partition_rows=most)
+    # Twice the same data set: a partition may be scanned again.
+    sql = (
+        f"SELECT enterprise, sum(count + 1) AS total, "
+        f"(SELECT count(*) FROM {name} AS b WHERE b.enterprise = a.enterprise) AS n "
+        f"FROM {name} AS a GROUP BY enterprise"
+    )
+    found = cut.query(sql, [Dataset(name, "trade", {"count": "integer"})], enterprises=shown)
+    expected = {firm: total for firm, total in counted.items() if shown is None or firm in shown}
+    assert dict(zip(*found.select([0, 1]).to_pydict().values(), strict=True)) == expected
+    seen = sum(len([f for f in firms if shown is None or f in shown]) for firms in loads)
+    assert sum(found["n"].to_pylist()) == seen
+
+
+@given(
+    rows=st.lists(st.integers(0, 50), min_size=256, max_size=256),
+    most=st.integers(1, 500),
+)
+def test_partitions_hold_every_bucket_once_and_not_too_many_rows(
+    rows: list[int], most: int
+) -> None:
+    ranges = cut_buckets(np.array(rows), most)
+    assert [bucket for low, high in ranges for bucket in range(low, high)] == list(range(256))
+    for low, high in ranges:
+        assert sum(rows[low:high]) <= most or sum(count > 0 for count in rows[low:high]) == 1
+
+
+def test_a_partition_that_cannot_be_read_ends_the_query(data) -> None:
+    for number in range(3):
+        data.warehouse.append("sales", COLUMNS, rows(*FIRMS), str(number) * 64)
+    spoiled = data.folder / "warehouse" / data.warehouse.segments()[1].file
+    raw = bytearray(spoiled.read_bytes())
+    raw[100] ^= 1
+    spoiled.write_bytes(raw)
+    cut = Warehouse(data.folder / "warehouse", KEY, data.database, KEY, partition_rows=10)
+    with pytest.raises(SegmentError, match="damaged"):
+        cut.query("SELECT enterprise, count FROM sales", [SALES])
+    assert threading.active_count() == 1
+
+
+def test_a_reader_goes_on_when_compaction_removes_its_files(data) -> None:
+    for number in range(3):
+        data.warehouse.append("sales", COLUMNS, rows("a"), str(number) * 64)
+    batches = data.warehouse.read("data", "sales")
+    first = next(batches)
+    for file in files(data.folder / "warehouse"):
+        file.unlink()
+    assert first.num_rows + sum(batch.num_rows for batch in batches) == 3
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,9 @@ def test_union_and_difference_agree_with_counting_moments(a: Stretches, b: Stret
     assert held(union(a)) == held(a)
     assert held(without(a, b)) == held(a) - held(b)
     assert length(without(a, b)) == len(held(a) - held(b))
+
+
+def test_a_view_is_measured_beside_plain_duckdb(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "view")
+    assert found["trade-v1 over 20,000 invoices, encrypted"]["against"] == "plain DuckDB"
+    assert 0 < found["trade-v1 over 20,000 invoices, peak memory"]["ratio"] < 1
