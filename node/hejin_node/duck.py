@@ -9,9 +9,12 @@ import duckdb
 import pyarrow as pa
 
 from hejin_node.errors import QueryError, ViewFailedError
+from hejin_trust.text import Text
 
 DEFAULT_MEMORY_MB = 160
 _THREADS = 2
+REMEDY = Text(" Correct the view's `source`.", "请更正视图的 `source`。")
+"""The end of what is said about SQL that cannot be run; other SQL than a view's ends otherwise."""
 
 #: Errors about the text of a query; others may quote the data and are not repeated.
 _ABOUT_THE_SQL = (
@@ -117,8 +120,8 @@ def _clean(reason: duckdb.Error) -> QueryError:
     if isinstance(reason, _ABOUT_THE_SQL):
         said = str(reason).splitlines()[0]
         return QueryError(
-            f"The SQL cannot be run: {said}. Correct the view's `source`.",
-            f"SQL 无法执行：{said}。请更正视图的 `source`。",
+            f"The SQL cannot be run: {said}.{REMEDY.en}",
+            f"SQL 无法执行：{said}。{REMEDY.zh}",
         )
     kind = type(reason).__name__
     return ViewFailedError(

@@ -53,18 +53,31 @@ def months_sql(dataset: str, time: str) -> str:
 
 def check_rules(dataset: Dataset, rules: Sequence[Rule]) -> None:
     """Run each rule's SQL over no rows; QualityRuleError names one that does not run."""
+    if _failure(dataset, rules) is None:
+        return
+    for rule in rules:
+        reason = _failure(dataset, [rule])
+        if reason is not None:
+            en = reason.text.en.removesuffix(duck.REMEDY.en)
+            zh = reason.text.zh.removesuffix(duck.REMEDY.zh)
+            raise QualityRuleError(
+                f"Quality rule {rule.id} of data set {dataset.name} does not run. {en} Correct "
+                "its `holds` or `when`.",
+                f"数据集 {dataset.name} 的质量规则 {rule.id} 无法执行。{zh}"
+                "请更正其 `holds` 或 `when`。",
+            ) from reason
+
+
+def _failure(dataset: Dataset, rules: Sequence[Rule]) -> QueryError | None:
     schema = arrow_schema({"enterprise": "text", **dataset.columns})
     empty = duck.Rewindable(schema, lambda: iter(()))
-    for rule in rules:
-        sql = enterprise_sql(dataset.name, [rule], dataset.columns, list(dataset.columns))
-        try:
-            with duck.locked_down() as connection:
-                duck.select(connection, sql, {dataset.name: empty}, {"as_of": date(2000, 1, 1)})
-        except QueryError as reason:
-            raise QualityRuleError(
-                f"Quality rule {rule.id} of data set {dataset.name} does not run: {reason.text.en}",
-                f"数据集 {dataset.name} 的质量规则 {rule.id} 无法执行：{reason.text.zh}",
-            ) from reason
+    sql = enterprise_sql(dataset.name, rules, dataset.columns, list(dataset.columns))
+    try:
+        with duck.locked_down() as connection:
+            duck.select(connection, sql, {dataset.name: empty}, {"as_of": date(2000, 1, 1)})
+    except QueryError as reason:
+        return reason
+    return None
 
 
 def _count(number: int, rule: Rule) -> str:
