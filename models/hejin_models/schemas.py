@@ -31,7 +31,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
-from hejin_models.errors import SchemaError
+from hejin_models.errors import SchemaError, ViewError
 from hejin_models.features import (
     Category,
     ColumnType,
@@ -168,6 +168,33 @@ def view_grade(view: FeatureView, schemas: Mapping[str, Schema]) -> Grade:
         for dataset in view.datasets
         for column in dataset.columns
     )
+
+
+def check_declared(view: FeatureView, schemas: Mapping[str, Schema]) -> None:
+    """Raise ViewError where a view's data sets are not what their schemas say.
+
+    Authorisations name categories: a view that calls invoices `logistics` would get around them.
+    """
+    for dataset in view.datasets:
+        schema = schemas.get(dataset.name)
+        if schema is None:
+            continue
+        if dataset.category != schema.category:
+            raise ViewError(
+                f"view field `datasets.{dataset.name}.category` says {dataset.category}, and the"
+                f" schema says {schema.category}: correct it",
+                f"视图字段 `datasets.{dataset.name}.category` 为 {dataset.category}，"
+                f"而数据规范为 {schema.category}：请更正",
+            )
+        for name, kind in dataset.columns.items():
+            right = schema.columns[name].type if name in schema.columns else kind
+            if kind != right and (kind, right) != ("number", "integer"):
+                raise ViewError(
+                    f"view field `datasets.{dataset.name}.columns.{name}` says {kind}, and the"
+                    f" schema says {right}: correct it",
+                    f"视图字段 `datasets.{dataset.name}.columns.{name}` 为 {kind}，"
+                    f"而数据规范为 {right}：请更正",
+                )
 
 
 def parse_schema(data: bytes) -> Schema:

@@ -152,13 +152,21 @@ def view_install(
     from hejin_node.home import open_home
     from hejin_node.views import install_view
 
+    data = view_file(file)
     with open_home(home) as node:
-        view = install_view(node.views_folder, view_file(file))
-    said = Text(
-        f"installed {view.id} ({view.text.en}), {len(view.features)} features, hash {view.digest}",
-        f"已安装 {view.id}（{view.text.zh}），{len(view.features)} 个特征，哈希 {view.digest}",
+        view, passed = install_view(node.views_folder, data, node.schemas(), node.now().date())
+    if as_json:
+        said = {"id": view.id, "sha256": view.digest, "unmoved": passed.unmoved}
+        typer.echo(json.dumps(said))
+        return
+    typer.echo(
+        Text(
+            f"installed {view.id} ({view.text.en}), {len(view.features)} features,"
+            f" hash {view.digest}",
+            f"已安装 {view.id}（{view.text.zh}），{len(view.features)} 个特征，哈希 {view.digest}",
+        )
     )
-    typer.echo(json.dumps({"id": view.id, "sha256": view.digest}) if as_json else said)
+    typer.echo(passed.text)
 
 
 @view_app.command("list")

@@ -43,6 +43,42 @@ class ViewFailedError(QueryError):
     code: ClassVar[str] = "view-failed"
 
 
+class ViewRefusedError(QueryError):
+    """A feature view's SQL runs, and does what no view may do; `code` says which."""
+
+    code: ClassVar[str] = "view-refused"
+
+
+class LooksAheadError(ViewRefusedError):
+    """A feature changes with what was not known on the as-of date."""
+
+    code: ClassVar[str] = "view-looks-ahead"
+
+
+class CrossesEnterprisesError(ViewRefusedError):
+    """A feature of one enterprise changes with another's rows."""
+
+    code: ClassVar[str] = "view-crosses-enterprises"
+
+
+class VariesError(ViewRefusedError):
+    """The same rows give other values when they come again, or in another order."""
+
+    code: ClassVar[str] = "view-varies"
+
+
+class RepeatsError(ViewRefusedError):
+    """The result has an enterprise twice, or one that no row is of."""
+
+    code: ClassVar[str] = "view-repeats"
+
+
+class ViewTakenError(NodeError):
+    """Another file is installed under a view's name and version."""
+
+    code: ClassVar[str] = "view-taken"
+
+
 class MappingError(NodeError):
     """A mapping file cannot be used; the message names the field."""
 

@@ -3,54 +3,39 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-from hejin_models.features import Dataset, FeatureView
-from hejin_node import duck
-from hejin_node.errors import QueryError
-from hejin_node.segments import arrow_schema
+from hejin_models.features import FeatureView
+from hejin_models.schemas import Schema
+from hejin_node.errors import ViewTakenError
+from hejin_node.view_check import SelfCheck, check_view
 from hejin_trust.files import replace_file
 
-_SOME_DAY: Final = dt.date(2000, 1, 1)
 
-
-def install_view(folder: Path, data: bytes) -> FeatureView:
+def install_view(
+    folder: Path, data: bytes, schemas: Mapping[str, Schema], today: dt.date
+) -> tuple[FeatureView, SelfCheck]:
     """Check a view file's bytes, keep them in `folder`, and return the view.
 
-    Another file with the same name and version is kept beside it: plans name the hash.
-    raises  ViewError, QueryError (its SQL does not run, or gives not all features), FileError
+    A name and version stand for the same bytes for ever: other bytes need another version.
+    raises  ViewError, QueryError and ViewRefusedError as `check_view`, ViewTakenError, FileError
     """
     view = FeatureView.parse(data)
-    check_sql(view)
+    for other in installed_views(folder):
+        if other.id == view.id and other.digest != view.digest:
+            raise ViewTakenError(
+                f"View {view.id} is installed here with other bytes (hash {other.digest[:12]}): the"
+                " publisher must give the changed view a new version.",
+                f"视图 {view.id} 已安装且内容不同（哈希 {other.digest[:12]}）："
+                "发布者须为修改后的视图使用新版本号。",
+            )
+    passed = check_view(view, schemas, today)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(folder / f"{view.id}.{view.digest[:12]}.toml", data)
-    return view
+    return view, passed
 
 
 def installed_views(folder: Path) -> tuple[FeatureView, ...]:
     """Return the installed views, by name."""
     return tuple(FeatureView.load(path) for path in sorted(folder.glob("*.toml")))
-
-
-def check_sql(view: FeatureView) -> None:
-    """Run a view's SQL over empty data sets; QueryError unless it gives all that it declares."""
-    with duck.locked_down() as connection:
-        result = duck.select(
-            connection,
-            view.source,
-            {item.name: _empty(item) for item in view.datasets},
-            {"as_of": _SOME_DAY},
-        )
-    declared = ("enterprise", *(feature.name for feature in view.features))
-    absent = [name for name in declared if name not in result.column_names]
-    if absent:
-        names = ", ".join(absent)
-        raise QueryError(
-            f"The SQL of view {view.id} gives no column {names}: add it to `source`.",
-            f"特征视图 {view.id} 的 SQL 未给出列 {names}：请在 `source` 中补上。",
-        )
-
-
-def _empty(item: Dataset) -> duck.Rewindable:
-    return duck.Rewindable(arrow_schema({"enterprise": "text", **item.columns}), lambda: iter(()))

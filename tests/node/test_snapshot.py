@@ -17,12 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hejin_models.errors import ViewError
-from hejin_models.features import FeatureView, view_file
+from hejin_models.features import FeatureView
 from hejin_models.uscc import make_code
 from hejin_node.errors import QueryError
 from hejin_node.labels import COLUMNS, label_spec
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
-from hejin_node.views import check_sql, install_view, installed_views
 from hejin_trust.database import writing
 
 CODES = [make_code(n) for n in range(8)]
@@ -260,8 +259,6 @@ def test_sql_without_enterprise_or_a_feature_is_refused(data) -> None:
     ):
         with pytest.raises(error, match="gives no column"):
             take_snapshot(data.warehouse, view(source), LABEL, CODES, SALT)
-        with pytest.raises(QueryError, match="gives no column"):
-            check_sql(view(source))
 
 
 def test_six_thousand_enterprises_with_25_features_take_well_under_a_second(data) -> None:
@@ -291,30 +288,3 @@ def test_six_thousand_enterprises_with_25_features_take_well_under_a_second(data
     snapshot = take_snapshot(data.warehouse, wide, spec, codes, SALT)
     assert time.process_time() - began < 2  # about 0.2 s on an idle core
     assert snapshot.cells.shape == (6000, 25)
-
-
-def test_views_are_installed_as_they_are_and_found_by_hash(tmp_path) -> None:
-    folder = tmp_path / "views"
-    raw = VIEW.format(source=ALL).encode()
-    first = install_view(folder, raw)
-    assert install_view(folder, raw) == first  # again: nothing new
-    second = install_view(folder, raw + b"# changed\n")
-    shipped = install_view(folder, view_file("sba-loans-v1"))
-    assert {one.digest for one in installed_views(folder)} == {
-        first.digest, second.digest, shipped.digest,
-    }  # fmt: skip
-    assert hashlib.sha256(raw).hexdigest() == first.digest
-
-
-@pytest.mark.parametrize(
-    "source", ["SELECT * FROM nowhere", "DROP TABLE firms", "SELECT * FROM read_csv('x.csv')"]
-)
-def test_a_view_whose_sql_cannot_run_is_not_installed(tmp_path, source: str) -> None:
-    with pytest.raises(QueryError):
-        install_view(tmp_path / "views", VIEW.format(source=source).encode())
-    assert not (tmp_path / "views").exists()
-
-
-def test_every_shipped_view_can_be_installed(tmp_path) -> None:
-    for name in ("sba-loans-v1", "uci-credit-v1", "trade-v1"):
-        assert install_view(tmp_path / "views", view_file(name)).id == name
