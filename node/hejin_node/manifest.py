@@ -64,7 +64,7 @@ class Load:
     source    hex SHA-256 of its content
     name      file name, or sql:TABLE
     mapping   hex SHA-256 of the mapping file, or ""
-    place     where an open load goes on
+    place     where an open load goes on, and a complete one ended
     corrects  the load whose quarantined rows this one brings again
     """
 
@@ -202,9 +202,7 @@ def advance_load(connection: Connection, load: int, place: Place | None, counts:
 
 def complete_load(connection: Connection, load: int, counts: Counts) -> None:
     """End a load: from here on its segments are the data's."""
-    _change_load(
-        connection, load, counts, place="null", state="complete", completed=time_text(now())
-    )
+    _change_load(connection, load, counts, state="complete", completed=time_text(now()))
     connection.execute(
         update(segment_table).where(segment_table.c.open_load == load).values(open_load=None)
     )

@@ -22,15 +22,19 @@ _SQL: Final = {"text": "VARCHAR", "number": "DOUBLE", "integer": "BIGINT", "date
 class Checker:
     """Checks a source's tables one after the other, in order.
 
+    rows  that were checked before, for the number of the next one
+
     The first rule that a row breaks names it: `enterprise.code`, `<column>.type`, `.required`,
     `.range`, `.allowed`, and `enterprise.duplicate` where an enterprise may have one row.
     """
 
-    def __init__(self, mapping: SourceMapping, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(
+        self, mapping: SourceMapping, connection: duckdb.DuckDBPyConnection, rows: int = 0
+    ) -> None:
         self._mapping = mapping
         self._connection = connection
         self._sql: str | None = None
-        self._row = 1
+        self._row = rows + 1
         if mapping.unique:
             connection.execute("CREATE TABLE seen (code VARCHAR)")
 
@@ -50,10 +54,11 @@ class Checker:
             _refuse_nested(table.schema)
             self._sql = _query(self._mapping, table.schema)
         codes = _codes(table.column(self._mapping.enterprise))
+        right = _code_ok(codes.dictionary, self._mapping)[codes.indices.to_numpy()]
         columns = {
             "_row": pa.array(np.arange(self._row, self._row + table.num_rows)),
-            "_code": codes,
-            "_code_ok": pa.array(_code_ok(codes, self._mapping)),
+            "_code": codes.dictionary_decode(),
+            "_code_ok": pa.array(right),
         }
         for i, name in _numbered(self._mapping):
             raw = _plain(table.column(name))
@@ -96,9 +101,15 @@ def _refuse_nested(schema: pa.Schema) -> None:
             )
 
 
-def _codes(column: pa.ChunkedArray) -> pa.Array:
-    texts = pc.utf8_trim_whitespace(pc.cast(_plain(column), pa.string()))
-    return pc.fill_null(texts, "").combine_chunks()
+def _codes(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """Return the codes without spaces around, "" where missing: each is then judged once."""
+    coded = (
+        pc.cast(_plain(column), pa.string())
+        .combine_chunks()
+        .dictionary_encode(null_encoding="encode")
+    )
+    texts = pc.fill_null(pc.utf8_trim_whitespace(coded.dictionary), "")
+    return pa.DictionaryArray.from_arrays(coded.indices, texts)
 
 
 def _code_ok(codes: pa.Array, mapping: SourceMapping) -> npt.NDArray[np.bool_]:

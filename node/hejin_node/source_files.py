@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, NoReturn, Protocol
@@ -53,7 +53,7 @@ class FileSource:
         """The file's name, without its folder."""
         return self.path.name
 
-    def blocks(self, place: Place | None, progress: Progress) -> Iterator[Block]:
+    def blocks(self, place: Place | None, progress: Progress) -> Generator[Block]:
         """Yield the rows after `place`; see `sources.Source`."""
         try:
             with self.path.open("rb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +72,7 @@ class SqlSource:
         """`sql:` and the query's name."""
         return f"sql:{self.query.name}"
 
-    def blocks(self, place: Place | None, progress: Progress) -> Iterator[Block]:
+    def blocks(self, place: Place | None, progress: Progress) -> Generator[Block]:
         """Yield the rows after `place`; see `sources.Source`.
 
         raises   SourceGoneError: the database failed; what was read can be kept
@@ -224,7 +224,8 @@ def _connected(url: URL) -> Iterator[Connection]:
     engine = _engine(url)
     try:
         with engine.connect() as connection:
-            yield connection
+            # Others do not know the option; a question inside a SELECT changes nothing anyway.
+            yield connection.execution_options(postgresql_readonly=True)
     finally:
         engine.dispose()
 

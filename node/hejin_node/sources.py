@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
@@ -72,7 +72,7 @@ class Source(Protocol):
     @property
     def digest(self) -> str: ...  # noqa: D102 - see above
 
-    def blocks(self, place: Place | None, progress: Progress) -> Iterator[Block]:
+    def blocks(self, place: Place | None, progress: Progress) -> Generator[Block]:
         """Yield the rows after `place` (None: all); raises IngestError.
 
         It may come after some rows were yielded: the caller publishes nothing then.

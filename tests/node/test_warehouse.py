@@ -193,7 +193,7 @@ def test_an_interrupted_load_goes_on_where_it_kept_its_rows_last(data) -> None:
             work.publish(connection)
     assert [row["enterprise"] for row in data.rows("sales")] == ["a", "b"]
     load = data.warehouse.loads("sales")[0]
-    assert (load.state, load.place) == ("complete", None)
+    assert (load.state, load.place) == ("complete", {"offset": 17})
     assert load.counts == Counts(3, 2, {"net.range": 1})
     found = pa.Table.from_batches(data.warehouse.read("data", "sales", ["_load", "_bucket"]))
     assert found["_load"].to_pylist() == [load.id] * 2

@@ -1,0 +1,256 @@
+"""Source files: whole rows in blocks from any place on, and misreadings refused."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import zipfile
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from openpyxl import Workbook
+
+from hejin_node import source_csv, source_excel, source_parquet
+from hejin_node.errors import IngestError
+from hejin_node.source_files import open_file
+from hejin_node.sources import Block, Layout, silent
+
+LAYOUT = Layout()
+DAY, MORNING = (dt.datetime.fromisoformat(text) for text in ("2025-01-31", "2025-01-31T08:30"))
+
+
+def rows_of(blocks: list[Block]) -> list[tuple[object, ...]]:
+    return [row for block in blocks for row in zip(*block.table.to_pydict().values(), strict=True)]
+
+
+def read(path: Path, columns: list[str], layout: Layout = LAYOUT) -> list[Block]:
+    return list(open_file(path, columns, layout).blocks(None, silent))
+
+
+def check_every_place(path: Path, columns: list[str], layout: Layout = LAYOUT) -> None:
+    """Reading from any block's place on gives what the first reading gave after it."""
+    source = open_file(path, columns, layout)
+    blocks = list(source.blocks(None, silent))
+    every = rows_of(blocks)
+    for block in blocks:
+        rest = rows_of(list(source.blocks(block.place, silent)))
+        assert rest == every[int(block.place["rows"]) :]
+    assert int(blocks[-1].place["rows"]) == len(every)
+
+
+_TEXT = st.text(
+    st.characters(codec="gb18030", exclude_characters="\r\n\0", exclude_categories=("Cs", "Cc")),
+    max_size=8,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.tuples(_TEXT, _TEXT), min_size=1, max_size=30),
+    encoding=st.sampled_from(["utf-8", "gb18030"]),
+    newline=st.sampled_from(["\n", "\r\n", "\r"]),
+    size=st.integers(64, 300),
+    ends=st.booleans(),
+)
+def test_csv_in_blocks_of_any_size_is_what_pythons_own_reader_reads(
+    tmp_path_factory, rows, encoding: str, newline: str, size: int, ends: bool
+) -> None:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator=newline).writerows([("a", "乙"), *rows])
+    text = buffer.getvalue()
+    path = tmp_path_factory.mktemp("csv") / "in.csv"
+    path.write_bytes((text if ends else text[: -len(newline)]).encode(encoding))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_csv, "_BLOCK", size)
+        layout = Layout(encoding)
+        assert rows_of(read(path, ["a", "乙"], layout)) == rows
+        check_every_place(path, ["a", "乙"], layout)
+
+
+def test_lines_of_a_file_that_ends_them_with_cr_lf_are_not_cut_between_the_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "in.csv"
+    path.write_bytes(b"a,b\r\n" + b"1,2\r\n" * 20)
+    for size in range(8, 30):
+        monkeypatch.setattr(source_csv, "_BLOCK", size)
+        assert rows_of(read(path, ["a", "b"])) == [("1", "2")] * 20
+
+
+@pytest.mark.parametrize("size", range(12, 40))
+def test_a_quoted_line_break_is_refused_wherever_a_block_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr(source_csv, "_BLOCK", size)
+    path = tmp_path / "in.csv"
+    path.write_text('a,b\n1,2\n3,"4\n5"\n6,7\n')
+    with pytest.raises(IngestError, match=r"runs over|longer than|quote") as caught:
+        read(path, ["a", "b"])
+    assert "Nothing was loaded" in str(caught.value)
+
+
+def test_a_quote_inside_a_value_is_part_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text('a,b\n5" pipe,1\n2,3" pipe\n')
+    assert rows_of(read(path, ["a", "b"])) == [('5" pipe', "1"), ("2", '3" pipe')]
+
+
+def test_a_line_that_is_longer_than_a_block_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_csv, "_BLOCK", 100)
+    path = tmp_path / "in.csv"
+    for text in ("a,b\n1," + "x" * 200, "a" * 200 + ",b\n1,2\n"):
+        path.write_text(text)
+        with pytest.raises(IngestError, match="a line is longer than"):
+            read(path, ["b"])
+
+
+def test_a_bad_row_is_named_by_its_line_in_any_block(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_csv, "_BLOCK", 64)
+    path = tmp_path / "in.csv"
+    path.write_text("a,b\n" + "1,2\n" * 100 + "1,2,3\n" + "1,2\n" * 100)
+    with pytest.raises(IngestError, match="line 102 has 3 values, the header has 2"):
+        read(path, ["a", "b"])
+
+
+def test_parquet_is_read_from_any_place_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_parquet, "BLOCK_ROWS", 7)
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"a": range(100), "b": ["x"] * 100}), path, row_group_size=23)
+    assert rows_of(read(path, ["a"])) == [(i,) for i in range(100)]
+    check_every_place(path, ["a", "b"])
+
+
+def workbook(path: Path, rows: list[list[object]], title: str = "一", more: int = 0) -> Path:
+    book = Workbook()
+    sheet = book.active
+    assert sheet is not None
+    sheet.title = title
+    for row in rows:
+        sheet.append(row)
+    for number in range(more):
+        book.create_sheet(f"more {number}")
+    book.save(path)
+    return path
+
+
+def test_excel_cells_are_spelled_as_csv_would_be(tmp_path: Path) -> None:
+    path = workbook(
+        tmp_path / "in.xlsx",
+        [
+            ["甲", "乙", "日期", "其他"],
+            ["x", 12.5, DAY, None],
+            [None, None, None, None],
+            [" y ", 3, "2025/2/1", MORNING],
+            [True, 1e20, None, "#N/A"],
+        ],
+    )
+    layout = Layout(formats={"日期": "%Y/%m/%d"})
+    assert rows_of(read(path, ["甲", "乙", "日期", "其他"], layout)) == [
+        ("x", "12.5", "2025/01/31", None),
+        (" y ", "3", "2025/2/1", "2025-01-31 08:30:00"),
+        ("true", "1e+20", None, "#N/A"),
+    ]
+
+
+def test_excel_is_read_from_any_place_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_excel, "_BLOCK_ROWS", 7)
+    path = workbook(tmp_path / "in.xlsx", [["a", "b"], *([i, str(i)] for i in range(50))])
+    check_every_place(path, ["a", "b"])
+
+
+def test_the_mapping_names_the_sheet_where_there_are_several(tmp_path: Path) -> None:
+    path = workbook(tmp_path / "in.xlsx", [["a"], [1]], title="二", more=2)
+    assert rows_of(read(path, ["a"], Layout(sheet="二"))) == [("1",)]
+    for sheet in (None, "三"):
+        with pytest.raises(IngestError, match="it has 3 sheets"):
+            read(path, ["a"], Layout(sheet=sheet))
+
+
+def test_a_workbook_without_rows_or_without_a_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(IngestError, match="no rows"):
+        read(workbook(tmp_path / "1.xlsx", [["a"]]), ["a"])
+    with pytest.raises(IngestError, match="no column b"):
+        read(workbook(tmp_path / "2.xlsx", [["a"], [1]]), ["b"])
+    with pytest.raises(IngestError, match="no column b"):
+        read(workbook(tmp_path / "3.xlsx", []), ["b"])
+
+
+def repacked(source: Path, path: Path, name: str, content: bytes) -> Path:
+    """A workbook with one part replaced or added."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+        for part in old.infolist():
+            if part.filename != name:
+                new.writestr(part, old.read(part))
+        new.writestr(name, content)
+    return path
+
+
+def test_a_workbook_that_unpacks_to_too_much_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = workbook(tmp_path / "good.xlsx", [["a"], [1]])
+    bomb = repacked(good, tmp_path / "in.xlsx", "xl/sharedStrings.xml", bytes(65 << 20))
+    assert bomb.stat().st_size < 1 << 20
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(bomb, ["a"])
+    monkeypatch.setattr(source_excel, "_MOST_STREAMED", 100)
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(good, ["a"])
+
+
+def test_a_workbook_with_entities_of_its_own_is_refused(tmp_path: Path) -> None:
+    good = workbook(tmp_path / "good.xlsx", [["a"], [1]])
+    laughs = '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b "ha"><!ENTITY c "&b;&b;">]><a>&c;</a>'
+    for encoding in ("utf-8", "utf-16"):
+        bad = repacked(good, tmp_path / "in.xlsx", "xl/workbook.xml", laughs.encode(encoding))
+        with pytest.raises(IngestError, match="unpacks to more"):
+            read(bad, ["a"])
+
+
+def test_a_sheet_with_a_row_number_beyond_excels_own_is_not_counted_up_to(tmp_path: Path) -> None:
+    good = workbook(tmp_path / "good.xlsx", [["a"], [1]])
+    sheet = (
+        b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
+        b'<row r="1"><c r="A1" t="inlineStr"><is><t>a</t></is></c></row>'
+        b'<row r="900000000"><c r="A900000000"><v>1</v></c></row></sheetData></worksheet>'
+    )
+    bad = repacked(good, tmp_path / "in.xlsx", "xl/worksheets/sheet1.xml", sheet)
+    with pytest.raises(IngestError, match="1,048,576 rows"):
+        read(bad, ["a"])
+
+
+def test_a_zip_archive_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.xlsx"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("rows.csv", "a\n1\n")
+    with pytest.raises(IngestError, match="zip archive, not an Excel workbook"):
+        read(path, ["a"])
+
+
+def test_old_excel_files_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "in.xls"
+    path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512))
+    with pytest.raises(IngestError, match=r"old Excel workbook \(\.xls\)"):
+        read(path, ["a"])
+
+
+def test_a_file_that_is_replaced_between_digest_and_reading_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.csv"
+    path.write_text("a\n1\n")
+    source = open_file(path, ["a"], Layout())
+    other = tmp_path / "other.csv"
+    other.write_text("a\n2\n")
+    other.replace(path)
+    with pytest.raises(IngestError, match="changed while it was read"):
+        list(source.blocks(None, silent))
