@@ -302,6 +302,7 @@ def test_sql_that_fails_on_a_value_is_answered_with_noise_and_charged(
     fill(home, world)
     source = b"SELECT enterprise, CAST(kind AS INTEGER) AS staff, kind FROM firms"
     view = VIEW.replace(b"SELECT enterprise, staff, kind FROM firms", source)
+    view = view.replace(b"version = 1", b"version = 2")
     world.view, _ = install_view(home.views_folder, view, home.schemas(), home.now().date())
     plan, digest = approved(home, world)
     answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
