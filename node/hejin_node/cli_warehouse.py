@@ -1,4 +1,4 @@
-"""The node's commands about what its warehouse holds: list, show."""
+"""The node's commands about what its warehouse holds: list, show, compact."""
 
 from __future__ import annotations
 
@@ -115,3 +115,21 @@ def data_show(
             load.completed or str(Text("interrupted: load it again", "已中断：请再次导入")),
         )
     Console().print(table)
+
+
+@data_app.command("compact")
+def data_compact(
+    home: Home,
+    dataset: Annotated[str | None, typer.Argument(help="Default: all data sets.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Merge small segments into few large ones. Long series of small loads do so by themselves."""
+    from hejin_node.home import open_home
+
+    with open_home(home) as node:
+        done = node.warehouse.compact(dataset)
+    said = Text(
+        f"{done.before} segments merged into {done.after}",
+        f"已将 {done.before} 个分段文件合并为 {done.after} 个",
+    )
+    typer.echo(json.dumps(asdict(done)) if as_json else said)

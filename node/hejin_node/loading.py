@@ -78,9 +78,18 @@ class NewSegment:
                 files.path(f"{self.file}.part"), columns, properties, arranged=kind == "data"
             )
 
+    @property
+    def rows(self) -> int:
+        """How many rows were written, without those that wait to be sorted."""
+        return self._writer.rows
+
     def write(self, table: pa.Table) -> None:
         """Add rows, each with its internal columns."""
         self._writer.write(table)
+
+    def flush(self) -> None:
+        """Write what waits: what comes is not sorted together with it."""
+        self._writer.flush()
 
     def finish(self) -> Segment | None:
         """Make the file durable under its final name; None (and no file) if it has no rows.

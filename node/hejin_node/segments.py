@@ -245,23 +245,10 @@ class SegmentWriter:
             self._waiting.append(table.select(self._schema.names).cast(self._schema))
             self._held += table.num_rows
             if self._held >= CHUNK:
-                self._flush()
+                self.flush()
 
-    def finish(self) -> str:
-        """Complete the file, make it durable, and return its hex SHA-256."""
-        self._flush()
-        self._writer.close()
-        with self._path.open("rb+") as file:
-            os.fsync(file.fileno())
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    def abandon(self) -> None:
-        """Close and remove the file."""
-        with suppress(OSError, pa.ArrowException):
-            self._writer.close()
-        self._path.unlink(missing_ok=True)
-
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Sort and write what waits."""
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting)
@@ -274,6 +261,20 @@ class SegmentWriter:
             table = table.take(pa.array(order))
         with disk_errors():
             self._writer.write_table(table, row_group_size=ROW_GROUP)
+
+    def finish(self) -> str:
+        """Complete the file, make it durable, and return its hex SHA-256."""
+        self.flush()
+        self._writer.close()
+        with self._path.open("rb+") as file:
+            os.fsync(file.fileno())
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def abandon(self) -> None:
+        """Close and remove the file."""
+        with suppress(OSError, pa.ArrowException):
+            self._writer.close()
+        self._path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

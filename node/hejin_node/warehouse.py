@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import structlog
 from sqlalchemy import Engine
 
 from hejin_models.features import Dataset
 from hejin_node import duck, manifest
+from hejin_node.compaction import MANY, Compacted, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
 from hejin_node.errors import QueryError, WrongKeyError
 from hejin_node.loading import Loading, SegmentFiles
@@ -31,7 +33,10 @@ from hejin_node.segments import (
     missing,
 )
 from hejin_trust.database import reading, writing
+from hejin_trust.errors import HejinError
 from hejin_trust.keys import read_private, write_private
+
+_log = structlog.get_logger(__name__)
 
 
 def create_key(path: Path) -> bytes:
@@ -167,6 +172,7 @@ class Warehouse:
                 corrects=corrects,
             ) as work:
                 yield work
+            self._merge_when_many()
 
     def append(
         self, dataset: str, columns: Columns, batches: Iterable[pa.RecordBatch], source: str
@@ -239,10 +245,42 @@ class Warehouse:
                 sources[item.name] = Source(wanted, parts)
             yield from partitions(sources, enterprises, self._partition_rows)
 
+    def compact(self, dataset: str | None = None) -> Compacted:
+        """Merge the segments that are not full, of one data set or of all; waits for a load.
+
+        raises   SegmentError, WarehouseError: the segments stay as they are
+        """
+        with self._lock():
+            self._sweep()
+            groups = mergeable(self.segments(dataset=dataset))
+            merged = [self._merge(group) for group in groups]
+        return Compacted(sum(map(len, groups)), sum(merged))
+
     def sweep(self) -> None:
         """Remove what a killed load left behind; not now if another process is loading."""
         with suppress(BlockingIOError), self._lock(fcntl.LOCK_NB):
             self._sweep()
+
+    def _merge_when_many(self) -> None:
+        """Merge what a long series of small loads left; a failure is no failure of the load."""
+        try:
+            for group in mergeable(self.segments()):
+                if len(group) >= MANY:
+                    self._merge(group)
+        except HejinError as reason:
+            _log.warning("not-compacted", code=reason.code)
+
+    def _merge(self, group: Sequence[Segment]) -> int:
+        """Put new segments in the place of a group's; return how many. Called under the lock."""
+        with ExitStack() as open_files:
+            parts = [(part, open_files.enter_context(self._open(part))) for part in group]
+            new = rewrite(self._files, parts)
+        with writing(self._database) as connection:
+            manifest.drop_segments(connection, [part.file for part in group])
+            manifest.list_segments(connection, new, self._files.keys.id)
+        for part in group:
+            self._files.remove(part.file)
+        return len(new)
 
     @contextmanager
     def _opened(self, kind: Kind, dataset: str) -> Iterator[list[tuple[Segment, SegmentReader]]]:
@@ -256,16 +294,21 @@ class Warehouse:
             while len(found) < len(parts):
                 part = parts[len(found)]
                 try:
-                    reader = self._reader(part)
+                    found.append((part, open_files.enter_context(self._reader(part))))
                 except FileNotFoundError:
                     listed = self.segments(kind, dataset)
                     if part.file in {one.file for one in listed}:
                         raise missing(part.file, dataset) from None
                     open_files.close()
                     parts, found = listed, []
-                else:
-                    found.append((part, open_files.enter_context(reader)))
             yield found
+
+    def _open(self, part: Segment) -> SegmentReader:
+        """Open a segment that nobody can remove meanwhile; SegmentError if it is not there."""
+        try:
+            return self._reader(part)
+        except FileNotFoundError:
+            raise missing(part.file, part.dataset) from None
 
     def _reader(self, part: Segment) -> SegmentReader:
         opening = partial(self._files.keys.opening, part.kind, part.dataset, part.file)

@@ -80,3 +80,10 @@ def test_data_sets_are_listed_and_shown_with_their_sources(home: Path) -> None:
 def test_a_data_set_that_is_not_there_is_refused(home: Path) -> None:
     with pytest.raises(WarehouseError, match="no data set nothing"):
         run(home, "show", "nothing")
+
+
+def test_small_segments_are_merged(home: Path) -> None:
+    fill(home)
+    assert answer(home, "compact", "orders") == {"before": 0, "after": 0}
+    assert "2 segments merged into 1" in run(home, "compact").output
+    assert answer(home, "list")["datasets"][0]["segments"] == 1  # type: ignore[index]
