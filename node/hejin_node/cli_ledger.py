@@ -1,7 +1,9 @@
-"""The node's commands about its ledgers: preflight, export, recover."""
+"""The node's commands about its ledgers, and its preflight: preflight, export, recover."""
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -19,12 +21,19 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def preflight(home: Home, as_json: AsJson = False) -> None:
-    """Look at certificate, ledgers, regulator and clock. Exit 0: all well; 1: see the table."""
-    from hejin_trust.preflight import preflight as look
+    """Tell what would keep the node from working or a plan from passing. Exit 0: nothing; 1: see.
+
+    Looks at certificate, ledgers, regulator, clock, keys, disk, budget, policy, banks, installed
+    views and offered plans. Nothing is charged or sent.
+    """
+    from hejin_node.preflight import preflight as look_at_node
+    from hejin_node.reach import reach
+    from hejin_trust.preflight import preflight as look_at_member
     from hejin_trust.witness import Witness
 
     with open_home(home) as node, dialled(node) as mirror:
-        tell_looks(look(node, Witness(node, mirror)), as_json=as_json)
+        member = look_at_member(node, Witness(node, mirror))
+        tell_looks(chain(member, look_at_node(node, partial(reach, node))), as_json=as_json)
 
 
 def export(

@@ -66,7 +66,7 @@ class NodeHome(MemberHome):
 
     def schemas(self) -> dict[str, Schema]:
         """Return the schemas of data sets as shipped and as the operator's files extend them."""
-        return load_schemas(self.path / "schemas")
+        return load_schemas(self.schemas_folder)
 
     def policy(self) -> Policy:
         """Return the policy as its file stands now; raises PolicyMissingError, SettingsError."""

@@ -16,6 +16,7 @@ from hejin_node.home import NodeHome, ViewMissingError
 from hejin_node.labels import labelled
 from hejin_node.pinned import grants_for
 from hejin_node.policy import DryRun, Facts, examine
+from hejin_node.readiness import data_problems
 from hejin_node.snapshot import LabelSpec
 from hejin_trust.canonical import fraction_body, time_text
 from hejin_trust.database import reading, writing
@@ -171,6 +172,7 @@ def _facts(home: NodeHome, connection: Connection, plan: Plan) -> Facts:
         labelled=labelled(home.warehouse, LabelSpec(plan.label.bank, plan.label.definition)),
         installed=view,
         schemas=home.schemas(),
+        data=() if view is None else tuple(data_problems(home, view)),
     )
 
 

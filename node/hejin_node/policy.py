@@ -32,6 +32,7 @@ class Facts:
     labelled     enterprises with an outcome under the plan's definition
     installed    the feature view whose file has the plan's hash, if it is installed here
     schemas      the node's own, by data set
+    data         why the data of the installed view do not stand ready
     """
 
     node: str
@@ -45,6 +46,7 @@ class Facts:
     labelled: int
     installed: FeatureView | None
     schemas: Mapping[str, Schema]
+    data: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +141,7 @@ def _content(plan: Plan, facts: Facts) -> list[Problem]:
             )
         )
     else:
-        found += view_problems(plan, view, facts.schemas)
+        found += [*view_problems(plan, view, facts.schemas), *facts.data]
     for planned in plan.sums:
         try:
             statistic(planned.statistic, planned.version)
@@ -182,11 +184,21 @@ def _budget(plan: Plan, facts: Facts) -> list[Problem]:
 
 def _warnings(facts: Facts) -> list[Text]:
     found = []
+    least = facts.charter.minimum_enterprises
     if facts.entitled == 0:
         found.append(
             Text(
                 "no authorisation covers this plan: the node would send noise alone, and pay",
                 "没有授权覆盖本计划：节点将只发送噪声，且照常计费",
+            )
+        )
+    elif facts.entitled < least:
+        found.append(
+            Text(
+                f"{facts.entitled} authorisations cover this plan, fewer than the charter's least"
+                f" size of {least}: noise outweighs so few, at the full price",
+                f"覆盖本计划的授权为 {facts.entitled} 份，少于章程的最小规模 {least}："
+                "企业过少时噪声占主导，且照常计费",
             )
         )
     if facts.labelled == 0:

@@ -241,7 +241,7 @@ class Warehouse:
                 wanted: Columns = {"enterprise": "text", **item.columns}
                 parts = open_files.enter_context(self._opened("data", item.name))
                 for part, _ in parts:
-                    _check_columns(item.name, wanted, part.columns)
+                    check_columns(item.name, wanted, part.columns)
                 sources[item.name] = Source(wanted, parts)
             yield from partitions(sources, enterprises, self._partition_rows)
 
@@ -348,7 +348,8 @@ def _describe(name: str, parts: Sequence[Segment]) -> DatasetInfo:
     )
 
 
-def _check_columns(dataset: str, wanted: Columns, present: Columns) -> None:
+def check_columns(dataset: str, wanted: Columns, present: Columns) -> None:
+    """Raise QueryError unless a data set's columns are there as a view wants them."""
     for name, kind in wanted.items():
         held = present.get(name)
         if held != kind and (held, kind) != ("integer", "number"):

@@ -46,6 +46,7 @@ def look(
         labelled=30,
         installed=world.view if view is None else view,
         schemas={},
+        data=(),
     )
     return examine(plan, signer, replace(known, **facts))  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from node_world import SIZE_BAND, World, found_world
+from node_world import SIZE_BAND, World, fill, found_world
 from typer.testing import CliRunner, Result
 
 from hejin_node.cli import app
@@ -149,6 +149,7 @@ def test_what_a_bank_may_yet_spend_counts_and_what_it_spent_not_twice(
     world: World, home: Path
 ) -> None:
     with open_home(home, world.clock) as node:
+        fill(node, world, 20)
         envelope, digest, plan = world.propose()
         receive(node, envelope)
         with reading(node.database) as connection:

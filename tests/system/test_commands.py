@@ -117,8 +117,12 @@ def test_exports_of_commands_verify(joined: Path, tmp_path: Path) -> None:
         for role, home, member in (("node", "node", "anping"), ("coordinator", "bank", "bank-1")):
             admission = joined / "admissions" / f"{member}.admission.json"
             said(role, "join", "--home", joined / home, admission, *regulator)
-            looked = said(role, "preflight", "--home", joined / home)
-            assert looked["ok"] is True
+            looked = run(role, "preflight", "--home", joined / home, "--json")
+            wrong = [one["code"] for one in json.loads(looked.stdout)["looks"] if not one["ok"]]
+            # The node's bank does not serve here, its view's columns are graded by nobody, and
+            # three firms gave their authorisation.
+            known = ["peer-unreachable", "policy-grade", "too-few-authorisations"]
+            assert wrong == (known if role == "node" else [])
             run(role, "export", "--home", joined / home, folder)
         said("regulator", "export", "--home", joined / "reg", folder)
     report = tmp_path / "report.html"
