@@ -92,7 +92,7 @@ def channel(home: NodeHome, desk: Desk) -> Iterator[BankChannel]:
 
 @pytest.fixture
 def minute(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    at = [time.monotonic()]
+    at = [float(int(time.monotonic()))]  # whole: a minute later is 60 s later, exactly
     monkeypatch.setattr(time, "monotonic", lambda: at[0])
     return at
 
