@@ -16,7 +16,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import floor, growth, growth_ledger, ledger, links, masks, network, start, sums, view
+from bench import (
+    floor,
+    growth,
+    growth_ledger,
+    ingest,
+    ledger,
+    links,
+    masks,
+    network,
+    start,
+    sums,
+    view,
+)
 from bench.figures import Figure, machine
 
 
@@ -43,6 +55,7 @@ PARTS: dict[str, Callable[[Path, bool], list[Figure]]] = {
     "network": network.measure,
     "links": links.measure,
     "growth": growth.measure,
+    "ingest": ingest.measure,
     "view": view.measure,
     "ledger": ledger.measure,
     "ledger-year": growth_ledger.measure,

@@ -142,7 +142,8 @@ def _query(mapping: SourceMapping, schema: pa.Schema) -> str:
         final.append(f"{_final(f'v{i}', column)} AS {_quoted(column.name)}")
         rules += _rules(f"t{i}", f"v{i}", column)
         if column.type in ("number", "integer"):
-            odd.append(f"coalesce(NOT isfinite(TRY_CAST(t{i} AS DOUBLE)), false)::INTEGER")
+            value = f"v{i}" if column.type == "number" else f"TRY_CAST(t{i} AS DOUBLE)"
+            odd.append(f"coalesce(NOT isfinite({value}), false)::INTEGER")
     cases = " ".join(["WHEN NOT _code_ok THEN 'enterprise.code'", *rules])
     rule = f"CASE {cases} END"
     outer, order = "_rule", ""

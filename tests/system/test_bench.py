@@ -204,3 +204,10 @@ def test_a_view_is_measured_beside_plain_duckdb(tmp_path: Path) -> None:
     found = run(tmp_path / "results.json", "view")
     assert found["trade-v1 over 20,000 invoices, encrypted"]["against"] == "plain DuckDB"
     assert 0 < found["trade-v1 over 20,000 invoices, peak memory"]["ratio"] < 1
+
+
+def test_an_ingest_is_measured_beside_duckdbs_own(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "ingest")
+    name = "20,000 invoices of 7 columns, CSV"
+    assert found[f"{name}, ingest + encrypt"]["against"] == "DuckDB"
+    assert 0 < found[f"{name}, peak memory"]["ratio"] < 1
