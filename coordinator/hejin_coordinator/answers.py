@@ -5,36 +5,26 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
 
-from hejin_coordinator.errors import (
-    AnswerRefusedError,
-    CosignatureMissingError,
-    CosignatureStaleError,
-)
+from hejin_coordinator.errors import AnswerRefusedError
+from hejin_coordinator.proofs import check_cosigned
 from hejin_privacy.mechanism import MAX_NODES
 from hejin_privacy.messages import MaskedHeader, Query
 from hejin_privacy.secure_sum.bank import check_masked
 from hejin_privacy.secure_sum.keys import Roster
 from hejin_trust.canonical import child, fraction_body, integer, text
 from hejin_trust.charter import Charter
-from hejin_trust.checkpoint import Checkpoint, CheckpointError, open_checkpoint, parse_proof
-from hejin_trust.cosignature import open_cosigned, witness_name
+from hejin_trust.checkpoint import Checkpoint, parse_proof
 from hejin_trust.entries import parse
 from hejin_trust.envelope import REFUSAL, SUM_MASKED, open_envelope
 from hejin_trust.fleet import Payload, unpack
 from hejin_trust.members import Member
 from hejin_trust.merkle import check_inclusion
-from hejin_trust.origins import release_origin
 from hejin_trust.text import Text
-from hejin_trust.witness import MOST_OFF, ClockOffError
-
-OLDEST: Final = timedelta(minutes=10)
-"""A cosignature proves a reservation this long (LEDGER section 3, step 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +142,7 @@ def _check_reservation(
     hold a total that the regulator's recomputation (V8) calls unpaid.
     """
     proof = parse_proof(payload.get("proof", b"").decode(errors="replace"))
-    checkpoint = _check_cosigned(proof.checkpoint, member, charter, reference)
+    checkpoint = check_cosigned(proof.checkpoint, member, charter, reference)
     entry = parse(payload.get("entry", b""))
     check_inclusion(entry.raw, proof.index, checkpoint.size, proof.path, checkpoint.root)
     if entry.type != "reserve" or entry.seq != proof.index or entry.seq != header.reservation:
@@ -175,48 +165,6 @@ def _check_reservation(
             "其预留对应另一查询或另一费用",
         )
     return checkpoint
-
-
-def _check_cosigned(
-    note: str, member: Member, charter: Charter, reference: Callable[[], datetime]
-) -> Checkpoint:
-    """Return a node's tree head that the regulator has cosigned just now; LEDGER section 3."""
-    origin = release_origin(charter.consortium, "node", member.id)
-    checkpoint = open_checkpoint(note, origin, member.log_key)
-    regulator = charter.regulator
-    witness = witness_name(charter.consortium, regulator.id)
-    try:
-        cosigned = open_cosigned(note, origin, member.log_key, witness, regulator.log_key)
-    except CheckpointError as reason:
-        raise CosignatureMissingError(
-            f"the regulator has not cosigned the log in which {member.id} proves its reservation:"
-            " nothing counts without; see that the node runs this version and reaches the"
-            " regulator",
-            f"{member.id} 证明预留所用的日志未经监管方会签：不予计入；"
-            "请确认该节点运行本版本并能连接监管方",
-        ) from reason
-    age = reference() - cosigned.time
-    if age > OLDEST:
-        raise CosignatureStaleError(
-            f"the regulator's cosignature under the proof of {member.id} is"
-            f" {_seconds(age)} s old, at most {_seconds(OLDEST)} s are allowed: the node is asked"
-            " for a fresh one; see that it reaches the regulator",
-            f"{member.id} 证明所附的监管方会签已有 {_seconds(age)} 秒，最多允许"
-            f" {_seconds(OLDEST)} 秒：将再次索取；请确认该节点能连接监管方",
-        )
-    if -age > MOST_OFF:
-        raise ClockOffError(
-            f"the regulator's cosignature under the proof of {member.id} is {_seconds(-age)} s"
-            f" ahead of this bank's clock, at most {_seconds(MOST_OFF)} s are allowed: set this"
-            " bank's clock",
-            f"{member.id} 证明所附的监管方会签比本银行时钟超前 {_seconds(-age)} 秒，"
-            f"最多允许 {_seconds(MOST_OFF)} 秒：请校准本银行的时钟",
-        )
-    return checkpoint
-
-
-def _seconds(span: timedelta) -> int:
-    return round(span.total_seconds())
 
 
 def _wrong(en: str, zh: str) -> AnswerRefusedError:
