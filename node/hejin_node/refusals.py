@@ -1,14 +1,8 @@
-"""Refuse a bank's messages: signed, logged, and without a byte derived from data.
-
-A bank can send nonsense faster than a ledger should grow. One refusal per request and code is
-logged a minute, and at most 60 a bank; what is beyond is refused all the same, and only counted on
-the operator's console.
-"""
+"""Refuse a bank's messages: signed, logged as far as it is worth, without a byte from data."""
 
 from __future__ import annotations
 
 import hashlib
-import time
 from typing import Final
 
 import structlog
@@ -29,10 +23,7 @@ from hejin_trust.one_history import FrozenError
 from hejin_trust.stored_log import LogError
 from hejin_trust.text import Text
 from hejin_trust.witness import ClockOffError, WitnessRefusedError
-
-WINDOW_SECONDS: Final = 60.0
-MOST_LOGGED: Final = 60
-"""Refusals of one bank in a window: an honest one asks again every few seconds, the same."""
+from hejin_trust.worth_logging import WorthLogging
 
 # What is left over all banks is for the node, the enterprise and the regulator to know.
 _BUDGET = Text(
@@ -62,15 +53,13 @@ class Refusals:
     def __init__(self, home: NodeHome, bank: str) -> None:
         """Refuse messages of `bank`."""
         self._home, self._bank = home, bank
-        self._since = time.monotonic()
-        self._logged: set[tuple[str, str]] = set()
-        self._left_out = 0
+        self._worth = WorthLogging(bank)
 
     def refuse(self, payload: Payload, refusal: HejinError) -> Payload:
         """Return the signed refusal, after logging it; where it cannot be logged, all the same."""
         asked = (payload.get(key) for key in ("query", "survivors", "result", "run"))
         request = hashlib.sha256(next(filter(None, asked), b"")).hexdigest()
-        if self._is_worth_logging(request, refusal.code):
+        if self._worth.is_worth(request, refusal.code):
             _log.warning("refused", code=refusal.code, bank=self._bank, reason=refusal.text.en)
             self._log(request, refusal)
         told = _told(refusal)
@@ -87,19 +76,6 @@ class Refusals:
             "kind": b"refusal",
             "refusal": seal(REFUSAL, body, self._home.identity, self._home.member_id),
         }
-
-    def _is_worth_logging(self, request: str, code: str) -> bool:
-        now = time.monotonic()
-        if now - self._since >= WINDOW_SECONDS:
-            if self._left_out:
-                _log.warning("refusals-not-logged", bank=self._bank, refusals=self._left_out)
-            self._since, self._left_out = now, 0
-            self._logged.clear()
-        if (request, code) in self._logged or len(self._logged) >= MOST_LOGGED:
-            self._left_out += 1
-            return False
-        self._logged.add((request, code))
-        return True
 
     def _log(self, request: str, refusal: HejinError) -> None:
         """Nothing is logged by a clock that is off, nor beside a mirror with another history."""

@@ -49,7 +49,7 @@ class Data:
 @pytest.fixture(autouse=True)
 def every_refusal_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one that an earlier test asked for less than a minute ago."""
-    monkeypatch.setattr("hejin_node.refusals.WINDOW_SECONDS", 0.0)
+    monkeypatch.setattr("hejin_trust.worth_logging.WINDOW_SECONDS", 0.0)
 
 
 @pytest.fixture(scope="session")

@@ -13,9 +13,9 @@ from node_world import BANK, found_world
 from structlog.testing import capture_logs
 from witnessed_node import Node, opened
 
-from hejin_node import refusals
-from hejin_node.refusals import MOST_LOGGED, WINDOW_SECONDS, Refusals
+from hejin_node.refusals import Refusals
 from hejin_node.session import Session
+from hejin_trust import worth_logging
 from hejin_trust.archived import ArchiveError, ArchiveMissingError
 from hejin_trust.database import StorageError
 from hejin_trust.envelope import REFUSAL, open_envelope
@@ -25,6 +25,7 @@ from hejin_trust.log import ClockError
 from hejin_trust.one_history import FrozenError
 from hejin_trust.stored_log import LogError
 from hejin_trust.witness import WitnessRefusedError
+from hejin_trust.worth_logging import MOST_LOGGED, WINDOW_SECONDS
 
 SECRET = "/srv/node/node.db has 4711 entries"
 
@@ -40,7 +41,7 @@ def node(tmp_path: Path) -> Iterator[Node]:
 def minute(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The refusals' clock, seconds, for a test to turn."""
     at = [time.monotonic()]
-    monkeypatch.setattr(refusals, "WINDOW_SECONDS", WINDOW_SECONDS)
+    monkeypatch.setattr(worth_logging, "WINDOW_SECONDS", WINDOW_SECONDS)
     monkeypatch.setattr(time, "monotonic", lambda: at[0])
     return at
 
@@ -93,7 +94,7 @@ def test_a_flood_of_nonsense_is_refused_and_grows_no_log(node: Node, minute: lis
     assert logged(node) == MOST_LOGGED + 1
     assert {
         "event": "refusals-not-logged",
-        "bank": BANK,
+        "peer": BANK,
         "refusals": 40,
         "log_level": "warning",
     } in (console)

@@ -44,7 +44,6 @@ from hejin_models.uscc import make_code
 from hejin_node import inbox
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import NodeHome, open_home
-from hejin_node.refusals import MOST_LOGGED
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_regulator import service as regulator_service
 from hejin_trust.database import reading, writing
@@ -62,6 +61,7 @@ from hejin_trust.envelope import (
 from hejin_trust.fleet import MAX_PAYLOAD, RECORD, Payload
 from hejin_trust.keys import SigningKey
 from hejin_trust.settings import read_settings, write_settings
+from hejin_trust.worth_logging import MOST_LOGGED
 
 pytestmark = pytest.mark.system
 
