@@ -59,3 +59,9 @@ class CodeError(HejinError):
     """A text is not a unified social credit code; the message never shows it."""
 
     code: ClassVar[str] = "enterprise-code"
+
+
+class DefinitionError(HejinError):
+    """A label definition cannot be used; the message names the field and what to write."""
+
+    code: ClassVar[str] = "bad-definition"
