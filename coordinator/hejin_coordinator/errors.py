@@ -86,3 +86,39 @@ class RoundUnknownError(RefusedError):
     """The bank has no record of the round, and no reason for that."""
 
     code = "round-unknown"
+
+
+class OutcomesError(CoordinatorError):
+    """Outcomes cannot be imported or opened; what was there stays."""
+
+    code = "outcomes-refused"
+
+
+class LabelsRefusedError(RefusedError):
+    """A node's question for outcomes is not one that this bank answers."""
+
+    code = "labels-refused"
+
+
+class LabelsUnprovenError(LabelsRefusedError):
+    """A node's ledger does not prove that it has logged this question."""
+
+    code = "labels-unproven"
+
+
+class LabelsUnknownError(LabelsRefusedError):
+    """The bank has no outcomes by that definition, or of that period."""
+
+    code = "labels-unknown"
+
+
+class SessionUsedError(LabelsRefusedError):
+    """The session was answered before: a question is answered once."""
+
+    code = "labels-session-used"
+
+
+class LabelsTooOftenError(LabelsRefusedError):
+    """A node has asked as often as the bank declares to answer in a day."""
+
+    code = "labels-too-often"

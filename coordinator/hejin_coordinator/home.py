@@ -27,6 +27,11 @@ class CoordinatorHome(MemberHome):
         """Where the model registry lies."""
         return self.path / "models"
 
+    @property
+    def definitions_folder(self) -> Path:
+        """Where the bank's own label definitions lie, one TOML file each."""
+        return self.path / "definitions"
+
 
 @contextmanager
 def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator[CoordinatorHome]:

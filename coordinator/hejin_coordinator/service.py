@@ -17,6 +17,7 @@ from sqlalchemy import Connection
 
 from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
+from hejin.v1 import labels_pb2_grpc
 from hejin_coordinator import store
 from hejin_coordinator.desk import drop_expired, start_answered
 from hejin_coordinator.engine import Engine
@@ -26,6 +27,8 @@ from hejin_coordinator.errors import (
     UnknownPlanError,
 )
 from hejin_coordinator.home import CoordinatorHome, open_home
+from hejin_coordinator.label_desk import LabelDesk
+from hejin_coordinator.label_service import LabelServicer
 from hejin_coordinator.receipts import witnessed_word
 from hejin_coordinator.registry import register
 from hejin_coordinator.rounds import PlanRun
@@ -66,6 +69,7 @@ from hejin_trust.witness import Witness, keep_witness
 ROLES: dict[str, frozenset[Role]] = {
     "/hejin.v1.PlanService/": frozenset({"node"}),
     "/hejin.v1.ReceiptService/": frozenset({"node"}),
+    "/hejin.v1.LabelService/": frozenset({"node"}),
     "/flwr.proto.Fleet/": frozenset({"node"}),
 }
 """Who may call what at a bank."""
@@ -294,6 +298,8 @@ def _serve(
     engine.add_to(grpc_server)
     pb_grpc.add_PlanServiceServicer_to_server(PlanServicer(home), grpc_server)  # type: ignore[no-untyped-call]
     pb_grpc.add_ReceiptServiceServicer_to_server(ReceiptServicer(home, witness), grpc_server)  # type: ignore[no-untyped-call]
+    labels = LabelServicer(LabelDesk(home, witness))
+    labels_pb2_grpc.add_LabelServiceServicer_to_server(labels, grpc_server)  # type: ignore[no-untyped-call]
     credentials = server_credentials(
         membership.tls_key_pem, membership.certificate_pem, home.charter.ca_certificate
     )

@@ -12,7 +12,8 @@ from rich.table import Table
 
 from hejin_node.appending import open_to_append
 from hejin_node.cli_authorisation import authorisation_app
-from hejin_node.cli_data import ingest, labels_app, view_app
+from hejin_node.cli_data import ingest, view_app
+from hejin_node.cli_labels import labels_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import Highest, policy_app

@@ -114,7 +114,7 @@ def labels_load(
     file: SourceFile,
     bank: Annotated[str, typer.Option(help="Member name of the bank whose outcomes they are.")],
     definition: Annotated[
-        str, typer.Option(help="What counts as bad, with its version: overdue90-12m-1.")
+        str, typer.Option(help="What counts as bad, with its version: overdue90-12m-v1.")
     ],
     period: Annotated[str, typer.Option(help="Which months the outcomes cover.")] = "",
     enterprise_column: Annotated[str, typer.Option(help="Column of the codes.")] = "enterprise",

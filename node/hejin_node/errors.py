@@ -120,3 +120,23 @@ class PolicyExistsError(NodeError):
     """The node has a policy already."""
 
     code: ClassVar[str] = "policy-exists"
+
+
+class MatchingError(NodeError):
+    """Outcomes cannot be asked of a bank so, or its answer is none; nothing was stored."""
+
+    code: ClassVar[str] = "labels-not-matched"
+
+
+class LabelsExceedError(MatchingError):
+    """A bank would be asked for enterprises that have not authorised it; nothing was asked."""
+
+    code: ClassVar[str] = "labels-exceed"
+
+    def __init__(self, size: int, strangers: int) -> None:
+        super().__init__(
+            f"{strangers} of the {size} enterprises have no authorisation in force that names the"
+            " outcome: nothing was asked; ask again for those that have",
+            f"{size} 家企业中有 {strangers} 家没有列明违约结果的有效授权：未作询问；"
+            "请仅为有授权的企业询问",
+        )

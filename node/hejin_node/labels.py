@@ -10,11 +10,11 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from sqlalchemy import Connection
 
 from hejin_node import duck
 from hejin_node.errors import IngestError
 from hejin_node.ingest import IngestReport, describe_rules, quarantine
-from hejin_node.loading import Loading
 from hejin_node.manifest import Counts
 from hejin_node.mapping import ColumnRule, Encoding, SourceMapping
 from hejin_node.rules import Checker
@@ -59,8 +59,8 @@ def label_spec(bank: str, definition: str) -> LabelSpec:
     if not _BANK.fullmatch(bank) or not _DEFINITION.fullmatch(definition):
         raise IngestError(
             "A bank is named by its member id, a definition by 1 to 64 characters without "
-            "spaces and slashes, such as overdue90-12m-1.",
-            "银行须为其成员编号；标签定义为 1 至 64 个字符，不含空格与斜杠，如 overdue90-12m-1。",
+            "spaces and slashes, such as overdue90-12m-v1.",
+            "银行须为其成员编号；标签定义为 1 至 64 个字符，不含空格与斜杠，如 overdue90-12m-v1。",
         )
     return LabelSpec(bank, definition)
 
@@ -104,7 +104,8 @@ def load_labels(
     with warehouse.loading("labels", spec.dataset, source, path.name) as work:
         if work.already:
             return IngestReport(spec.dataset, source, True, 0, {}, 0, time.monotonic() - began)
-        raw, checked = _check(warehouse, opened, mapping, spec, progress or silent)
+        raw, typed = _read(opened, mapping, progress or silent)
+        checked = judged(warehouse, spec, typed)
         good = checked.filter(pc.is_null(checked["_rule"]))
         if not good.num_rows:
             rules = describe_rules(
@@ -123,7 +124,9 @@ def load_labels(
         counts = quarantine(work, spec.dataset, raw, checked)
         replaced = pc.sum(taken["_odd"]).as_py() or 0
         work.complete(Counts(checked.num_rows, taken.num_rows, counts, replaced))
-        _commit(warehouse, log, work, spec, period, source)
+        with writing(warehouse.database) as connection:
+            work.publish(connection)
+            log_labels(log, connection, spec, period, source)
     return IngestReport(
         spec.dataset,
         source,
@@ -135,39 +138,35 @@ def load_labels(
     )
 
 
-def _commit(
-    warehouse: Warehouse, log: Log, work: Loading, spec: LabelSpec, period: str, source: str
-) -> None:
-    with writing(warehouse.database) as database:
-        work.publish(database)
-        log.append(
-            database,
-            "labels",
-            {
-                "bank": spec.bank,
-                "definition": spec.definition,
-                "period": period,
-                "source": source,
-            },
-        )
+def log_labels(log: Log, connection: Connection, spec: LabelSpec, period: str, source: str) -> None:
+    """Log labels that are published in the same transaction.
+
+    source   hex SHA-256 of the file, or of the transcript of the private set intersection
+    """
+    body = {"bank": spec.bank, "definition": spec.definition, "period": period, "source": source}
+    log.append(connection, "labels", body)
 
 
-def _check(
-    warehouse: Warehouse,
-    opened: FileSource,
-    mapping: SourceMapping,
-    spec: LabelSpec,
-    progress: Progress,
-) -> tuple[pa.Table, pa.Table]:
-    """Return the file's rows as they came and, in the same order, as checked."""
+def judged(warehouse: Warehouse, spec: LabelSpec, given: pa.Table) -> pa.Table:
+    """Return the rows, in order, with the rule that a label breaks against others and known ones.
+
+    given   _row, enterprise, label, _odd, and _rule where one is broken already
+    """
     held = pa.Table.from_batches(
         warehouse.read("labels", spec.dataset),
         pa.schema([("enterprise", pa.string()), ("label", pa.int64())]),
     )
     with duck.locked_down() as connection:
-        checker = Checker(mapping, connection)
-        raw = [block.table for block in opened.blocks(None, progress)]
-        given = pa.concat_tables([checker.check(table) for table in raw])
         connection.register("given", given)
         connection.register("held", held)
-        return pa.concat_tables(raw), connection.sql(_RULES).to_arrow_table()
+        return connection.sql(_RULES).to_arrow_table()
+
+
+def _read(
+    opened: FileSource, mapping: SourceMapping, progress: Progress
+) -> tuple[pa.Table, pa.Table]:
+    """Return a file's rows as they came and, in the same order, typed and checked one by one."""
+    with duck.locked_down() as connection:
+        checker = Checker(mapping, connection)
+        raw = [block.table for block in opened.blocks(None, progress)]
+        return pa.concat_tables(raw), pa.concat_tables([checker.check(table) for table in raw])

@@ -192,7 +192,7 @@ def _mapping(table: Table, schemas: Mapping[str, Schema], digest: str) -> Source
         columns = _by_schema(table, listed, schema)
     else:
         own = table.table("columns")
-        columns = tuple(_own(check_column(own, name), one) for name, one in own.tables())
+        columns = tuple(_own_column(check_column(own, name), one) for name, one in own.tables())
     if not 1 <= len(columns) <= MAX_COLUMNS:
         raise table.wrong(
             "columns", f"must have 1 to {MAX_COLUMNS} columns", f"应有 1 至 {MAX_COLUMNS} 列"
@@ -304,7 +304,7 @@ def _of_schema(column: SchemaColumn, table: Table) -> ColumnRule:
     )
 
 
-def _own(name: str, table: Table) -> ColumnRule:
+def _own_column(name: str, table: Table) -> ColumnRule:
     """Return a column that has no schema: the mapping states everything."""
     kind = column_type(table, "type")
     minimum, maximum = _bound(table, "minimum", kind), _bound(table, "maximum", kind)

@@ -32,6 +32,8 @@ MODEL: Final = "hejin/model/v1"
 CERTIFICATE_STATUS: Final = "hejin/certificate-status/v1"
 RECOVERY: Final = "hejin/recovery/v1"
 AUTHORISATION: Final = "hejin/authorisation/v1"
+LABELS_QUESTION: Final = "hejin/labels/v1/question"
+LABELS_ANSWER: Final = "hejin/labels/v1/answer"
 
 PAYLOAD_TYPES: Final = frozenset(
     {
@@ -53,6 +55,8 @@ PAYLOAD_TYPES: Final = frozenset(
         CERTIFICATE_STATUS,
         RECOVERY,
         AUTHORISATION,
+        LABELS_QUESTION,
+        LABELS_ANSWER,
     }
 )
 """Every type that is ever signed; a signature under one type never fits another."""

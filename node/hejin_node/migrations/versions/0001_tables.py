@@ -5,7 +5,7 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import MetaData
 
-from hejin_node import account, inbox, masking, quality_store, tables
+from hejin_node import account, inbox, label_sessions, masking, quality_store, tables
 from hejin_trust.stored_log import log_tables
 
 revision = "0001"
@@ -18,6 +18,12 @@ def upgrade() -> None:
     log_tables(logs := MetaData())
     logs.create_all(op.get_bind())
     # Each module defines its own tables in the one metadata; importing it is what adds them.
-    defined = (account.reservation, inbox.offer, masking.run_table, quality_store.quality_table)
+    defined = (
+        account.reservation,
+        inbox.offer,
+        label_sessions.session_table,
+        masking.run_table,
+        quality_store.quality_table,
+    )
     assert all(table.metadata is tables.metadata for table in defined)
     tables.metadata.create_all(op.get_bind())

@@ -1,0 +1,153 @@
+"""The node's commands about outcomes: asking a bank, and what was asked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hejin_node.cli_data import AsJson, Home, labels_app
+from hejin_trust.text import Text
+
+__all__ = ["labels_app"]
+
+
+@labels_app.command("match")
+def labels_match(
+    home: Home,
+    bank: Annotated[str, typer.Option(help="Member name of the bank to ask.")],
+    definition: Annotated[
+        str, typer.Option(help="What counts as bad, with its version: overdue90-12m-v1.")
+    ],
+    period: Annotated[
+        str | None, typer.Option(help="Which of the bank's periods; default: the only one.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask a bank for outcomes by private set intersection.
+
+    It is asked for the enterprises whose authorisation names the category outcome; it does not
+    learn which or how many they are. May be run while the node serves.
+    """
+    from hejin_node.appending import dialled, open_to_append
+    from hejin_node.errors import MatchingError
+    from hejin_node.label_channel import LabelChannel
+    from hejin_node.labels import label_spec
+    from hejin_node.matching import match
+    from hejin_trust.witness import Witness
+
+    spec = label_spec(bank, definition)
+    with open_to_append(home) as node:
+        address = node.settings.banks.get(bank)
+        if address is None:
+            raise MatchingError(
+                f"the address of {bank} is not known: run `hejin node join ADMISSION --bank"
+                f" {bank}=HOST:PORT`",
+                f"尚未设置 {bank} 的地址：请执行 `hejin node join ADMISSION --bank"
+                f" {bank}=HOST:PORT`",
+            )
+        doing = str(Text("asking, a few seconds for thousands", "询问中，数千家企业约需数秒"))
+        console = Console(stderr=True)
+        with console.status(doing), dialled(node) as mirror, node.dial(bank, address) as channel:
+            witness = Witness(node, mirror)
+            witness.start()
+            witness.check_clock()
+            found = match(node, witness, LabelChannel(channel, bank), spec, period)
+    report = found.report
+    if as_json:
+        facts = {
+            "session": found.session,
+            "bank": bank,
+            "definition": found.definition.id,
+            "definition_sha256": found.definition.digest,
+            "period": found.period,
+            "slots": found.slots,
+            "asked": found.asked,
+            "labels": found.labels,
+            "loaded": report.loaded,
+            "quarantined": dict(report.quarantined),
+            "seconds": report.seconds,
+        }
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+        return
+    conflicts = sum(report.quarantined.values())
+    known = found.labels - report.loaded - conflicts
+    typer.echo(
+        Text(
+            f"{bank} knows the outcomes of {found.labels} of {found.asked} enterprises:"
+            f" {report.loaded} are new, {known} were known, {conflicts} in quarantine.\n"
+            f"Bad means {found.definition.text.en}. The bank saw {found.slots} points, the number"
+            f" that the charter declares. Session {found.session[:8]}.",
+            f"{bank} 有 {found.asked} 家企业中 {found.labels} 家的结果：新增 {report.loaded}，"
+            f"已有 {known}，隔离 {conflicts}。\n"
+            f"违约指{found.definition.text.zh}。银行所见为 {found.slots} 个点，即章程申报的规模。"
+            f"会话 {found.session[:8]}。",
+        )
+    )
+
+
+@labels_app.command("sessions")
+def labels_sessions(home: Home, as_json: AsJson = False) -> None:
+    """List the questions for outcomes that were asked of banks."""
+    from hejin_node.home import open_home
+    from hejin_node.label_sessions import sessions
+    from hejin_trust.database import reading
+
+    with open_home(home) as node, reading(node.database) as connection:
+        listed = sessions(connection)
+    if as_json:
+        rows = [{**asdict(one), "state": one.state} for one in listed]
+        typer.echo(json.dumps({"sessions": rows}, ensure_ascii=False))
+        return
+    headings = (
+        Text("session", "会话"),
+        Text("time", "时间"),
+        Text("bank", "银行"),
+        Text("definition", "定义"),
+        Text("period", "期间"),
+        Text("enterprises", "企业数"),
+        Text("slots", "位置数"),
+        Text("state", "状态"),
+    )
+    states = {"asked": Text("asked", "已询问"), "answered": Text("answered", "已应答")}
+    table = Table(*map(str, headings))
+    for one in listed:
+        table.add_row(
+            one.session[:8], one.time, one.bank, one.definition, one.period, str(one.size),
+            str(one.slots), str(states[one.state]),
+        )  # fmt: skip
+    Console().print(table)
+
+
+@labels_app.command("audit")
+def labels_audit(
+    home: Home,
+    session: Annotated[str, typer.Argument(help="Session id, or its first 8 digits or more.")],
+    as_json: AsJson = False,
+) -> None:
+    """Redo a session from its secrets, for the regulator on site: whom was the bank asked for?
+
+    Exit 0: root and points are those in the ledger, which the regulator holds as well.
+    """
+    from hejin_node.home import open_home
+    from hejin_node.matching import audit_session
+
+    with open_home(home) as node:
+        found, redone = audit_session(node, session)
+    if as_json:
+        typer.echo(json.dumps({"session": found.session, **asdict(redone)}))
+        return
+    typer.echo(
+        Text(
+            f"session {found.session[:8]} with {found.bank}: {redone.size} enterprises in"
+            f" {found.slots} slots, as entry {found.request} of the internal log and entry"
+            f" {found.ask} of the release log say\nroot  {redone.root}\nquery {redone.query}",
+            f"与 {found.bank} 的会话 {found.session[:8]}：{found.slots} 个位置中企业 {redone.size}"
+            f" 家，与内部日志第 {found.request} 条、发布日志第 {found.ask} 条一致\n"
+            f"root  {redone.root}\nquery {redone.query}",
+        )
+    )
