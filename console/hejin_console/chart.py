@@ -5,6 +5,7 @@ A drawing is WIDTH units wide, (0, 0) is its top left. Shares are parts of 1 and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,11 +14,13 @@ from hejin_trust.text import Text
 
 WIDTH, HEIGHT = 360, 150
 LEFT, RIGHT, TOP, BOTTOM = 42, 354, 8, 124
-BAR_LEFT, BAR_RIGHT, BAR_STEP, BAR_THICK = 118, 310, 19, 11
+BAR_LEFT, BAR_RIGHT, BAR_STEP, BAR_THICK = 78, 306, 25, 15
 _TICKS = 4
 _TICK_FORMATS = ((14 * 86_400, "%Y-%m-%d"), (6 * 3_600, "%m-%d %H:%M"), (0, "%H:%M:%S"))
 """From how many seconds of width on a tick is written how."""
-_MOST_LABELS = 8
+_STEPS = (1, 1.2, 1.6, 2, 2.4, 3, 4, 5, 6, 8, 10)
+"""Of an axis' upper end: its half reads well too."""
+_MOST_LABELS = 7
 """Under columns: more would run into each other."""
 
 
@@ -63,8 +66,9 @@ class TimeAxis:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line of a trend: its name, its path data, and a dot at every point."""
+    """One line of a trend: its style, its name, its path data, and a dot at every point."""
 
+    style: int
     name: Text
     path: str
     dots: tuple[tuple[float, float], ...]
@@ -135,17 +139,25 @@ def percent_of(share: float) -> str:
 
 
 def trend(title: Text, lines: Sequence[tuple[Text, Sequence[tuple[datetime, float]]]]) -> Trend:
-    """Return shares over time; each line has one point at least, in order of time."""
+    """Return shares over time, points in order of time; a line without any is left out.
+
+    A line's place among `lines` gives it its style, so that it has the same in every chart.
+    """
     axis = TimeAxis.over([moment for _, points in lines for moment, _ in points])
     lowest = min(share for _, points in lines for _, share in points)
     floor = next(floor for floor in (0.9, 0.5, 0.0) if floor <= lowest or floor == 0)
     series = tuple(
-        Series(name, _path(dots), dots)
-        for name, points in lines
+        Series(style, name, _path(dots), dots)
+        for style, (name, points) in enumerate(lines)
+        if points
         for dots in [tuple((axis.x(moment), _y(share, floor)) for moment, share in points)]
     )
-    ends_en = "; ".join(f"{name.en} {percent_of(points[-1][1])}" for name, points in lines)
-    ends_zh = "；".join(f"{name.zh} {percent_of(points[-1][1])}" for name, points in lines)
+    ends_en = "; ".join(
+        f"{name.en} {percent_of(points[-1][1])}" for name, points in lines if points
+    )
+    ends_zh = "；".join(
+        f"{name.zh} {percent_of(points[-1][1])}" for name, points in lines if points
+    )
     return Trend(
         series,
         axis.ticks,
@@ -186,7 +198,7 @@ def bars(
 
 def columns(title: Text, rows: Sequence[tuple[str, float]]) -> Columns:
     """Return columns of a label and a number that is at least 0, from the axis upwards."""
-    most = max((value for _, value in rows), default=0) or 1
+    most = _round_up(max((value for _, value in rows), default=0))
     step = (RIGHT - LEFT) / max(1, len(rows))
     every = -(-len(rows) // _MOST_LABELS) or 1
     found = tuple(
@@ -228,6 +240,14 @@ def _along(share: float, floor: float) -> float:
 def _share_ticks(floor: float) -> tuple[Tick, ...]:
     shares = [floor + (1 - floor) * part / 4 for part in range(5)]
     return tuple(Tick(_y(share, floor), f"{100 * share:.4g} %") for share in shares)
+
+
+def _round_up(value: float) -> float:
+    """Return a number that reads well and is at least `value`; 1 for nothing."""
+    if value <= 0:
+        return 1
+    size = float(10 ** math.floor(math.log10(value)))
+    return next(step * size for step in _STEPS if step * size >= value)
 
 
 def _short(value: float) -> str:

@@ -17,6 +17,7 @@ from hejin_node.cli_labels import labels_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import Highest, policy_app
+from hejin_node.cli_quality import quality_app
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets, open_home
@@ -36,6 +37,7 @@ app.command("recover")(recover)
 app.add_typer(authorisation_app, name="authorisation")
 app.add_typer(data_app, name="data")
 app.add_typer(labels_app, name="labels")
+app.add_typer(quality_app, name="quality")
 app.add_typer(view_app, name="view")
 app.add_typer(plan_app, name="plan")
 app.add_typer(policy_app, name="policy")

@@ -132,15 +132,33 @@ def gate_problems(
 def told(below: tuple[Shortfall, ...]) -> Text:
     """Return in words where a gate is missed: `completeness 71.2 % (least 90 %)`."""
 
-    def one(item: Shortfall, name: str, least: str) -> str:
+    en, zh = [], []
+    for item in below:
         # Rounded down, so that a score just below the least does not read as the least.
-        share = int(item.score * 10_000) / 100
-        return f"{name} {share:.2f} % ({least} {item.least * 100:g} %)"
+        share, least = f"{int(item.score * 10_000) / 100:.2f} %", f"{item.least * 100:g} %"
+        name = DIMENSION_NAMES[item.dimension]
+        en.append(f"{name.en} {share} (least {least})")
+        zh.append(f"{name.zh} {share}（下限 {least}）")
+    return Text(", ".join(en), "，".join(zh))
 
-    return Text(
-        ", ".join(one(item, DIMENSION_NAMES[item.dimension].en, "least") for item in below),
-        "，".join(one(item, DIMENSION_NAMES[item.dimension].zh, "下限") for item in below),
-    )
+
+def summary(checked: Checked) -> Text:
+    """Return a check in one line: the score of each dimension, and whether the gate is passed."""
+    name, below = checked.measured.dataset, told(checked.below)
+    shares = {
+        dimension: f"{int(score * 1000) / 10:.1f} %"
+        for dimension, score in checked.scores.items()
+        if score is not None
+    }
+    en = ", ".join(f"{DIMENSION_NAMES[one].en} {share}" for one, share in shares.items())
+    zh = "，".join(f"{DIMENSION_NAMES[one].zh} {share}" for one, share in shares.items())
+    if not checked.gate:
+        verdict = Text("it has no gate", "无质量门槛")
+    elif checked.below:
+        verdict = Text(f"gate NOT passed: {below.en}", f"未通过质量门槛：{below.zh}")
+    else:
+        verdict = Text("gate passed", "通过质量门槛")
+    return Text(f"quality of {name}: {en}; {verdict.en}", f"{name} 的质量：{zh}；{verdict.zh}")
 
 
 def _unknown(dataset: str, why: str, why_zh: str, *, load: bool = False) -> Problem:
@@ -161,7 +179,7 @@ def _failed(dataset: str, below: tuple[Shortfall, ...]) -> Problem:
         Text(
             f"data set {dataset} does not pass its quality gate, {words.en}: "
             f"`hejin node quality check {dataset}` shows the rules",
-            f"数据集 {dataset} 未通过质量门槛（{words.zh}）："
+            f"数据集 {dataset} 未通过质量门槛：{words.zh}；"
             f"可用 `hejin node quality check {dataset}` 查看规则",
         ),
     )

@@ -426,7 +426,7 @@ def test_a_gate_that_is_missed_is_told_in_shares_and_by_name(node: Node) -> None
     assert not found.result.passed
     assert [one.dimension for one in found.below] == ["consistency"]
     assert told(found.below).en == "consistency 66.66 % (least 95 %)"
-    assert told(found.below).zh == "一致性 66.66 % (下限 95 %)"
+    assert told(found.below).zh == "一致性 66.66 %（下限 95 %）"
     assert node.problems(view("used")) == ["quality-gate-failed"]
     with reading(node.data.database) as connection:
         (problem,) = gate_problems(connection, node.schemas, view("used"))
