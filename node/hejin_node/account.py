@@ -315,6 +315,11 @@ def find(connection: Connection, run: str, round_number: int) -> Reservation | N
     return rows[0] if rows else None
 
 
+def of_run(connection: Connection, run: str) -> list[Reservation]:
+    """Return the reservations of one run, in order."""
+    return _load(connection, reservation.c.run == run)
+
+
 def last_round(connection: Connection, run: str) -> int:
     """Return the highest round of a run that was ever reserved; 0 if none."""
     rounds = connection.scalars(select(reservation.c.round).where(reservation.c.run == run))

@@ -199,6 +199,12 @@ def find_run(connection: Connection, run_id: str) -> Run | None:
     return None if row is None else Run(**row._mapping)
 
 
+def runs(connection: Connection) -> list[Run]:
+    """Return every run that was opened here, oldest first."""
+    rows = connection.execute(select(run).order_by(run.c.snapshot_seq))
+    return [Run(**row._mapping) for row in rows]
+
+
 def run_of_plan(connection: Connection, digest: str) -> Run | None:
     """Return the one run that carries out a plan, if it has begun."""
     row = connection.execute(select(run).where(run.c.plan == digest)).first()

@@ -20,13 +20,13 @@ from sqlalchemy import Connection
 
 from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
-from hejin_node import inbox
+from hejin_node import inbox, usage
 from hejin_node.consent import entitled
 from hejin_node.errors import NodeError, ViewFailedError
 from hejin_node.home import NodeHome
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
 from hejin_privacy.holdout import in_holdout
-from hejin_trust.canonical import encode
+from hejin_trust.canonical import encode, time_text
 from hejin_trust.database import reading
 from hejin_trust.files import make_folder, remove_file, replace_file
 
@@ -44,19 +44,27 @@ class SnapshotLostError(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """The authorisations that a snapshot was taken under, and the internal log that holds them."""
+    """The authorisations that a snapshot was taken under, and the internal log that holds them.
+
+    at  moment at which they stood
+    """
 
     grants: dict[str, int]
     internal_size: int
     internal_root: bytes
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """A run's rows; `basis` says under what, if they were taken just now, else None."""
+    """A run's rows; `basis` says under what, if they were taken just now, else None.
+
+    failed  the view's SQL failed over the rows: there are none
+    """
 
     snapshot: Snapshot
     basis: Basis | None
+    failed: bool = False
 
 
 class SnapshotStore:
@@ -86,10 +94,10 @@ class SnapshotStore:
             self._held[run_id] = snapshot
             return Pinned(snapshot, None)
         basis = self._basis(plan, view)
-        snapshot = self._take(plan, view, basis.grants.keys())
+        snapshot, failed = self._take(plan, view, basis.grants.keys())
         self._store(run_id, snapshot)
         self._held[run_id] = snapshot
-        return Pinned(snapshot, basis)
+        return Pinned(snapshot, basis, failed)
 
     def still_entitled(
         self, snapshot: Snapshot, plan: Plan, view: FeatureView
@@ -97,6 +105,18 @@ class SnapshotStore:
         """Return bool[n]: the rows whose enterprises have not revoked since."""
         now = self._entitled(plan, view)
         return np.fromiter((code in now for code in snapshot.codes), np.bool_, len(snapshot.codes))
+
+    def left_out(
+        self, run_id: str, snapshot: Snapshot, chosen: npt.NDArray[np.bool_]
+    ) -> tuple[int, ...] | None:
+        """Return the grants of the run whose enterprises are in its sums no more.
+
+        chosen   bool[n]: the rows that still are
+        returns  None where what the run began with was lost
+        """
+        codes = [snapshot.codes[place] for place in np.flatnonzero(chosen)]
+        with reading(self._home.database) as connection:
+            return usage.left_out(connection, self._home.snapshot_key, run_id, codes)
 
     def held_out(
         self, run_id: str, snapshot: Snapshot, key: bytes, share: Fraction
@@ -137,6 +157,8 @@ class SnapshotStore:
             closed=False,
         )
         inbox.open_run(connection, opened)
+        key, taken = self._home.snapshot_key, time_text(basis.at)
+        usage.note_run(connection, key, run_id, taken, _fates(pinned, basis))
         return opened
 
     def forget(self, run_id: str, *, erase: bool = False) -> None:
@@ -162,8 +184,9 @@ class SnapshotStore:
         home, log = self._home, self._home.internal_log
         with reading(home.database) as connection:
             size = log.size(connection)
-            grants = grants_for(connection, plan, view, home.now())
-            return Basis(grants, size, log.root(connection, size))
+            now = home.now()
+            grants = grants_for(connection, plan, view, now)
+            return Basis(grants, size, log.root(connection, size), now)
 
     def _entitled(self, plan: Plan, view: FeatureView) -> dict[str, int]:
         with reading(self._home.database) as connection:
@@ -175,7 +198,7 @@ class SnapshotStore:
     def _cipher(self) -> AESGCM:
         return AESGCM(self._home.snapshot_key)
 
-    def _take(self, plan: Plan, view: FeatureView, codes: Collection[str]) -> Snapshot:
+    def _take(self, plan: Plan, view: FeatureView, codes: Collection[str]) -> tuple[Snapshot, bool]:
         def take(codes: Collection[str]) -> Snapshot:
             return take_snapshot(
                 self._home.warehouse,
@@ -187,12 +210,12 @@ class SnapshotStore:
             )
 
         try:
-            return take(codes)
+            return take(codes), False
         except ViewFailedError as reason:
             # A refusal would tell the bank, free of charge, that some enterprise's value breaks
             # the SQL. It gets what a node without contributors sends: noise alone.
             _log.error("view-failed", view=view.id, reason=reason.text.en)
-            return take(())
+            return take(()), True
 
     def _store(self, run_id: str, snapshot: Snapshot) -> None:
         buffer = io.BytesIO()
@@ -227,6 +250,20 @@ class SnapshotStore:
                 schema=str(stored["schema"]),
                 replaced=int(stored["replaced"]),
             )
+
+
+def _fates(pinned: Pinned, basis: Basis) -> dict[int, usage.Fate]:
+    """Return what became of each authorised enterprise, by its grant."""
+    used, rowless = frozenset(pinned.snapshot.codes), pinned.snapshot.rowless
+
+    def fate(code: str) -> usage.Fate:
+        if pinned.failed:
+            return "view-failed"
+        if code in used:
+            return "used"
+        return "without-row" if code in rowless else "unlabelled"
+
+    return {seq: fate(code) for code, seq in basis.grants.items()}
 
 
 def grants_for(

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import numpy as np
 import structlog
 
-from hejin_node import account, inbox, receipts
+from hejin_node import account, inbox, receipts, usage
 from hejin_node.checking import Checker, Context, check_repeat
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
@@ -66,12 +66,16 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What leaves (signed header, vector, packed ciphertexts), and the node's own share."""
+    """What leaves (signed header, vector, packed ciphertexts), and the node's own share.
+
+    left_out  grants of the run whose enterprises are not in its sums any more
+    """
 
     header: bytes
     vector: bytes
     ciphertexts: bytes
     own_share: bytes
+    left_out: tuple[int, ...] | None
 
 
 class Session:
@@ -260,6 +264,7 @@ class Session:
         """Return this node's noisy sum, masked if the plan's noise is shared."""
         home, query, mechanism = self._home, context.query, context.query.mechanism
         chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
+        left_out = self._snapshots.left_out(query.run, snapshot, chosen)
         held_out = self._snapshots.held_out(
             query.run, snapshot, context.split_key, context.plan.holdout
         )
@@ -295,7 +300,7 @@ class Session:
             masking=commitments,
         )
         signed = seal(SUM_MASKED, header.body(), home.identity, home.member_id)
-        return _Answer(signed, vector, ciphertexts, own_share)
+        return _Answer(signed, vector, ciphertexts, own_share, left_out)
 
     # -- steps 5 and 6 -------------------------------------------------------------------
 
@@ -303,7 +308,7 @@ class Session:
         home, query = self._home, context.query
         opened = open_envelope(answer.header, SUM_MASKED, home.identity.public, home.member_id)
         with writing(home.database) as connection:
-            home.release_log.append(
+            entry = home.release_log.append(
                 connection,
                 "release",
                 {
@@ -325,6 +330,9 @@ class Session:
                 vector=answer.vector,
                 ciphertexts=answer.ciphertexts,
             )
+            if answer.left_out is not None:
+                key = home.snapshot_key
+                usage.note_sum(connection, key, seq, entry.time, answer.left_out)
 
     def _give_up(self, seq: int) -> None:
         """Void a reservation that came to nothing; where even that fails, the next start does."""

@@ -46,6 +46,7 @@ class Snapshot:
     root      32 bytes, see `snapshot_root`
     schema    hex SHA-256 of what the columns mean
     replaced  how many values were missing or not finite and fell into the missing cell
+    rowless   codes that have a label and no row of the view; only known when it was taken
     """
 
     codes: tuple[str, ...]
@@ -54,6 +55,7 @@ class Snapshot:
     root: bytes
     schema: str
     replaced: int
+    rowless: frozenset[str] = frozenset()
 
 
 def take_snapshot(
@@ -104,6 +106,7 @@ def take_snapshot(
         snapshot_root(codes, cells, labels, salt_key),
         schema_hash(view, label),
         replaced,
+        frozenset(outcomes.keys() - place.keys()),
     )
 
 
