@@ -18,6 +18,7 @@ from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import Highest, policy_app
 from hejin_node.cli_quality import quality_app
+from hejin_node.cli_trace import trace
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets, open_home
@@ -34,6 +35,7 @@ app.command("ingest")(ingest)
 app.command("preflight")(preflight)
 app.command("export")(export)
 app.command("recover")(recover)
+authorisation_app.command("trace")(trace)
 app.add_typer(authorisation_app, name="authorisation")
 app.add_typer(data_app, name="data")
 app.add_typer(labels_app, name="labels")

@@ -267,14 +267,34 @@ def authorisation_revoke(
     """End authorisations from the next private sum on; released models stay."""
     from hejin_node.appending import open_to_append
     from hejin_node.consent import revoke
+    from hejin_node.trace import affected_runs
     from hejin_trust.database import writing
 
     if (code is None) == (seq is None):
         raise typer.BadParameter("name an enterprise's code, or a grant by --seq")
     with open_to_append(home) as node, writing(node.database) as connection:
         ended = revoke(connection, node.internal_log, reason, code=code, seq=seq)
-    said = Text(f"{len(ended)} authorisations revoked", f"已撤销 {len(ended)} 份授权")
-    typer.echo(json.dumps({"revoked": list(ended)}) if as_json else said)
+        runs = affected_runs(node, connection, ended)
+    if as_json:
+        affected = [
+            {"run": one.run, "plan": one.plan, "bank": one.bank, "open": not one.closed}
+            for one in runs
+        ]
+        typer.echo(json.dumps({"revoked": list(ended), "runs": affected}))
+        return
+    typer.echo(Text(f"{len(ended)} authorisations revoked", f"已撤销 {len(ended)} 份授权"))
+    for one in runs:
+        stays = (
+            Text("is over, what it released stays", "已结束，已输出的内容继续有效")
+            if one.closed
+            else Text("goes on without it", "将不再含其数据而继续")
+        )
+        typer.echo(
+            Text(
+                f"  run {one.run} of {one.bank}: {stays.en}",
+                f"  {one.bank} 的运行 {one.run}：{stays.zh}",
+            )
+        )
 
 
 @authorisation_app.command("list")

@@ -90,7 +90,7 @@ def test_authorisations_are_granted_listed_imported_and_revoked(home: Path) -> N
     assert listed[0]["document"] == hashlib.sha256(b"signed").hexdigest()
     assert listed[0]["seq"] == granted["seq"]
     ended = answer(home, "authorisation", "revoke", A, "--reason", "left")
-    assert ended == {"revoked": [granted["seq"]]}
+    assert ended == {"revoked": [granted["seq"]], "runs": []}
     assert "1" in run(home, "authorisation", "list", "--in-force").stdout
     assert A not in run(home, "authorisation", "list", "--in-force").stdout
     assert run(home, "authorisation", "revoke").exit_code == 2

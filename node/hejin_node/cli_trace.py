@@ -1,0 +1,110 @@
+"""The node's commands that explain the use of one enterprise's data: trace and statement."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from hejin_node.trace import RunLine, SumLine, Trace
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Code = Annotated[str, typer.Argument(help="Unified social credit code.")]
+
+
+def trace(home: Home, code: Code, as_json: AsJson = False) -> None:
+    """Explain every use of an enterprise's data, and why there was none."""
+    from hejin_models.uscc import check_code
+    from hejin_node.home import open_home
+    from hejin_node.trace import read_trace
+    from hejin_node.trace_json import trace_json
+
+    check_code(code)
+    with open_home(home) as node:
+        found = read_trace(node, code)
+        if as_json:
+            told = trace_json(found, node.charter.delta)
+            typer.echo(json.dumps(told, ensure_ascii=False))
+            return
+    _print(found)
+
+
+def _print(found: Trace) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    console.print(Text(f"{found.code}, {found.pseudonym}", f"{found.code}，{found.pseudonym}"))
+    grants = Table(
+        *map(str, (Text("seq", "序号"), Text("recorded", "登记"), Text("grade", "等级"),
+                   Text("valid", "有效期"), Text("revoked", "撤销"))),
+        title=str(Text(f"{len(found.grants)} authorisations", f"授权 {len(found.grants)} 份")),
+    )  # fmt: skip
+    for line in found.grants:
+        one = line.authorisation
+        valid = f"{one.terms.valid_from:%Y-%m-%d} - {one.terms.valid_to:%Y-%m-%d}"
+        grants.add_row(str(one.seq), line.granted, one.terms.grade, valid, one.revoked_at or "")
+    console.print(grants)
+    for time in found.erased:
+        console.print(Text(f"data erased at {time}", f"{time} 已删除数据"))
+    for run in found.runs:
+        _print_run(console, run)
+    if not found.runs:
+        console.print(Text("no run of any bank so far", "尚无任何银行的运行"))
+
+
+def _print_run(console: object, run: RunLine) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    assert isinstance(console, Console)
+    plan = run.plan
+    state = Text("open", "进行中") if run.open else Text("over", "已结束")
+    console.print(
+        Text(
+            f"\nrun {run.run[:8]} of {plan.bank}, plan {run.digest[:8]} ({plan.purpose}, "
+            f"{plan.view.name}-v{plan.view.version}), begun {run.began}, {state.en}",
+            f"\n{plan.bank} 的运行 {run.run[:8]}，计划 {run.digest[:8]}（{plan.purpose}，"
+            f"{plan.view.name}-v{plan.view.version}），{run.began} 开始，{state.zh}",
+        )
+    )
+    if run.grant is None:
+        for reason in run.why:
+            console.print(Text(f"  not in it: {reason.text.en}", f"  未参与：{reason.text.zh}"))
+        return
+    part = Text("hold-out", "留出") if run.part == "holdout" else Text("training", "训练")
+    console.print(
+        Text(
+            f"  in it by authorisation {run.grant}, in the {part.en} part",
+            f"  依第 {run.grant} 号授权参与，属{part.zh}部分",
+        )
+    )
+    table = Table(
+        *map(str, (Text("round", "轮"), Text("statistic", "统计量"), Text("released", "输出"),
+                   Text("rho", "rho"), Text("your data in it", "是否含本企业"))),
+    )  # fmt: skip
+    for line in run.sums:
+        table.add_row(
+            str(line.round),
+            f"{line.statistic} ({line.part})",
+            line.released or "",
+            f"{float(line.cost):.6g}",
+            str(_counted(line)),
+        )
+    console.print(table)
+
+
+def _counted(line: SumLine) -> Text:
+    if line.counted:
+        return Text("yes", "是")
+    why = Text("", "") if line.why is None else line.why.text
+    said = Text("no", "否") if line.counted is False else Text("unknown", "未知")
+    return Text(f"{said.en}: {why.en}", f"{said.zh}：{why.zh}")
