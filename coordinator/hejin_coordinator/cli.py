@@ -1,4 +1,4 @@
-"""The coordinator's commands: join, propose, start, report, disputes, serve, models."""
+"""The coordinator's commands: join, propose, start, report, disputes, serve, models, outcomes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hejin_coordinator.cli_ledger import export, preflight, recover, status
+from hejin_coordinator.cli_outcomes import outcomes_app
 from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import open_home
 from hejin_trust import membership
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="A bank's coordinator: plans, runs, models. 银行端。")
 models_app = typer.Typer(no_args_is_help=True, help="The model registry. 模型登记。")
 app.add_typer(models_app, name="models")
+app.add_typer(outcomes_app, name="outcomes")
 
 Home = Annotated[
     Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)

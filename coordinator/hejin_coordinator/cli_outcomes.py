@@ -1,0 +1,95 @@
+"""The bank's commands about its borrowers' outcomes: import, list."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from hejin_coordinator.home import open_home
+from hejin_trust.text import Text
+
+outcomes_app = typer.Typer(
+    no_args_is_help=True, help="Outcomes of the bank's borrowers. 借款企业违约结果。"
+)
+
+Home = Annotated[
+    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@outcomes_app.command("import")
+def import_file(
+    home: Home,
+    file: Annotated[
+        Path,
+        typer.Argument(
+            exists=True, dir_okay=False, help="CSV: enterprise, and label or days_overdue."
+        ),
+    ],
+    definition: Annotated[
+        str, typer.Option(help="What counts as bad: overdue90-12m-v1, or one of definitions/.")
+    ],
+    period: Annotated[str, typer.Option(help="Which months the outcomes cover: 2025.")] = "",
+    encoding: Annotated[str, typer.Option(help="utf-8 or gb18030.")] = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """Make the book of outcomes of a period, in place of the one before; all rows or none.
+
+    `label` is 1 (bad) or 0 (good); `days_overdue` is the most that a loan was overdue within the
+    definition's window.
+    """
+    from hejin_coordinator.outcomes import Encoding, definition_of, import_outcomes
+
+    if encoding not in ("utf-8", "gb18030"):
+        raise typer.BadParameter("write utf-8 or gb18030")
+    with open_home(home) as bank:
+        found, _ = definition_of(bank, definition)
+        made = import_outcomes(bank, file, found, period, cast("Encoding", encoding))
+    if as_json:
+        typer.echo(json.dumps({**asdict(made.book), "bad": made.bad, "already": made.already}))
+        return
+    if made.already:
+        typer.echo(Text("this file is the book already", "该文件已是现有标签，未作更改"))
+        return
+    book = made.book
+    typer.echo(
+        Text(
+            f"{book.outcomes} outcomes, {made.bad} of them bad: {found.text.en}",
+            f"{book.outcomes} 条标签，其中违约 {made.bad} 条：{found.text.zh}",
+        )
+    )
+
+
+@outcomes_app.command("list")
+def list_books(home: Home, as_json: AsJson = False) -> None:
+    """List the books of outcomes; what is in them is shown nowhere."""
+    from hejin_coordinator.outcomes import books
+    from hejin_trust.database import reading
+
+    with open_home(home) as bank:
+        with reading(bank.database) as connection:
+            listed = books(connection)
+        declared = bank.settings.outcomes_declared
+    if as_json:
+        typer.echo(json.dumps({"books": [asdict(book) for book in listed], "declared": declared}))
+        return
+    headings = (
+        Text("definition", "定义"),
+        Text("period", "期间"),
+        Text("outcomes", "标签数"),
+        Text("nodes see", "节点所见"),
+        Text("imported", "导入时间"),
+    )
+    table = Table(*map(str, headings))
+    for book in listed:
+        table.add_row(
+            book.definition, book.period, str(book.outcomes), str(declared), book.imported
+        )
+    Console().print(table)
