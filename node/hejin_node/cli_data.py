@@ -101,11 +101,16 @@ def ingest(
     from hejin_node.home import open_home
     from hejin_node.ingest import ingest as load
     from hejin_node.mapping import SourceMapping
+    from hejin_node.quality_check import check, summary
 
     rules = SourceMapping.load(mapping)
-    with open_home(home) as node, _bar(shown=not as_json) as progress:
-        report = load(node.warehouse, file, rules, progress)
-    _print_report(report, as_json=as_json)
+    with open_home(home) as node:
+        with _bar(shown=not as_json) as progress:
+            report = load(node.warehouse, file, rules, progress)
+        _print_report(report, as_json=as_json)
+        if not report.already:
+            checked = check(node.warehouse, node.schemas(), report.dataset, node.now())
+            typer.echo(summary(checked), err=as_json)
 
 
 @labels_app.command("load")

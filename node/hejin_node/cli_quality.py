@@ -44,7 +44,7 @@ def quality_check(
         found = []
         for name in names if dataset is None else [dataset]:
             tell(name)
-            found.append(check(node.warehouse, node.schemas_folder, name, node.now()))
+            found.append(check(node.warehouse, node.schemas(), name, node.now()))
     if as_json:
         told = [_checked_json(one, enterprises) for one in found]
         typer.echo(json.dumps({"datasets": told}, ensure_ascii=False))

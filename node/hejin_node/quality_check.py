@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
-from pathlib import Path
 
 from sqlalchemy import Connection
 
@@ -24,7 +23,7 @@ from hejin_models.quality import (
     scores,
     shortfalls,
 )
-from hejin_models.schemas import load_schemas
+from hejin_models.schemas import Schema
 from hejin_node import quality_store
 from hejin_node.errors import NodeError
 from hejin_node.quality import Measured, measure
@@ -52,13 +51,15 @@ class Checked:
     below: tuple[Shortfall, ...]
 
 
-def check(warehouse: Warehouse, schemas_folder: Path, dataset: str, at: datetime) -> Checked:
+def check(
+    warehouse: Warehouse, schemas: Mapping[str, Schema], dataset: str, at: datetime
+) -> Checked:
     """Measure a data set, keep the result and return it.
 
-    schemas_folder  the operator's schema files, which may add rules and change gates
-    raises          NoDatasetError; SchemaError, QualityRuleError, QueryError, SegmentError
+    schemas  the node's, by data set; the operator's files may have added rules, changed gates
+    raises   NoDatasetError; SchemaError, QualityRuleError, QueryError, SegmentError
     """
-    schema = load_schemas(schemas_folder).get(dataset)
+    schema = schemas.get(dataset)
     with reading(warehouse.database) as connection:
         covered = quality_store.coverage(connection, dataset)
     if covered is None:
@@ -92,26 +93,24 @@ def check(warehouse: Warehouse, schemas_folder: Path, dataset: str, at: datetime
 
 
 def gate_problems(
-    connection: Connection, schemas_folder: Path, view: FeatureView
+    connection: Connection, schemas: Mapping[str, Schema], view: FeatureView
 ) -> tuple[Problem, ...]:
     """Return why a view's data sets do not pass their quality gate; empty if they do.
 
     Only stored results are looked at, no row is read. A data set's rules count that concern a
-    column which the view reads. One that no schema declares has no gate.
+    column which the view reads. One that no schema declares has no gate, and one that is not there
+    has no quality either.
     raises   SchemaError
     """
-    schemas = load_schemas(schemas_folder)
     problems = []
     for asked in view.datasets:
         schema = schemas.get(asked.name)
-        if schema is None:
+        covered = quality_store.coverage(connection, asked.name)
+        if schema is None or covered is None:
             continue
         rules = rules_of(schema)
         result = quality_store.latest(connection, asked.name)
-        covered = quality_store.coverage(connection, asked.name)
-        if covered is None:
-            problems.append(_unknown(asked.name, "it has no rows", "没有数据", load=True))
-        elif result is None:
+        if result is None:
             problems.append(_unknown(asked.name, "it was not checked", "尚未检查"))
         elif result.coverage != covered:
             problems.append(
@@ -161,8 +160,8 @@ def summary(checked: Checked) -> Text:
     return Text(f"quality of {name}: {en}; {verdict.en}", f"{name} 的质量：{zh}；{verdict.zh}")
 
 
-def _unknown(dataset: str, why: str, why_zh: str, *, load: bool = False) -> Problem:
-    command = "hejin node ingest" if load else f"hejin node quality check {dataset}"
+def _unknown(dataset: str, why: str, why_zh: str) -> Problem:
+    command = f"hejin node quality check {dataset}"
     return Problem(
         "quality-unknown",
         Text(

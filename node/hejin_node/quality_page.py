@@ -36,7 +36,7 @@ def measure_all(home: NodeHome, tell: Callable[[str], None]) -> Page:
             sheets.append(_sheet(home, item.name))
     with reading(home.database) as connection:
         views = [
-            (view.id, view.text, gate_problems(connection, home.schemas_folder, view))
+            (view.id, view.text, gate_problems(connection, home.schemas(), view))
             for view in installed_views(home.views_folder)
         ]
     return page_of(home.member_id, importlib.metadata.version("hejin"), at, sheets, views)
@@ -62,7 +62,7 @@ def write_page(page: Page, language: Language, file: Path) -> None:
 
 
 def _sheet(home: NodeHome, dataset: str) -> Sheet:
-    checked = check(home.warehouse, home.schemas_folder, dataset, home.now())
+    checked = check(home.warehouse, home.schemas(), dataset, home.now())
     schema = checked.measured.schema
     months = () if schema is None else months_of(home.warehouse, schema)
     with reading(home.database) as connection:

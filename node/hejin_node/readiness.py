@@ -8,7 +8,9 @@ from hejin_models.features import Dataset, FeatureView
 from hejin_models.plan_rules import Problem
 from hejin_node.errors import QueryError
 from hejin_node.home import NodeHome
+from hejin_node.quality_check import gate_problems
 from hejin_node.warehouse import check_columns
+from hejin_trust.database import reading
 from hejin_trust.text import Text
 
 
@@ -17,9 +19,12 @@ def data_problems(home: NodeHome, view: FeatureView) -> list[Problem]:
 
     They are decided before a plan is approved; no query of a run is ever refused for them.
     """
+    with reading(home.database) as connection:
+        quality = gate_problems(connection, home.schemas(), view)
     return [
         *(problem for item in view.datasets for problem in _missing(home, item)),
         *(problem for item in view.datasets for problem in _unfit(home, item)),
+        *quality,
     ]
 
 

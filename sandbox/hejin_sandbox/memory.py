@@ -39,6 +39,7 @@ from hejin_node.consent import grant_many
 from hejin_node.home import NodeHome, make_secrets
 from hejin_node.home import open_home as open_node
 from hejin_node.labels import label_spec, load_labels
+from hejin_node.quality_check import check
 from hejin_node.session import Session
 from hejin_node.terms import ANY, Terms
 from hejin_privacy.accounting import epsilon
@@ -259,6 +260,8 @@ def fill(folder: Path, node: NodeData) -> None:
         source = hashlib.sha256(f"memory {node.id}".encode()).hexdigest()
         columns: dict[str, ColumnType] = {"enterprise": "text", **dataset.columns}
         home.warehouse.append(dataset.name, columns, node.records.to_batches(), source)
+        # A plan is approved over data whose quality is known.
+        check(home.warehouse, home.schemas(), dataset.name, home.now())
         labels = home.path / "labels.parquet"
         pq.write_table(pa.table({"enterprise": node.codes, "label": node.labels}), labels)
         load_labels(home.warehouse, home.internal_log, labels, label_spec(BANK, DEFINITION))

@@ -133,7 +133,7 @@ class Node:
 
     def problems(self, view: FeatureView) -> list[str]:
         with reading(self.data.database) as connection:
-            return [one.code for one in gate_problems(connection, self.schemas, view)]
+            return [one.code for one in gate_problems(connection, load_schemas(self.schemas), view)]
 
 
 @pytest.fixture
@@ -398,10 +398,10 @@ GOOD: list[Row] = [
 
 def test_a_view_passes_once_its_data_set_was_checked_and_is_good(node: Node) -> None:
     asked = view("day", "used", "kind")
-    assert node.problems(asked) == ["quality-unknown"]  # nothing was loaded
+    assert node.problems(asked) == []  # nothing is there: `data-missing` says that
     node.load(GOOD)
     assert node.problems(asked) == ["quality-unknown"]  # nothing was checked
-    found = check(node.data.warehouse, node.schemas, "meters", NOW)
+    found = check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     assert found.result.passed
     assert node.problems(asked) == []
 
@@ -409,34 +409,34 @@ def test_a_view_passes_once_its_data_set_was_checked_and_is_good(node: Node) -> 
 def test_more_rows_or_other_rules_make_a_result_out_of_date(node: Node) -> None:
     asked = view("used")
     node.load(GOOD)
-    check(node.data.warehouse, node.schemas, "meters", NOW)
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     node.load([("C", TODAY, 20.0, "a")])
     assert node.problems(asked) == ["quality-unknown"]
-    check(node.data.warehouse, node.schemas, "meters", NOW)
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     assert node.problems(asked) == []
     (node.schemas / "meters.toml").write_text(SCHEMA.replace("used > 10", "used > 11"), "utf-8")
     assert node.problems(asked) == ["quality-unknown"]
-    check(node.data.warehouse, node.schemas, "meters", NOW)
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     assert node.problems(asked) == []
 
 
 def test_a_gate_that_is_missed_is_told_in_shares_and_by_name(node: Node) -> None:
     node.load([*GOOD, ("A", day("2026-02-06"), 1.0, "a"), ("A", day("2026-02-07"), 1.0, "a")])
-    found = check(node.data.warehouse, node.schemas, "meters", NOW)
+    found = check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     assert not found.result.passed
     assert [one.dimension for one in found.below] == ["consistency"]
     assert told(found.below).en == "consistency 66.66 % (least 95 %)"
     assert told(found.below).zh == "一致性 66.66 %（下限 95 %）"
     assert node.problems(view("used")) == ["quality-gate-failed"]
     with reading(node.data.database) as connection:
-        (problem,) = gate_problems(connection, node.schemas, view("used"))
+        (problem,) = gate_problems(connection, load_schemas(node.schemas), view("used"))
     assert "consistency 66.66 %" in problem.text.en
     assert "hejin node quality check meters" in problem.text.zh
 
 
 def test_a_view_that_does_not_read_what_is_bad_passes(node: Node) -> None:
     node.load([*GOOD, ("A", day("2026-02-06"), 1.0, "a"), ("A", day("2026-02-07"), 1.0, "a")])
-    check(node.data.warehouse, node.schemas, "meters", NOW)
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     assert node.problems(view("used")) == ["quality-gate-failed"]
     assert node.problems(view("kind")) == ["quality-gate-failed"]  # the rule is about both
     assert node.problems(view("day")) == []
@@ -444,7 +444,7 @@ def test_a_view_that_does_not_read_what_is_bad_passes(node: Node) -> None:
 
 def test_an_operator_sets_the_gate(node: Node) -> None:
     node.load([*GOOD, ("A", day("2026-02-06"), 1.0, "a"), ("A", day("2026-02-07"), 1.0, "a")])
-    check(node.data.warehouse, node.schemas, "meters", NOW)
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     (node.schemas / "gate.toml").write_text(
         'extends = "meters"\n[gate]\nconsistency = 0.5\n', "utf-8"
     )
@@ -455,22 +455,23 @@ def test_a_data_set_without_schema_has_no_gate(node: Node) -> None:
     assert node.problems(view(dataset="own_table")) == []
 
 
-def test_a_schema_file_that_cannot_be_read_stops_the_gate(node: Node) -> None:
-    (node.schemas / "bad.toml").write_text("extends = 3", "utf-8")
-    with pytest.raises(SchemaError):
+def test_a_rule_that_cannot_be_read_stops_the_gate(node: Node) -> None:
+    node.load(GOOD)
+    (node.schemas / "bad.toml").write_text('extends = "meters"\n[[quality]]\nid = "x"\n', "utf-8")
+    with pytest.raises(SchemaError, match="quality"):
         node.problems(view("used"))
 
 
 def test_a_data_set_that_is_not_there_is_refused(node: Node) -> None:
     with pytest.raises(NoDatasetError, match="no data set meters"):
-        check(node.data.warehouse, node.schemas, "meters", NOW)
+        check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
 
 
 def test_results_are_kept_in_order_and_say_what_was_counted(node: Node) -> None:
     node.load(ROWS)
-    check(node.data.warehouse, node.schemas, "meters", NOW)
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW)
     node.load(GOOD[:1])
-    check(node.data.warehouse, node.schemas, "meters", NOW + dt.timedelta(days=1))
+    check(node.data.warehouse, load_schemas(node.schemas), "meters", NOW + dt.timedelta(days=1))
     with reading(node.data.database) as connection:
         first, second = quality_store.history(connection, "meters", 10)
         assert quality_store.history(connection, "meters", 1) == (second,)
@@ -505,6 +506,6 @@ def test_a_data_set_without_schema_is_measured_by_what_is_there(node: Node) -> N
         arrow_schema({"enterprise": "text", "x": "number"}),
     )
     node.data.warehouse.append("own", {"enterprise": "text", "x": "number"}, [batch], "cd" * 32)
-    found = check(node.data.warehouse, node.schemas, "own", NOW)
+    found = check(node.data.warehouse, load_schemas(node.schemas), "own", NOW)
     assert found.measured.tallies == {"x.present": Tally(2, 1)}
     assert (found.result.passed, found.gate) == (True, {})

@@ -149,7 +149,7 @@ def everything(home: Path) -> Iterator[str]:
         file.unlink()
     yield page(home)
     with open_home(home) as node:
-        install_view(node.views_folder, view_file("trade-v1"))
+        install_view(node.views_folder, view_file("trade-v1"), node.schemas(), node.now().date())
     load(home, GOOD, "1")
     load(home, [{"enterprise": "x", "x": 1.0}], "2", "own")
     yield page(home)
