@@ -5,30 +5,41 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from sqlalchemy import URL
 
-from hejin_models.features import ColumnType
 from hejin_node import duck
 from hejin_node.errors import IngestError, MappingError, SourceGoneError
+from hejin_node.giving_way import GivingWay
 from hejin_node.loading import Loading
-from hejin_node.manifest import Counts, Load
+from hejin_node.manifest import Counts
 from hejin_node.mapping import SourceMapping
 from hejin_node.pipeline import Behind, ahead
+from hejin_node.quarantine import (
+    LOAD_COLUMN,
+    ROW_COLUMN,
+    count_rules,
+    describe_rules,
+    find_load,
+    quarantine,
+)
 from hejin_node.rules import Checker
-from hejin_node.segments import CHUNK
+from hejin_node.segments import CHUNK, LOAD
 from hejin_node.source_files import open_file
 from hejin_node.source_sql import open_query
-from hejin_node.sources import Block, Place, Progress, Source, rows_before, silent
+from hejin_node.sources import Block, Layout, Place, Progress, Source, rows_before, silent
 from hejin_node.warehouse import Warehouse
 from hejin_trust.database import writing
+
+#: How quarantine writes dates that came as such.
+_WRITTEN: Final = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +70,8 @@ def ingest(
     progress: Progress = silent,
 ) -> IngestReport:
     """Load a CSV, Parquet or Excel file; see `ingest_source`."""
-    return ingest_source(
-        warehouse, open_file(path, mapping.sources, mapping.layout), mapping, progress
-    )
+    source = open_file(path, mapping.sources, mapping.layout)
+    return ingest_source(warehouse, source, mapping, progress)
 
 
 def ingest_database(
@@ -69,28 +79,72 @@ def ingest_database(
 ) -> IngestReport:
     """Load what the mapping's `[sql]` asks a database for; see `ingest_source`.
 
-    With a key, what was added behind the last load's end; without, everything, in the place of
-    what the last load had, if it is not the same.
+    With a key, what was added behind the last load's end. Without, everything, if it is not what
+    the last load found; the rows of that one give way then.
     """
     if mapping.sql is None:
         raise MappingError(
-            "The mapping has no [sql] table: it is one of files.",
+            "The mapping has no [sql] table: it is for files.",
             "映射文件没有 [sql] 表：它用于文件。",
         )
-    last = _last_load(warehouse, mapping.dataset, f"sql:{mapping.sql.name}")
-    after = None if last is None or last.place is None else last.place.get("key")
-    if not isinstance(after, int | str):
-        after = None
     began = time.monotonic()
-    source = open_query(url, mapping.sql, mapping.sources, mapping.layout.formats, after)
-    if source.rows == 0:
+    name = f"sql:{mapping.sql.name}"
+    loads = [
+        one
+        for one in warehouse.loads(mapping.dataset)
+        if one.name == name and one.state == "complete" and one.corrects is None
+    ]
+    last = loads[-1] if loads else None
+    place = cast("Place", last.place) if last is not None and last.place else {}
+    source = open_query(url, mapping.sql, mapping.sources, mapping.layout.formats, place.get("key"))
+    same = source.content is not None and source.content == place.get("content")
+    if source.rows == 0 or same:
         seconds = time.monotonic() - began
         return IngestReport(mapping.dataset, source.digest, True, 0, {}, 0, seconds)
-    return ingest_source(warehouse, source, mapping, progress)
+    if last is None or source.content is None:
+        return ingest_source(warehouse, source, mapping, progress)
+    # What was found before the last load may come again, and is no old source then.
+    following = replace(source, digest=_hash(f"{source.digest} after {last.source}"))
+    corrections = [one.id for one in warehouse.loads(mapping.dataset) if one.corrects == last.id]
+    return ingest_source(
+        warehouse, following, mapping, progress, replaces=frozenset((last.id, *corrections))
+    )
+
+
+def ingest_corrected(
+    warehouse: Warehouse,
+    path: Path,
+    mapping: SourceMapping,
+    load: int,
+    progress: Progress = silent,
+) -> IngestReport:
+    """Load rows of a load's quarantine that were corrected, from the CSV file of `export`.
+
+    Those that obey the rules now leave quarantine, in the transaction that makes them visible;
+    the others stay there as they are.
+    raises   IngestError, as for `ingest_source`; rows that are not in that quarantine
+    """
+    corrected = replace(
+        mapping,
+        columns=tuple(
+            replace(one, formats=(*one.formats, *_WRITTEN)) if one.type == "date" else one
+            for one in mapping.columns
+        ),
+    )
+    find_load(warehouse, mapping.dataset, load)
+    columns = [LOAD_COLUMN, ROW_COLUMN, *mapping.sources]
+    source = open_file(path, columns, Layout(formats=mapping.layout.formats))
+    return ingest_source(warehouse, source, corrected, progress, corrects=load)
 
 
 def ingest_source(
-    warehouse: Warehouse, source: Source, mapping: SourceMapping, progress: Progress = silent
+    warehouse: Warehouse,
+    source: Source,
+    mapping: SourceMapping,
+    progress: Progress = silent,
+    *,
+    replaces: frozenset[int] = frozenset(),
+    corrects: int | None = None,
 ) -> IngestReport:
     """Load a source, all or nothing; the same content again changes nothing.
 
@@ -98,27 +152,37 @@ def ingest_source(
     of it is visible before its end. Memory is bounded whatever the source's size.
 
     progress  called with (done, in all), in another thread
+    replaces  loads whose rows give way, in quarantine too
+    corrects  the load whose quarantine the source's rows come from
     raises    IngestError: malformed source, or no row obeys the rules; nothing was kept.
               SourceGoneError, WarehouseError (no space): what was made durable is kept
     """
     began = time.monotonic()
     dataset = mapping.dataset
-    with warehouse.loading("data", dataset, source.digest, source.name, mapping.digest) as work:
+    with warehouse.loading(
+        "data", dataset, source.digest, source.name, mapping.digest, corrects
+    ) as work:
         if work.already:
             seconds = time.monotonic() - began
             return IngestReport(dataset, source.digest, True, 0, {}, 0, seconds)
         _check_schema(warehouse, mapping)
+        course = _Course(warehouse, work, mapping, replaces, corrects)
         try:
-            counts = _load(warehouse, work, source, mapping, progress)
-            if not counts.loaded:
-                _refuse_all(source.name, counts.quarantined)
+            _run(course, source, mapping, progress)
+            if not work.counts.loaded:
+                _refuse_all(source.name, work.counts.quarantined)
         except SourceGoneError:
             raise
         except IngestError:
             work.drop()
             raise
+        leaving = course.leaving()
         with writing(warehouse.database) as database:
+            for part in leaving:
+                part.swap(database)
             work.publish(database)
+        for part in leaving:
+            part.remove_old()
     pa.default_memory_pool().release_unused()
     return IngestReport(
         dataset,
@@ -131,22 +195,14 @@ def ingest_source(
     )
 
 
-def _load(
-    warehouse: Warehouse,
-    work: Loading,
-    source: Source,
-    mapping: SourceMapping,
-    progress: Progress,
-) -> Counts:
+def _run(course: _Course, source: Source, mapping: SourceMapping, progress: Progress) -> None:
     """Bring the whole source into durable segments; it is still invisible then."""
-    place = _resumed(work, mapping)
-    course = _Course(work, mapping, place)
     with duck.locked_down() as connection, Behind() as behind:
-        checker = Checker(mapping, connection, rows_before(place))
+        checker = Checker(mapping, connection, rows_before(course.place))
         if mapping.unique:
-            for batch in warehouse.read("data", mapping.dataset, ["enterprise"]):
-                checker.know(batch.column("enterprise"))
-        with ahead(source.blocks(place, progress)) as blocks:
+            for codes in course.known():
+                checker.know(codes)
+        with ahead(source.blocks(course.place, progress)) as blocks:
             try:
                 for block in blocks:
                     behind.run(partial(course.take, block, checker.check(block.table)))
@@ -156,100 +212,132 @@ def _load(
                 raise
         behind.run(course.keep)
         behind.wait()
-    return work.counts
-
-
-def _resumed(work: Loading, mapping: SourceMapping) -> Place | None:
-    """Return where the source is to be read on: not where it was read under other rules."""
-    place = cast("Place | None", work.place)
-    if place is None:
-        return None
-    # Which enterprises an attempt has seen already is in no place.
-    if mapping.unique or place.get("rules") != _rules_digest(mapping):
-        work.drop()
-        return None
-    return place
 
 
 class _Course:
-    """A source on its way: what of it was taken, and up to where. Works in one thread."""
+    """A source on its way: what of it was taken, and up to where. Works in one thread.
 
-    def __init__(self, work: Loading, mapping: SourceMapping, place: Place | None) -> None:
-        self._work = work
-        self._mapping = mapping
-        self._rules = _rules_digest(mapping)
-        self._place = place
-        self._read = rows_before(place)
+    place  where the source is to be read on, None at its beginning
+    """
+
+    def __init__(
+        self,
+        warehouse: Warehouse,
+        work: Loading,
+        mapping: SourceMapping,
+        replaces: frozenset[int],
+        corrects: int | None,
+    ) -> None:
+        self._warehouse, self._work, self._mapping = warehouse, work, mapping
+        self._replaces, self._corrects = replaces, corrects
+        self._rules = _hash(repr(mapping))
+        if work.place is not None and not self._can_go_on():
+            work.drop()
+        self.place = cast("Place | None", work.place)
+        self._read = self._kept = rows_before(self.place)
         self._loaded, self._replaced = work.counts.loaded, work.counts.replaced
         self._bad = Counter(work.counts.quarantined)
-        self._kept = self._read
+        self._corrected: list[pa.Array] = []
+        self._waiting = (
+            pa.array([], pa.int64()) if corrects is None else self._rows_in_quarantine(corrects)
+        )
+
+    def known(self) -> Iterator[pa.Array]:
+        """Yield the enterprises that the data set has, without rows that give way."""
+        going = pa.array(sorted(self._replaces), pa.int64())
+        for batch in self._warehouse.read("data", self._mapping.dataset, ["enterprise", LOAD]):
+            stays = pc.invert(pc.is_in(batch.column(LOAD), going))
+            yield batch.filter(stays).column("enterprise")
 
     def take(self, block: Block, checked: pa.Table) -> None:
         """Write a block's rows, the good ones and the others; durable now and then."""
         dataset = self._mapping.dataset
         good = checked.filter(pc.is_null(checked["_rule"]))
         taken = self._work.writer("data", dataset, self._mapping.schema).write(good)
-        self._bad.update(quarantine(self._work, dataset, block.table, checked))
+        if self._corrects is None:
+            self._bad.update(quarantine(self._work, dataset, block.table, checked))
+        else:
+            numbers = self._numbers(block.table)
+            self._corrected.append(
+                numbers.filter(pc.is_in(checked["_row"], taken["_row"].combine_chunks()))
+            )
+            self._bad.update(count_rules(checked["_rule"]))
         self._loaded += taken.num_rows
         self._replaced += pc.sum(taken["_odd"]).as_py() or 0
-        self._place = block.place
+        self.place = block.place
         self._read = rows_before(block.place)
         if self._read - self._kept >= CHUNK:
             self.keep()
 
     def keep(self) -> None:
         """Make what was taken durable, with the place after it."""
-        if self._place is not None:
+        if self.place is not None:
             counts = Counts(self._read, self._loaded, dict(self._bad), self._replaced)
-            self._work.keep({**self._place, "rules": self._rules}, counts)
+            self._work.keep({**self.place, "rules": self._rules}, counts)
             self._kept = self._read
 
+    def leaving(self) -> list[GivingWay]:
+        """Write anew what holds rows that give way, or leave quarantine; not visible yet."""
+        dataset = self._mapping.dataset
+        if self._corrects is not None:
+            corrected = pa.chunked_array(self._corrected, pa.int64())
+            load = self._corrects
 
-def _rules_digest(mapping: SourceMapping) -> str:
-    """Return what tells one set of rules from another: schemas change without the mapping."""
-    return hashlib.sha256(repr(mapping).encode("utf-8")).hexdigest()
+            def stays(rows: pa.Table) -> pa.Table:
+                here = pc.equal(rows[LOAD], load)
+                return rows.filter(pc.invert(pc.and_(here, pc.is_in(rows["row"], corrected))))
+
+            return [self._warehouse.without("quarantine", dataset, {load}, stays)]
+        if not self._replaces:
+            return []
+        going = pa.array(sorted(self._replaces), pa.int64())
+
+        def newer(rows: pa.Table) -> pa.Table:
+            return rows.filter(pc.invert(pc.is_in(rows[LOAD], going)))
+
+        return [
+            self._warehouse.without(kind, dataset, self._replaces, newer)
+            for kind in ("data", "quarantine")
+        ]
+
+    def _can_go_on(self) -> bool:
+        """Tell whether an attempt can be resumed: not under other rules.
+
+        Which enterprises it has seen, or which rows it has corrected, is in no place.
+        """
+        same = self._work.place is not None and self._work.place.get("rules") == self._rules
+        return same and not self._mapping.unique and self._corrects is None
+
+    def _rows_in_quarantine(self, load: int) -> pa.ChunkedArray:
+        rows = self._warehouse.rows_of_load("quarantine", self._mapping.dataset, load)
+        return pa.chunked_array([one["row"].combine_chunks() for one in rows], pa.int64())
+
+    def _numbers(self, table: pa.Table) -> pa.ChunkedArray:
+        """Return the rows' numbers in the load that they correct; IngestError if one has none."""
+        try:
+            numbers = pc.cast(table[ROW_COLUMN], pa.int64())
+            loads = pc.cast(table[LOAD_COLUMN], pa.int64())
+        except pa.ArrowInvalid:
+            numbers = loads = pa.chunked_array([], pa.int64())
+        if (
+            len(numbers) != table.num_rows
+            or not pc.all(pc.fill_null(pc.equal(loads, self._corrects), False), min_count=0).as_py()
+            or not pc.all(pc.is_in(numbers, self._waiting), min_count=0).as_py()
+            or pc.count_distinct(numbers).as_py() != len(numbers)
+            or pc.any(pc.is_in(numbers, pa.chunked_array(self._corrected, pa.int64()))).as_py()
+        ):
+            raise IngestError(
+                f"A row's {LOAD_COLUMN} and {ROW_COLUMN} name none that is in quarantine of load "
+                f"{self._corrects}, or one twice: keep both as `hejin node data quarantine` wrote "
+                "them. Nothing was loaded.",
+                f"有行的 {LOAD_COLUMN}、{ROW_COLUMN} 不在第 {self._corrects} 次导入的隔离区中，"
+                "或出现两次：请保持 `hejin node data quarantine` 写出的值。未载入任何数据。",
+            )
+        return numbers
 
 
-def _last_load(warehouse: Warehouse, dataset: str, name: str) -> Load | None:
-    found = [
-        one for one in warehouse.loads(dataset) if one.name == name and one.state == "complete"
-    ]
-    return found[-1] if found else None
-
-
-def quarantine(work: Loading, dataset: str, table: pa.Table, checked: pa.Table) -> dict[str, int]:
-    """Keep the rows that broke a rule as they came, encrypted, and count by rule what was kept.
-
-    table    rows as they came from the file, as texts or in Parquet's types
-    checked  the same rows in the same order, with `_row` and `_rule`
-    """
-    bad = pc.is_valid(checked["_rule"])
-    if not pc.any(bad).as_py():
-        return {}
-    rules = checked.filter(bad)
-    rows = {
-        f"source.{name}": pc.cast(column, pa.string())
-        for name, column in zip(table.column_names, table.filter(bad).columns, strict=True)
-    }
-    columns: dict[str, ColumnType] = {"row": "integer", "rule": "text", "enterprise": "text"}
-    columns.update(dict.fromkeys(rows, "text"))
-    kept = work.writer("quarantine", dataset, columns).write(
-        pa.table(
-            {
-                "row": rules["_row"],
-                "rule": rules["_rule"],
-                "enterprise": rules["enterprise"],
-                **rows,
-            }
-        )
-    )
-    return {item["values"]: item["counts"] for item in pc.value_counts(kept["rule"]).to_pylist()}
-
-
-def describe_rules(counts: Mapping[str, int]) -> str:
-    """Return counts by rule in one line, most frequent first: `net.range 12, date.type 3`."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    return ", ".join(f"{rule} {count}" for rule, count in ordered)
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def _check_schema(warehouse: Warehouse, mapping: SourceMapping) -> None:

@@ -14,9 +14,10 @@ from sqlalchemy import Connection
 
 from hejin_node import duck
 from hejin_node.errors import IngestError
-from hejin_node.ingest import IngestReport, describe_rules, quarantine
+from hejin_node.ingest import IngestReport
 from hejin_node.manifest import Counts
 from hejin_node.mapping import ColumnRule, Encoding, SourceMapping
+from hejin_node.quarantine import describe_rules, quarantine
 from hejin_node.rules import Checker
 from hejin_node.segments import Columns
 from hejin_node.snapshot import LabelSpec

@@ -53,10 +53,11 @@ _PAGE: Final = 16_384
 class SqlSource:
     """A table or query that was looked at.
 
-    digest  without key: of the whole content, whatever its order in the database; with key: of
-            the query and the key that it goes on after. The content behind a key never changes.
-    after   the key's value at the end of the last load, None at the first
-    rows    how many there are to read
+    digest   without key that of the content; with key, of the query and where it goes on after:
+             what is behind a key never changes
+    content  without key: hex SHA-256 of all rows, whatever their order in the database; else None
+    after    the key's value at the end of the last load, None at the first
+    rows     how many there are to read
     """
 
     url: URL
@@ -64,6 +65,7 @@ class SqlSource:
     columns: Sequence[str]
     formats: Mapping[str, str]
     digest: str
+    content: str | None
     after: int | str | None
     rows: int
 
@@ -120,8 +122,8 @@ class SqlSource:
             fresh = whole.slice(max(skip - rows, 0))
             rows += len(page)
             if fresh.num_rows:
-                yield Block(fresh, {"rows": rows})
-        if digest.hexdigest() != self.digest:
+                yield Block(fresh, {"rows": rows, "content": str(self.content)})
+        if digest.hexdigest() != self.content:
             refuse(
                 self.name,
                 "its rows changed while they were read; try again, or give a `key`.",
@@ -216,7 +218,9 @@ def open_query(
             "table and columns in the mapping, and the user's rights.",
             f"数据库无法查询（{kind}）；请检查地址、映射文件中的表名与列名及用户权限。",
         )
-    return SqlSource(url, query, tuple(columns), formats, digest.hexdigest(), after, rows)
+    found = digest.hexdigest()
+    content = None if query.key else found
+    return SqlSource(url, query, tuple(columns), formats, found, content, after, rows)
 
 
 @contextmanager

@@ -13,19 +13,22 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from sqlalchemy import Engine
 
 from hejin_models.features import Dataset
 from hejin_node import duck, manifest
-from hejin_node.compaction import MANY, Compacted, mergeable, rewrite
+from hejin_node.compaction import MANY, Compacted, Keep, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
 from hejin_node.errors import QueryError, WrongKeyError
+from hejin_node.giving_way import GivingWay
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
 from hejin_node.partitions import MOST_ROWS, Partition, Source, partitions
 from hejin_node.segments import (
     KEY_BYTES,
+    LOAD,
     Columns,
     Keyring,
     Kind,
@@ -199,6 +202,36 @@ class Warehouse:
         with self._opened(kind, dataset) as parts:
             for part, reader in parts:
                 yield from reader.batches(list(part.columns) if columns is None else columns)
+
+    def rows_of_load(self, kind: Kind, dataset: str, load: int) -> Iterator[pa.Table]:
+        """Yield the published rows of one load with all columns of their segment."""
+        with self._opened(kind, dataset) as parts:
+            for part, reader in parts:
+                for batch in reader.batches([*part.columns, LOAD]):
+                    rows = batch.filter(pc.equal(batch.column(LOAD), load))
+                    if rows.num_rows:
+                        yield pa.Table.from_batches([rows]).select(list(part.columns))
+
+    def without(self, kind: Kind, dataset: str, loads: Collection[int], keep: Keep) -> GivingWay:
+        """Write the segments that hold rows of some loads anew, without rows that give way.
+
+        For whoever holds the lock by `loading`; nothing changes before `GivingWay.swap`.
+        keep     returns the rows that stay, of all loads
+        raises   SegmentError, WarehouseError
+        """
+        wanted = pa.array(sorted(loads), pa.int64())
+        old: list[Segment] = []
+        new: list[Segment] = []
+        for part in self.segments(kind, dataset):
+            with self._open(part) as reader:
+                if not any(
+                    pc.any(pc.is_in(batch.column(LOAD), wanted)).as_py()
+                    for batch in reader.batches([LOAD])
+                ):
+                    continue
+                old.append(part)
+                new += rewrite(self._files, [(part, reader)], keep)
+        return GivingWay(self._files, old, new)
 
     def query(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import OperationalError
@@ -168,6 +169,47 @@ def test_without_a_key_the_same_content_in_any_order_changes_nothing(data, books
     books.do("DELETE FROM bill WHERE id = 1")
     books.add(7, A, 1)
     assert ingest_database(data.warehouse, books.url, mapping("")).already
+
+
+def test_without_a_key_changed_content_takes_the_place_of_what_was_loaded(
+    data, books: Books
+) -> None:
+    whole = mapping("")
+    books.add(1, A, 1)
+    books.add(2, "nobody", 2)
+    ingest_database(data.warehouse, books.url, whole)
+    data.warehouse.append("bills", whole.schema, other_bill(), "2" * 64)
+    books.do("UPDATE bill SET net = 5 WHERE id = 1")
+    books.do("UPDATE bill SET uscc = ? WHERE id = 2", B)
+    report = ingest_database(data.warehouse, books.url, whole)
+    assert (report.loaded, report.quarantined) == (2, {})
+    assert nets(data) == [2.0, 5.0, 77.0]  # the other source's row stays
+    assert data.rows("bills", "quarantine") == []
+    assert ingest_database(data.warehouse, books.url, whole).already
+
+
+def test_content_that_comes_back_is_loaded_again(data, books: Books) -> None:
+    books.add(1, A, 1)
+    for net in (1, 2, 1, 2, 2, 1):
+        books.do("UPDATE bill SET net = ?", net)
+        ingest_database(data.warehouse, books.url, mapping(""))
+        assert nets(data) == [float(net)]
+
+
+def test_one_row_per_enterprise_is_not_counted_against_the_rows_that_give_way(
+    data, books: Books
+) -> None:
+    unique = SourceMapping.parse(f"unique = true\n{MAPPING.format(key='')}".encode())
+    books.add(1, A, 1)
+    ingest_database(data.warehouse, books.url, unique)
+    books.do("UPDATE bill SET net = 2")
+    assert ingest_database(data.warehouse, books.url, unique).loaded == 1
+    assert nets(data) == [2.0]
+
+
+def other_bill() -> list[pa.RecordBatch]:
+    day = pa.array([None], pa.date32())
+    return pa.table({"enterprise": [C], "net": [77.0], "day": day}).to_batches()
 
 
 def test_content_that_changes_between_digest_and_reading_is_refused(data, books: Books) -> None:
