@@ -30,10 +30,11 @@ from hejin_node import label_sessions
 from hejin_node.consent import entitled
 from hejin_node.errors import LabelsExceedError, MatchingError
 from hejin_node.home import NodeHome
-from hejin_node.ingest import IngestReport, quarantine
+from hejin_node.ingest import IngestReport
 from hejin_node.label_sessions import LabelSession
 from hejin_node.labels import COLUMNS, judged, log_labels
 from hejin_node.manifest import Counts
+from hejin_node.quarantine import quarantine
 from hejin_node.snapshot import LabelSpec
 from hejin_node.terms import OUTCOME
 from hejin_privacy.label_messages import LabelAnswer, LabelQuestion
