@@ -18,6 +18,7 @@ from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import Highest, policy_app
 from hejin_node.cli_quality import quality_app
+from hejin_node.cli_schema import schema_app
 from hejin_node.cli_trace import trace
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
@@ -43,6 +44,7 @@ app.add_typer(quality_app, name="quality")
 app.add_typer(view_app, name="view")
 app.add_typer(plan_app, name="plan")
 app.add_typer(policy_app, name="policy")
+app.add_typer(schema_app, name="schema")
 
 Home = Annotated[
     Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)

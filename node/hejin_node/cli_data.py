@@ -103,8 +103,8 @@ def ingest(
     from hejin_node.mapping import SourceMapping
     from hejin_node.quality_check import check, summary
 
-    rules = SourceMapping.load(mapping)
     with open_home(home) as node:
+        rules = SourceMapping.load(mapping, node.schemas())
         with _bar(shown=not as_json) as progress:
             report = load(node.warehouse, file, rules, progress)
         _print_report(report, as_json=as_json)

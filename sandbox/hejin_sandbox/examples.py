@@ -35,6 +35,17 @@ def _gb18030(table: pa.Table, path: Path) -> None:
     _csv(table, path, "gb18030")
 
 
+def _excel(table: pa.Table, path: Path) -> None:
+    from openpyxl import Workbook
+
+    book = Workbook(write_only=True)
+    sheet = book.create_sheet("月报")
+    sheet.append(table.column_names)
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        sheet.append(row)
+    book.save(path)
+
+
 def _parquet(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path)
 
@@ -63,8 +74,8 @@ _EXAMPLES: Final[Mapping[str, _Example]] = {
         },
     ),
     "output": _Example(
-        "output.csv",
-        _csv,
+        "output.xlsx",
+        _excel,
         {
             "month": "月份",
             "product": "产品",

@@ -30,7 +30,7 @@ def test_a_node_ingests_every_example_file_whole_and_full_v1_sees_every_enterpri
 ) -> None:
     files = write_examples(tmp_path / "data", "jingxian", 30, 1, first=500, today=TODAY)
     database = open_database(tmp_path / "node.db", MIGRATIONS)
-    warehouse = Warehouse(tmp_path / "warehouse", bytes(32), database)
+    warehouse = Warehouse(tmp_path / "warehouse", bytes(32), database, bytes(32))
     for dataset in shipped_schemas():
         source = next(f for f in files if f.stem == dataset and f.suffix != ".toml")
         mapping = SourceMapping.load(tmp_path / "data" / f"{dataset}.toml")
