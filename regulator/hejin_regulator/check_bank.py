@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from hejin_regulator.check_labels import take_answer
 from hejin_regulator.check_recovery import RecoveryCheck
 from hejin_regulator.evidence import Evidence, LogReader
 from hejin_regulator.notebook import place
@@ -43,12 +45,13 @@ class BankCheck:
 
     def read(self) -> None:
         """Read both logs of the bank; rounds that have ended are written down for `ResultCheck`."""
-        steps = {
+        steps: dict[str, Callable[[Entry], None]] = {
             "plan": self._plan,
             "accept": self._accept,
             "result": self._end,
             "burn": self._end,
             "model": self._model,
+            "labels.answer": lambda entry: take_answer(self._evidence, self._bank.id, entry),
         }
         recoveries = RecoveryCheck(self._evidence, self._bank, "release")
         for entry, _ in LogReader(self._evidence, self._bank, "release").entries():

@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.label_rules import OUTCOME, PURPOSE
 from hejin_regulator.plans import KnownPlan, PlanBook
 from hejin_regulator.records import number, text
 from hejin_regulator.workbook import Shelf
@@ -34,6 +35,7 @@ _INDEXES: Final = (
 )
 _INDEX_NAMES: Final = ("granted_revoked", "granted_from", "granted_to")
 
+_COUNTED: Final = f"SELECT COUNT(*) FROM ({_STANDING})"  # noqa: S608 - of the text above
 #: What distinguishes two moments of a log: the last grant and revocation before it, and the last
 #: time at which a grant began or ended.
 _STATE: Final = """
@@ -173,6 +175,15 @@ class ConsentCheck:
                     "该快照所依据的授权当时对该银行和用途无效，或遗漏了有效授权",
                 )
 
+    def outcomes(self, bank: str, before: int, time: str) -> int:
+        """Return how many enterprises' outcomes a bank could be asked for, by grants before a seq.
+
+        After `finish`. Only a grant that names the outcome counts, whatever stars it has.
+        """
+        self._fit((PURPOSE, bank, (OUTCOME,), ()))
+        found = self._evidence.workbook.row(_COUNTED, before, time)
+        return 0 if found is None else int(found[0])
+
     def _check_newest(self, taken: _Taken) -> None:
         """A snapshot rests on all authorisations that were logged when it was taken."""
         earliest = time_text(time_from(taken.time) - _TAKING)
@@ -257,7 +268,7 @@ def _covers(scope: list[list[str]], need: _Need) -> bool:
     return (
         purpose in purposes
         and not banks.isdisjoint((bank, _ANY))
-        and (_ANY in categories or categories.issuperset(wanted))
+        and (categories.issuperset(wanted) or (_ANY in categories and OUTCOME not in wanted))
         and (_ANY in features or features.issuperset(named))
     )
 

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from hejin_regulator.check_accounts import AccountCheck
 from hejin_regulator.check_budget import AccountReplay
 from hejin_regulator.check_consent import ConsentCheck
+from hejin_regulator.check_labels import LabelCheck
 from hejin_regulator.check_plans import PlanCheck
 from hejin_regulator.check_receipts import OpenedNote, ReceiptCheck
 from hejin_regulator.check_recovery import RecoveryCheck
@@ -60,6 +61,7 @@ class NodeCheck:
         self._receipts = ReceiptCheck(evidence, opened, node.id)
         self._consent = ConsentCheck(evidence, plans, node.id)
         self._signatures = SignatureCheck(evidence, node)
+        self._labels = LabelCheck(evidence, node)
         self._recoveries = RecoveryCheck(evidence, node, "release")
         self._replay = AccountReplay(evidence, node.id)
         self._refusals: Counter[tuple[str, str]] = Counter()
@@ -75,6 +77,7 @@ class NodeCheck:
             "receipt": self._receipts.receive,
             "result": self._runs.note_result,
             "recover": self._recover,
+            "labels.ask": self._labels.ask,
         }
 
     def read(self) -> NodeReport:
@@ -88,6 +91,7 @@ class NodeCheck:
         self._reservations.finish()
         self._receipts.finish()
         self._consent.finish()
+        self._labels.finish(self._consent)
         self._replay.finish()
         return self._report()
 
@@ -176,6 +180,8 @@ class NodeCheck:
                     self._signatures.see(entry)
                 case "authorisation.key" | "authorisation.signature":
                     self._signatures.see(entry)
+                case "labels.request":
+                    self._labels.request(entry)
                 case "refusal":
                     told = (text(entry.body, "code"), text(entry.body, "peer"))
                     self._count(self._refusals, told, entry)

@@ -33,10 +33,13 @@ _NODE_TYPES: Final = frozenset(
         "void",
         "receipt",
         "result",
+        "labels.ask",
         "recover",
     }
 )
-_BANK_TYPES: Final = frozenset({"genesis", "plan", "accept", "result", "burn", "model", "recover"})
+_BANK_TYPES: Final = frozenset(
+    {"genesis", "plan", "accept", "result", "burn", "model", "labels.answer", "recover"}
+)
 _INTERNAL: Final = INTERNAL_TYPES | {"genesis", "recover"}
 
 
@@ -305,6 +308,7 @@ _CLAIMS: Final[dict[str, tuple[Check, str, str]]] = {
     "keyad": ("V2", "a node's signed key for a run", "节点为某次运行签署的密钥"),
     "recover": ("V2", "the regulator's approval of a recovery", "监管方的恢复批准"),
     "snapshot": ("V7", "the snapshot", "快照"),
+    "labels.answer": ("V2", "the proof of a question for outcomes", "标签询问的证明"),
 }
 
 

@@ -9,6 +9,7 @@ from typing import Final
 from hejin_regulator.certificate_status import MOST_BYTES, CertificateStatus, standings
 from hejin_regulator.check_bank import BankCheck
 from hejin_regulator.check_both_ways import check_both_ways
+from hejin_regulator.check_labels import check_labels_both_ways
 from hejin_regulator.check_node import NodeCheck
 from hejin_regulator.check_receipts import opened_notes
 from hejin_regulator.check_reservations import IN_TIME
@@ -70,6 +71,7 @@ def verify_export(
         check_models(evidence)
         check_documents(evidence)
         check_both_ways(evidence)
+        check_labels_both_ways(evidence)
         check_claims(evidence)
         as_of = _check_status(evidence, key)
         _warn(evidence)

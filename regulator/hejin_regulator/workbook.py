@@ -41,6 +41,15 @@ CREATE TABLE scope (id INTEGER PRIMARY KEY, words TEXT UNIQUE);
 CREATE TABLE fitting (id INTEGER PRIMARY KEY);
 CREATE TABLE granted (seq INTEGER PRIMARY KEY, time TEXT, enterprise TEXT, scope INTEGER,
     valid_from TEXT, valid_to TEXT, revoked INTEGER, revoked_time TEXT);
+CREATE TABLE label_request (node TEXT, session TEXT, seq INTEGER, time TEXT, bank TEXT,
+    size INTEGER, slots INTEGER, leaf TEXT, question TEXT);
+CREATE INDEX label_request_session ON label_request (node, session);
+CREATE TABLE label_ask (node TEXT, session TEXT, seq INTEGER, bank TEXT, request TEXT,
+    question TEXT, content TEXT);
+CREATE INDEX label_ask_session ON label_ask (node, session);
+CREATE TABLE label_answer (bank TEXT, seq INTEGER, node TEXT, session TEXT, content TEXT,
+    proof_size INTEGER);
+CREATE INDEX label_answer_session ON label_answer (node, session);
 CREATE TABLE noise (period TEXT, plan TEXT, part TEXT, multiplier REAL, multiplier_alone REAL,
     count INTEGER, cost REAL, cost_alone REAL);
 CREATE TABLE cosigned (member TEXT, size INTEGER, time TEXT);
@@ -60,6 +69,9 @@ _INSERT: Final = {
     "sent": "INSERT INTO sent VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
     "snapshot": "INSERT INTO snapshot VALUES (?,?,?,?,?,?)",
     "granted": "INSERT INTO granted VALUES (?,?,?,?,?,?,NULL,NULL)",
+    "label_request": "INSERT INTO label_request VALUES (?,?,?,?,?,?,?,?,?)",
+    "label_ask": "INSERT INTO label_ask VALUES (?,?,?,?,?,?,?)",
+    "label_answer": "INSERT INTO label_answer VALUES (?,?,?,?,?,?)",
     "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?,?)",
     "cosigned": "INSERT INTO cosigned VALUES (?,?,?)",
     "claim": "INSERT INTO claim VALUES (?,?,?,?,?,?,?,?)",
