@@ -1,4 +1,4 @@
-"""The node's commands about what its warehouse holds: list, show, compact."""
+"""The node's commands about what its warehouse holds: list, show, compact, erase."""
 
 from __future__ import annotations
 
@@ -133,3 +133,31 @@ def data_compact(
         f"已将 {done.before} 个分段文件合并为 {done.after} 个",
     )
     typer.echo(json.dumps(asdict(done)) if as_json else said)
+
+
+@data_app.command("erase")
+def data_erase(
+    home: Home,
+    code: Annotated[str, typer.Argument(help="The enterprise's code, as it stands in the data.")],
+    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")],
+    as_json: AsJson = False,
+) -> None:
+    """Remove an enterprise's rows of every kind and end its authorisations. Not to be undone."""
+    from hejin_node.appending import open_to_append
+    from hejin_node.erasing import erase
+
+    with open_to_append(home) as node:
+        done = erase(node, code, reason)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(
+        Text("It was erased before; nothing was left.", "此前已删除，无剩余数据。")
+        if done.seq is None
+        else Text(
+            f"erased: {done.rows} rows in {done.segments} segments and {done.runs} open runs; "
+            f"{len(done.revoked)} authorisations ended; entry {done.seq} of the internal log",
+            f"已删除：{done.segments} 个分段文件及 {done.runs} 次进行中的运行，共 {done.rows} 行；"
+            f"终止授权 {len(done.revoked)} 份；内部日志第 {done.seq} 条",
+        )
+    )

@@ -1,4 +1,4 @@
-"""Rows that give way to newer ones, in the transaction that makes these visible."""
+"""Segments that give way to others: with fewer rows, or merged; in the caller's transaction."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hejin_node.manifest import Segment
 
 @dataclass(frozen=True, slots=True)
 class GivingWay:
-    """Segments that were written anew without some rows; see `Warehouse.without`.
+    """Old segments, and the durable new ones that are to take their place.
 
     Whatever crash there is, files that the manifest does not name are removed by the next load.
     """
@@ -22,6 +22,11 @@ class GivingWay:
     files: SegmentFiles
     old: Sequence[Segment]
     new: Sequence[Segment]
+
+    @property
+    def rows_gone(self) -> int:
+        """How many rows the new ones do not have."""
+        return sum(part.rows for part in self.old) - sum(part.rows for part in self.new)
 
     def swap(self, connection: Connection) -> None:
         """Put the new segments in the place of the old ones, in the caller's transaction."""

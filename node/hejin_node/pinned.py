@@ -6,9 +6,10 @@ import hashlib
 import io
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from fractions import Fraction
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from sqlalchemy import Connection
 
 from hejin_models.features import FeatureView
 from hejin_models.plan import Plan
-from hejin_node import inbox, usage
+from hejin_node import erased, inbox, usage
 from hejin_node.consent import entitled
 from hejin_node.errors import NodeError, ViewFailedError
 from hejin_node.home import NodeHome
@@ -75,6 +76,7 @@ class SnapshotStore:
         self._folder = home.path / "snapshots"
         self._held: dict[str, Snapshot] = {}
         self._parts: dict[str, tuple[bytes, Fraction, npt.NDArray[np.bool_]]] = {}
+        self._erasures = -1  # the newest one that what is held knows of
 
     def pin(self, plan: Plan, view: FeatureView, run_id: str) -> Pinned:
         """Return the run's snapshot, taken now if the run is new.
@@ -83,10 +85,15 @@ class SnapshotStore:
         that logs it.
         raises   SnapshotLostError, FileError
         """
-        if run_id in self._held:
-            return Pinned(self._held[run_id], None)
         with reading(self._home.database) as connection:
             known = inbox.find_run(connection, run_id)
+            erasures = erased.newest(connection)
+        if erasures != self._erasures:
+            self._erasures = erasures
+            self._held.clear()
+            self._parts.clear()
+        if run_id in self._held:
+            return Pinned(self._held[run_id], None)
         if known is not None:
             snapshot = self._load(run_id)
             if snapshot.root.hex() != known.snapshot_root:
@@ -96,6 +103,8 @@ class SnapshotStore:
         basis = self._basis(plan, view)
         snapshot, failed = self._take(plan, view, basis.grants.keys())
         self._store(run_id, snapshot)
+        # Whoever was erased meanwhile: either that looks at the file, or this at the erasure.
+        snapshot = self._spare(run_id, snapshot)
         self._held[run_id] = snapshot
         return Pinned(snapshot, basis, failed)
 
@@ -168,6 +177,25 @@ class SnapshotStore:
         if erase:
             remove_file(self._path(run_id))
 
+    def leave_out_erased(self) -> int:
+        """Store the rows of open runs anew without those of erased enterprises.
+
+        The roots in the log stay: they tell what was taken, not what is still there.
+        returns   how many runs had such rows
+        raises    SnapshotLostError, FileError
+        """
+        with reading(self._home.database) as connection:
+            if erased.newest(connection) < 0:
+                return 0
+        changed = 0
+        for path in self._stored():
+            if path.suffix == _SUFFIX and self._is_running(path.stem):
+                snapshot = self._load(path.stem)
+                changed += self._spare(path.stem, snapshot) is not snapshot
+                if not self._is_running(path.stem):
+                    remove_file(path)  # it ended meanwhile, and was removed before
+        return changed
+
     def sweep(self) -> None:
         """At start: erase stored rows that no open run is pinned to, as a crash leaves them."""
         with reading(self._home.database) as connection:
@@ -175,6 +203,29 @@ class SnapshotStore:
         for path, run in running.items():
             if path.suffix != _SUFFIX or run is None or run.closed:
                 remove_file(path)
+
+    def _is_running(self, run_id: str) -> bool:
+        with reading(self._home.database) as connection:
+            run = inbox.find_run(connection, run_id)
+        return run is not None and not run.closed
+
+    def _spare(self, run_id: str, snapshot: Snapshot) -> Snapshot:
+        """Return a run's rows without those of erased enterprises; store them if any went."""
+        with reading(self._home.database) as connection:
+            gone = erased.Erased(self._home.pseudonym_key, erased.in_force(connection))
+        stays = np.fromiter(
+            (not gone.names(code) for code in snapshot.codes), np.bool_, len(snapshot.codes)
+        )
+        if stays.all():
+            return snapshot
+        left = replace(
+            snapshot,
+            codes=tuple(compress(snapshot.codes, stays)),
+            cells=snapshot.cells[stays],
+            labels=snapshot.labels[stays],
+        )
+        self._store(run_id, left)
+        return left
 
     def _stored(self) -> list[Path]:
         return list(self._folder.iterdir()) if self._folder.is_dir() else []

@@ -16,7 +16,8 @@ from typing import cast
 
 from sqlalchemy import Connection
 
-from hejin_node import account, consent, inbox, masking, signed
+from hejin_node import account, consent, erased, inbox, masking, signed
+from hejin_node.erasing import erase_again
 from hejin_node.home import NodeHome
 from hejin_privacy.budget import Part
 from hejin_trust.canonical import fraction
@@ -69,6 +70,9 @@ def recover(home: NodeHome, mirror: Mirror, approval: bytes) -> Recovered:
         }
         reservations = _put_back_account(connection, release.entries, periods)
         kept, lapsed = _put_back_authorisations(home, connection, internal.entries)
+        for entry in internal.entries:
+            if entry.type == "erase":
+                erased.record(connection, entry, applied=False)
         runs = _end_runs(connection, release.entries)
         unknown = account.lose_unfinished(connection)
         for missing in (release, internal):
@@ -78,6 +82,7 @@ def recover(home: NodeHome, mirror: Mirror, approval: bytes) -> Recovered:
         folder.mkdir(mode=0o700, exist_ok=True)
         replace_file(folder / f"{document.digest}.json", approval)
     erase_deleted(home.database)
+    erase_again(home)
     return Recovered(
         entries=len(release.entries) + len(internal.entries),
         reservations=reservations,

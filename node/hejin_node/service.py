@@ -18,6 +18,7 @@ from hejin.v1 import coordinator_pb2 as pb
 from hejin.v1 import coordinator_pb2_grpc as pb_grpc
 from hejin_node import inbox, offers
 from hejin_node.engine import FleetLoop
+from hejin_node.erasing import erase_again
 from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
@@ -148,7 +149,10 @@ def _tidy(home: NodeHome) -> None:
     if voided:
         _log.warning("voided", reservations=voided)
     home.warehouse.sweep()
-    SnapshotStore(home).sweep()
+    snapshots = SnapshotStore(home)
+    snapshots.sweep()
+    erase_again(home)
+    snapshots.leave_out_erased()
 
 
 def _work_with(

@@ -63,6 +63,8 @@ erasure = Table(
     # Index of the `erase` entry in the internal log.
     Column("seq", Integer, primary_key=True, autoincrement=False),
     Column("pseudonym", String(32), nullable=False, index=True),
+    # 1 once no segment has rows of it; 0 after a recovery, until the rows went again.
+    Column("applied", Integer, nullable=False),
 )
 
 authorisation = Table(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-from collections.abc import Collection, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
@@ -27,6 +27,7 @@ from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
 from hejin_node.partitions import MOST_ROWS, Partition, Source, partitions
 from hejin_node.segments import (
+    BUCKETS,
     KEY_BYTES,
     LOAD,
     Columns,
@@ -245,7 +246,6 @@ class Warehouse:
         It runs over one partition of whole enterprises after the other, and the results follow
         each other: of SQL that looks across enterprises they would depend on the partitions.
 
-
         datasets     each is a table with `enterprise` and its declared columns; one that is not
                      in the warehouse is an empty table
         as_of        value of the SQL's parameter $as_of
@@ -289,10 +289,61 @@ class Warehouse:
             merged = [self._merge(group) for group in groups]
         return Compacted(sum(map(len, groups)), sum(merged))
 
+    @contextmanager
+    def without_enterprises(
+        self, gone: Callable[[str | None], bool], bucket: int | None = None
+    ) -> Iterator[GivingWay]:
+        """Write every segment anew that has rows of some enterprises, open loads' as well.
+
+        gone     tells of a code whether its rows are to go
+        bucket   the one bucket where they can be; None: anywhere
+        raises   SegmentError, WarehouseError: the segments stay as they are
+
+        The new ones count from the caller's transaction that calls `GivingWay.swap`; then the old
+        files are removed. Loads wait meanwhile.
+        """
+        with self._lock():
+            self._sweep()
+            with reading(self._database) as connection:
+                parts = manifest.segments(connection, every=True)
+            old: list[Segment] = []
+            new: list[Segment] = []
+            try:
+                for part in parts:
+                    if bucket is not None and not part.buckets[bucket]:
+                        continue
+                    written = self._rewrite_without(part, gone, bucket)
+                    if written is not None:
+                        old.append(part)
+                        new += written
+                yield GivingWay(self._files, old, new)
+            finally:
+                # Whatever of old and new the manifest does not name.
+                self._sweep()
+                self._files.sync()
+
     def sweep(self) -> None:
         """Remove what a killed load left behind; not now if another process is loading."""
         with suppress(BlockingIOError), self._lock(fcntl.LOCK_NB):
             self._sweep()
+
+    def _rewrite_without(
+        self, part: Segment, gone: Callable[[str | None], bool], bucket: int | None
+    ) -> list[Segment] | None:
+        """Return what takes a segment's place, None if it has no row of these enterprises."""
+        low, high = (0, BUCKETS) if bucket is None else (bucket, bucket + 1)
+        with self._open(part) as reader:
+            codes: set[str | None] = set()
+            for batch in reader.bucket_range(["enterprise"], low, high):
+                codes.update(pc.unique(batch.column("enterprise")).to_pylist())
+            named = pa.array([code for code in codes if gone(code)], pa.string())
+            if not len(named):
+                return None
+            return rewrite(
+                self._files,
+                [(part, reader)],
+                lambda rows: rows.filter(pc.invert(pc.is_in(rows["enterprise"], named))),
+            )
 
     def _merge_when_many(self) -> None:
         """Merge what a long series of small loads left; a failure is no failure of the load."""
@@ -308,11 +359,10 @@ class Warehouse:
         with ExitStack() as open_files:
             parts = [(part, open_files.enter_context(self._open(part))) for part in group]
             new = rewrite(self._files, parts)
+        merged = GivingWay(self._files, group, new)
         with writing(self._database) as connection:
-            manifest.drop_segments(connection, [part.file for part in group])
-            manifest.list_segments(connection, new, self._files.keys.id)
-        for part in group:
-            self._files.remove(part.file)
+            merged.swap(connection)
+        merged.remove_old()
         return len(new)
 
     @contextmanager

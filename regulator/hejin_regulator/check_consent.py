@@ -33,7 +33,8 @@ _INDEXES: Final = (
     "CREATE INDEX granted_from ON granted (valid_from)",
     "CREATE INDEX granted_to ON granted (valid_to)",
 )
-_INDEX_NAMES: Final = ("granted_revoked", "granted_from", "granted_to")
+_BY_ENTERPRISE: Final = "CREATE INDEX IF NOT EXISTS granted_enterprise ON granted (enterprise)"
+_INDEX_NAMES: Final = ("granted_revoked", "granted_from", "granted_to", "granted_enterprise")
 
 _COUNTED: Final = f"SELECT COUNT(*) FROM ({_STANDING})"  # noqa: S608 - of the text above
 #: What distinguishes two moments of a log: the last grant and revocation before it, and the last
@@ -132,6 +133,26 @@ class ConsentCheck:
                     f"此处撤销的授权 {revoked} 并不存在或已失效",
                     log="internal",
                 )
+
+        elif entry.type == "erase":
+            self._see_erasure(entry)
+
+    def _see_erasure(self, entry: Entry) -> None:
+        """No grant of an enterprise may outlive its data."""
+        self._evidence.workbook.change(_BY_ENTERPRISE)
+        standing = self._evidence.workbook.rows(
+            "SELECT seq FROM granted WHERE enterprise = ? AND revoked IS NULL ORDER BY seq",
+            text(entry.body, "enterprise"),
+        )
+        for (grant,) in list(standing):
+            self._evidence.notes.add(
+                "V7",
+                self._node,
+                entry.seq,
+                f"the enterprise of grant {grant} is erased here, and the grant still stands",
+                f"此处删除的企业其授权 {grant} 仍然有效",
+                log="internal",
+            )
 
     def finish(self) -> None:
         """Check every snapshot against the grants that stood when it was taken."""

@@ -182,6 +182,8 @@ class NodeCheck:
                     self._signatures.see(entry)
                 case "labels.request":
                     self._labels.request(entry)
+                case "erase":
+                    self._consent.see(entry)
                 case "refusal":
                     told = (text(entry.body, "code"), text(entry.body, "peer"))
                     self._count(self._refusals, told, entry)

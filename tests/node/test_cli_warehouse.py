@@ -87,3 +87,14 @@ def test_small_segments_are_merged(home: Path) -> None:
     assert answer(home, "compact", "orders") == {"before": 0, "after": 0}
     assert "2 segments merged into 1" in run(home, "compact").output
     assert answer(home, "list")["datasets"][0]["segments"] == 1  # type: ignore[index]
+
+
+def test_an_enterprise_is_erased(home: Path) -> None:
+    fill(home)
+    done = answer(home, "erase", A, "--reason", "it asked for it")
+    assert (done["rows"], done["segments"], done["revoked"]) == (3, 3, [])
+    again = run(home, "erase", A, "--reason", "it asked for it")
+    assert "erased before" in again.output
+    with open_home(home) as node:
+        read = pa.Table.from_batches(node.warehouse.read("data", "invoices"))
+    assert read["enterprise"].to_pylist() == [B, B]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ledger_lies import Build, found, once, put, reasons
 from ledger_papers import AT
-from ledger_world import Body, Consortium, Party
+from ledger_world import GRANTS, Body, Consortium, Party
 from sqlalchemy import Connection
 
 from hejin_trust.canonical import encode, time_text
@@ -179,3 +179,25 @@ def test_a_second_snapshot_of_a_run_is_found(tmp_path: Path) -> None:
 def test_a_snapshot_for_a_plan_that_nobody_approved_is_found(build: Build) -> None:
     verification = build(once("jing", "snapshot", put(plan="ab" * 32))).verify()
     assert "not approved or is missing" in reasons(verification, "V7")
+
+
+@pytest.mark.parametrize("revokes", [True, False])
+def test_a_grant_that_outlives_its_enterprises_data_is_found(tmp_path: Path, revokes: bool) -> None:
+    class Erasing(Consortium):
+        """After the first round jing erases its first enterprise."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 1:
+                jing = self.parties["jing"].internal
+                if revokes:
+                    ended: Body = {"grant": 1, "reason": "asked for it"}
+                    self.log(connection, jing, "authorisation.revoke", ended)
+                body: Body = {"enterprise": GRANTS[0]["enterprise"], "reason": "asked for it"}
+                self.log(connection, jing, "erase", body)
+
+    verification = Erasing(tmp_path / "export").run().verify()
+    assert verification.ok == revokes
+    if not revokes:
+        assert found(verification) == {("V7", "jing")}
+        assert "erased here, and the grant still stands" in reasons(verification, "V7")

@@ -207,6 +207,8 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
     "authorisation.key": {"enterprise": _half, "key": _hash, "evidence": _hash},
     # Of grade A, directly behind the grant: the enterprise's own signature over it.
     "authorisation.signature": {"grant": _count, "key": _hash, "signature": _signature},
+    # The rows of an enterprise left the disk; its grants ended just before.
+    "erase": {"enterprise": _half, "reason": _sentence},
     "plan.approve": {
         **_PLAN,
         "rho": _not_negative,
@@ -310,6 +312,7 @@ INTERNAL_TYPES = frozenset(
         "authorisation.revoke",
         "authorisation.key",
         "authorisation.signature",
+        "erase",
         "account",
         "labels",
         "labels.request",

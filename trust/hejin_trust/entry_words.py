@@ -17,6 +17,7 @@ TYPES: Final[Mapping[str, Text]] = {
     "authorisation.revoke": Text("an authorisation ends", "撤销授权"),
     "authorisation.key": Text("an enterprise's key is registered", "登记企业公钥"),
     "authorisation.signature": Text("an enterprise signed its authorisation", "企业签署授权"),
+    "erase": Text("an enterprise's data are erased", "删除企业数据"),
     "plan.approve": Text("a node approves a bank's plan", "节点批准银行计划"),
     "plan.refuse": Text("a node refuses a bank's plan", "节点拒绝银行计划"),
     "reserve": Text("the cost of a sum is charged", "预留：扣减一次求和的费用"),
@@ -60,6 +61,11 @@ def _grant(body: Body) -> Text:
     who, until = _short(body, "enterprise"), _day(body, "valid_to")
     what, banks = _list(body, "purposes"), _list(body, "banks")
     return Text(f"{who}: {what} for {banks} until {until}", f"{who}：{banks} {what}，至 {until}")
+
+
+def _erase(body: Body) -> Text:
+    who = _short(body, "enterprise")
+    return Text(f"{who}: {body['reason']}", f"{who}：{body['reason']}")
 
 
 def _revoke(body: Body) -> Text:
@@ -196,6 +202,7 @@ _WORDS: Final[Mapping[str, Callable[[Body], Text]]] = {
     "authorisation.revoke": _revoke,
     "authorisation.key": _enterprise_key,
     "authorisation.signature": _signed,
+    "erase": _erase,
     "plan.approve": _approve,
     "plan.refuse": _refuse,
     "reserve": _reserve,
