@@ -12,7 +12,8 @@ from rich.table import Table
 
 from hejin_node.appending import open_to_append
 from hejin_node.cli_authorisation import authorisation_app
-from hejin_node.cli_data import ingest, view_app
+from hejin_node.cli_data import view_app
+from hejin_node.cli_ingest import ingest, mapping_app
 from hejin_node.cli_labels import labels_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_plan import plan_app
@@ -40,6 +41,7 @@ authorisation_app.command("trace")(trace)
 app.add_typer(authorisation_app, name="authorisation")
 app.add_typer(data_app, name="data")
 app.add_typer(labels_app, name="labels")
+app.add_typer(mapping_app, name="mapping")
 app.add_typer(quality_app, name="quality")
 app.add_typer(view_app, name="view")
 app.add_typer(plan_app, name="plan")

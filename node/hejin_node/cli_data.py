@@ -1,22 +1,19 @@
-"""The node's data commands: ingest, labels, feature views."""
+"""The node's data commands: labels, feature views."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from hejin_node.cli_ingest import print_report, progress_bar
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
-    from hejin_node.ingest import IngestReport
     from hejin_node.mapping import Encoding
-    from hejin_node.sources import Progress
 
 labels_app = typer.Typer(no_args_is_help=True, help="Outcomes that banks reported. 标签。")
 view_app = typer.Typer(no_args_is_help=True, help="Feature views of this node. 特征视图。")
@@ -27,25 +24,6 @@ Home = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 SourceFile = Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet.")]
 CsvEncoding = Annotated[str, typer.Option(help="Of a CSV file: utf-8 or gb18030.")]
-
-
-@contextmanager
-def _bar(*, shown: bool) -> Iterator[Progress]:
-    """Show a progress bar on stderr while a file is read."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    with Bar(
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not shown,
-    ) as bar:
-        task = bar.add_task(str(Text("reading", "读取中")), total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 def _table(title: Text, heads: Sequence[Text], rows: Sequence[Sequence[str]]) -> None:
@@ -62,55 +40,6 @@ def _encoding(value: str) -> Encoding:
     if value not in ("utf-8", "gb18030"):
         raise typer.BadParameter("write utf-8 or gb18030")
     return cast("Encoding", value)
-
-
-def _print_report(report: IngestReport, *, as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps(asdict(report), ensure_ascii=False))
-        return
-    if report.already:
-        typer.echo(
-            Text(
-                f"{report.dataset}: this file was loaded before; nothing was done.",
-                f"{report.dataset}：该文件此前已载入，未作任何更改。",
-            )
-        )
-        return
-    bad = sum(report.quarantined.values())
-    typer.echo(
-        Text(
-            f"{report.dataset}: {report.loaded} rows loaded, {bad} in quarantine, "
-            f"{report.replaced} values not finite (now missing), {report.seconds:.1f} s",
-            f"{report.dataset}：载入 {report.loaded} 行，隔离 {bad} 行，"
-            f"{report.replaced} 个非有限数值按缺失处理，用时 {report.seconds:.1f} 秒",
-        )
-    )
-    for rule, count in sorted(report.quarantined.items(), key=lambda item: -item[1]):
-        typer.echo(f"  {rule}: {count}")
-
-
-def ingest(
-    home: Home,
-    file: SourceFile,
-    mapping: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="Mapping file (TOML).")
-    ],
-    as_json: AsJson = False,
-) -> None:
-    """Load a CSV or Parquet file into the warehouse; bad rows go to quarantine."""
-    from hejin_node.home import open_home
-    from hejin_node.ingest import ingest as load
-    from hejin_node.mapping import SourceMapping
-    from hejin_node.quality_check import check, summary
-
-    with open_home(home) as node:
-        rules = SourceMapping.load(mapping, node.schemas())
-        with _bar(shown=not as_json) as progress:
-            report = load(node.warehouse, file, rules, progress)
-        _print_report(report, as_json=as_json)
-        if not report.already:
-            checked = check(node.warehouse, node.schemas(), report.dataset, node.now())
-            typer.echo(summary(checked), err=as_json)
 
 
 @labels_app.command("load")
@@ -133,7 +62,7 @@ def labels_load(
 
     layout = LabelFile(enterprise_column, label_column, _encoding(encoding))
     spec = label_spec(bank, definition)
-    with open_to_append(home) as node, _bar(shown=not as_json) as progress:
+    with open_to_append(home) as node, progress_bar(shown=not as_json) as progress:
         report = load_labels(
             node.warehouse,
             node.internal_log,
@@ -143,7 +72,7 @@ def labels_load(
             layout=layout,
             progress=progress,
         )
-    _print_report(report, as_json=as_json)
+    print_report(report, as_json=as_json)
 
 
 @view_app.command("install")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -63,6 +64,98 @@ def test_files_are_ingested_and_reported(home: Path, monkeypatch: pytest.MonkeyP
     again = answer(home, *words)
     assert (again["already"], again["loaded"]) == (True, 0)
     assert "此前已载入" in run(home, *words).stdout
+
+
+def test_of_several_files_the_good_ones_are_loaded_and_the_exit_code_is_1(home: Path) -> None:
+    (home / "m.toml").write_text(MAPPING, "utf-8")
+    folder = home / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text(f"企业,人数,kind\n{A},5,a\n", "utf-8")
+    (folder / "b.csv").write_text("nothing here\n", "utf-8")
+    (folder / "c.csv").write_text(f"企业,人数,kind\n{B},6,a\n", "utf-8")
+    result = run(home, "ingest", str(folder), "--mapping", str(home / "m.toml"), "--json")
+    assert result.exit_code == 1
+    first, second, third = (json.loads(line) for line in result.stdout.splitlines())
+    assert (first["name"], first["loaded"]) == ("a.csv", 1)
+    assert (second["name"], second["code"]) == ("b.csv", "file-refused")
+    assert (third["name"], third["loaded"]) == ("c.csv", 1)
+    assert "1 of 3 files were not loaded" in result.stderr
+
+
+def test_a_database_is_ingested_by_an_address_that_is_nowhere_shown(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = sqlite3.connect(home / "canary-books.db")
+    books.execute("CREATE TABLE firm (id INTEGER, 企业 TEXT, 人数 INTEGER, kind TEXT)")
+    books.execute("INSERT INTO firm VALUES (1, ?, 5, 'a')", (A,))
+    books.commit()
+    books.close()
+    text = MAPPING.replace("[enterprise]", '[sql]\ntable = "firm"\nkey = "id"\n[enterprise]')
+    (home / "m.toml").write_text(text, "utf-8")
+    monkeypatch.setenv("BOOKS", f"sqlite:///{home}/canary-books.db")
+    words = ("ingest", "--mapping", str(home / "m.toml"), "--url-env", "BOOKS")
+    result = run(home, *words, "--json")
+    assert json.loads(result.stdout)["loaded"] == 1
+    assert answer(home, *words)["already"] is True
+    assert "canary" not in result.output
+    assert b"canary" not in (home / "node.db").read_bytes()
+    for wrong in (("file.csv",), ("--corrects", "1")):
+        assert run(home, *words, *wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(), ("in.csv", "--watch"), (".", "--watch", "--corrects", "1"), ("in.csv", "in.csv",
+     "--corrects", "1"), ("absent.csv",), ("in.csv", "--every", "0")],
+)  # fmt: skip
+def test_an_ingest_that_makes_no_sense_is_wrong_usage(
+    home: Path, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    (home / "m.toml").write_text(MAPPING, "utf-8")
+    (home / "in.csv").write_text("企业\n", "utf-8")
+    assert run(home, "ingest", *words, "--mapping", "m.toml").exit_code == 2
+
+
+def test_quarantined_rows_go_out_and_come_back_corrected(home: Path) -> None:
+    (home / "m.toml").write_text(MAPPING, "utf-8")
+    (home / "in.csv").write_text(f"企业,人数,kind\n{A},5,a\n{B},many,b\n", "utf-8")
+    words = ("--mapping", str(home / "m.toml"))
+    run(home, "ingest", str(home / "in.csv"), *words)
+    (held,) = answer(home, "data", "quarantine", "firms")["loads"]  # type: ignore[misc]
+    assert (held["name"], held["rules"]) == ("in.csv", {"staff.type": 1})
+    assert "staff.type" in run(home, "data", "quarantine", "firms").stdout
+    out = home / "out.csv"
+    assert answer(home, "data", "quarantine", "firms", "--out", str(out)) == {"rows": 1}
+    out.write_text(out.read_text("utf-8").replace("many", "6"), "utf-8")
+    load = str(held["load"])
+    assert answer(home, "ingest", str(out), *words, "--corrects", load)["loaded"] == 1
+    assert answer(home, "data", "quarantine", "firms")["loads"] == []
+
+
+def test_mappings_are_listed_shown_and_tried_before_they_are_used(home: Path) -> None:
+    listed = json.loads(run_bare("mapping", "list", "--json").stdout)["mappings"]
+    assert {"name": "cumcm-sales", "dataset": "invoices"} in listed
+    assert "tax-sales" in run_bare("mapping", "list").stdout
+    shown = run_bare("mapping", "show", "erp-orders").stdout
+    assert 'dataset = "orders"' in shown
+    with pytest.raises(HejinError, match="No mapping nothing"):
+        run_bare("mapping", "show", "nothing")
+    (home / "m.toml").write_text(MAPPING, "utf-8")
+    (home / "in.csv").write_text(f"企业,人数,kind\n{A},5,a\n{B},many,b\n", "utf-8")
+    words = ("mapping", "check", str(home / "m.toml"), str(home / "in.csv"))
+    tried = answer(home, *words)
+    assert (tried["good"], tried["bad"]) == (1, {"staff.type": 1})
+    (home / "in.csv").write_text(f"企业,人数,kind\n{B},many,b\n", "utf-8")
+    assert run(home, *words).exit_code == 1
+    assert run(home, "mapping", "check", "tax-sales").exit_code == 0
+
+
+def run_bare(*words: str) -> Result:
+    result = CliRunner().invoke(app, list(words))
+    if isinstance(result.exception, HejinError):
+        raise result.exception
+    return result
 
 
 def test_a_refused_file_is_one_clear_error(home: Path) -> None:

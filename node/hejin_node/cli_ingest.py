@@ -1,0 +1,393 @@
+"""The node's commands that bring data in: ingest once or on an interval, mappings, quarantine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hejin_node.cli_warehouse import AsJson, Home, data_app
+from hejin_trust.errors import HejinError
+from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
+
+    from hejin_node.home import NodeHome
+    from hejin_node.ingest import IngestReport
+    from hejin_node.mapping import SourceMapping
+    from hejin_node.sources import Progress
+
+mapping_app = typer.Typer(
+    no_args_is_help=True, help="How sources become data sets. 来源到数据集的映射。"
+)
+
+MappingName = Annotated[
+    str, typer.Option("--mapping", help="Mapping file (TOML), or the name of a shipped one.")
+]
+
+
+@contextmanager
+def progress_bar(*, shown: bool, rows: bool = False) -> Iterator[Progress]:
+    """Show a progress bar on stderr while a source is read: bytes of a file, or rows."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+
+    with Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn() if rows else DownloadColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not shown,
+    ) as bar:
+        task = bar.add_task(str(Text("reading", "读取中")), total=None)
+        yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+def print_report(report: IngestReport, *, as_json: bool, name: str = "") -> None:
+    """Say what became of a source."""
+    if as_json:
+        named = {"name": name} if name else {}
+        typer.echo(json.dumps({**named, **asdict(report)}, ensure_ascii=False))
+        return
+    front = f"{name}: " if name else ""
+    if report.already:
+        typer.echo(
+            Text(
+                f"{front}{report.dataset}: nothing new, it was loaded before; nothing was done.",
+                f"{front}{report.dataset}：没有新内容，此前已载入，未作任何更改。",
+            )
+        )
+        return
+    bad = sum(report.quarantined.values())
+    typer.echo(
+        Text(
+            f"{front}{report.dataset}: {report.loaded} rows loaded, {bad} in quarantine, "
+            f"{report.replaced} values not finite (now missing), {report.seconds:.1f} s",
+            f"{front}{report.dataset}：载入 {report.loaded} 行，隔离 {bad} 行，"
+            f"{report.replaced} 个非有限数值按缺失处理，用时 {report.seconds:.1f} 秒",
+        )
+    )
+    for rule, count in sorted(report.quarantined.items(), key=lambda item: -item[1]):
+        typer.echo(f"  {rule}: {count}")
+
+
+def ingest(
+    home: Home,
+    mapping: MappingName,
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(help="CSV, Parquet or Excel files, or a folder of them.", exists=True),
+    ] = None,
+    corrects: Annotated[
+        int | None,
+        typer.Option(min=1, help="The file holds corrected rows of this load's quarantine."),
+    ] = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on until SIGTERM: a folder, or the database.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 60.0,
+    url_env: Annotated[
+        str | None, typer.Option(help="Environment variable with the database's address.")
+    ] = None,
+    url_file: Annotated[
+        Path | None, typer.Option(help="File of mode 0600 with the database's address.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Load files or a database into the warehouse; bad rows go to quarantine.
+
+    The same content again changes nothing; what was interrupted goes on where it was.
+    """
+    from hejin_node.home import open_home
+    from hejin_node.mapping import find_mapping
+
+    with open_home(home) as node:
+        rules = find_mapping(mapping, node.schemas())
+        desk = _Desk(node, rules, as_json)
+        if rules.sql is not None:
+            if sources or corrects is not None:
+                raise typer.BadParameter("this mapping asks a database: name no files")
+            desk.database(url_env, url_file, every if watch else None)
+            return
+        if not sources:
+            raise typer.BadParameter("name a file")
+        if corrects is not None and (watch or len(sources) != 1):
+            raise typer.BadParameter("--corrects goes with one file, and not with --watch")
+        if watch:
+            if len(sources) != 1 or not sources[0].is_dir():
+                raise typer.BadParameter("--watch goes with one folder")
+            desk.watch(sources[0], every)
+            return
+        desk.files(sources, corrects)
+
+
+@dataclass(frozen=True)
+class _Desk:
+    """An open node at which sources come in under one mapping."""
+
+    node: NodeHome
+    rules: SourceMapping
+    as_json: bool
+
+    def files(self, paths: Iterable[Path], corrects: int | None) -> None:
+        """Load files one after the other; a refused one does not stop the others."""
+        from hejin_node.watch import files_in
+
+        found = files_in(paths)
+        failures: list[HejinError] = []
+        for path in found:
+            name = path.name if len(found) > 1 else ""
+            try:
+                self._take(self._of_file(path, corrects), name)
+            except HejinError as reason:
+                if len(found) == 1:
+                    raise
+                failures.append(reason)
+                self._failed(path.name, reason)
+        if failures:
+            typer.echo(
+                Text(
+                    f"{len(failures)} of {len(found)} files were not loaded, see above",
+                    f"{len(found)} 个文件中有 {len(failures)} 个未载入，详见上文",
+                ),
+                err=True,
+            )
+            raise typer.Exit(1)
+
+    def database(self, url_env: str | None, url_file: Path | None, every: float | None) -> None:
+        """Ask the database once, or every so many seconds."""
+        from hejin_node.source_sql import read_url
+        from hejin_node.watch import watch_database
+        from hejin_trust.process import until_signal
+
+        url = read_url(variable=url_env, file=url_file)
+        if every is None:
+            self._take(self._of_database(url), "")
+            return
+        stop = until_signal()
+        take = self._of_database(url)
+        watch_database(lambda: self._take(take, "", stop), self._failed, stop, every)
+
+    def watch(self, folder: Path, every: float) -> None:
+        """Load each file of a folder as it comes."""
+        from hejin_node.watch import watch_folder
+        from hejin_trust.process import until_signal
+
+        stop = until_signal()
+        watch_folder(
+            folder,
+            lambda path: self._take(self._of_file(path, None), path.name, stop),
+            self._failed,
+            stop,
+            every,
+        )
+
+    def _of_file(self, path: Path, corrects: int | None) -> Callable[[Progress], IngestReport]:
+        from hejin_node.ingest import ingest as load
+        from hejin_node.ingest import ingest_corrected
+
+        if corrects is None:
+            return lambda progress: load(self.node.warehouse, path, self.rules, progress)
+        return lambda progress: ingest_corrected(
+            self.node.warehouse, path, self.rules, corrects, progress
+        )
+
+    def _of_database(self, url: URL) -> Callable[[Progress], IngestReport]:
+        from hejin_node.ingest import ingest_database
+
+        return lambda progress: ingest_database(self.node.warehouse, url, self.rules, progress)
+
+    def _take(
+        self,
+        load: Callable[[Progress], IngestReport],
+        name: str,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Load one source, say what became of it, and check the data set's quality."""
+        from hejin_node.quality_check import check, summary
+        from hejin_node.watch import stopping
+
+        rows = self.rules.sql is not None
+        with progress_bar(shown=not self.as_json, rows=rows) as progress:
+            report = load(progress if stop is None else stopping(progress, stop))
+        if stop is not None and report.already:
+            return
+        print_report(report, as_json=self.as_json, name=name)
+        if not report.already:
+            checked = check(
+                self.node.warehouse, self.node.schemas(), report.dataset, self.node.now()
+            )
+            typer.echo(summary(checked), err=self.as_json)
+
+    def _failed(self, name: str, reason: HejinError) -> None:
+        if self.as_json:
+            told = {"name": name, "code": reason.code, "error": str(reason.text)}
+            typer.echo(json.dumps(told, ensure_ascii=False))
+        else:
+            typer.echo(str(reason.text), err=True)
+
+
+@mapping_app.command("list")
+def mapping_list(as_json: AsJson = False) -> None:
+    """List the mappings that come with Hejin, as examples or to be used as they are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from hejin_node.mapping import find_mapping, shipped_mappings
+
+    found = {name: find_mapping(name) for name in shipped_mappings()}
+    if as_json:
+        rows = [{"name": name, "dataset": one.dataset} for name, one in found.items()]
+        typer.echo(json.dumps({"mappings": rows}))
+        return
+    heads = (Text("mapping", "映射"), Text("data set", "数据集"), Text("what it is of", "说明"))
+    table = Table(*map(str, heads))
+    for name, one in found.items():
+        lines = shipped_mappings()[name].decode("utf-8").splitlines()
+        about = " ".join(line.removeprefix("# ") for line in lines if line.startswith("# "))
+        table.add_row(name, one.dataset, about)
+    Console().print(table)
+
+
+@mapping_app.command("show")
+def mapping_show(name: Annotated[str, typer.Argument(help="Name of a shipped mapping.")]) -> None:
+    """Print a shipped mapping file, to be saved and changed."""
+    from hejin_node.errors import MappingError
+    from hejin_node.mapping import shipped_mappings
+
+    found = shipped_mappings().get(name)
+    if found is None:
+        raise MappingError(
+            f"No mapping {name} comes with Hejin: see `hejin node mapping list`.",
+            f"Hejin 未附带名为 {name} 的映射：参见 `hejin node mapping list`。",
+        )
+    typer.echo(found.decode("utf-8"), nl=False)
+
+
+@mapping_app.command("check")
+def mapping_check(
+    mapping: Annotated[str, typer.Argument(help="Mapping file, or the name of a shipped one.")],
+    sample: Annotated[
+        Path | None,
+        typer.Argument(help="A file to try it on; nothing is loaded.", exists=True, dir_okay=False),
+    ] = None,
+    home: Annotated[
+        Path | None,
+        typer.Option("--home", envvar="HEJIN_HOME", help="For the schemas that it extends."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check a mapping, and how the first rows of a file fare under it. Exit 1: none would load."""
+    from hejin_models.schemas import load_schemas
+    from hejin_node.mapping import find_mapping
+    from hejin_node.trial import try_mapping
+
+    rules = find_mapping(mapping, load_schemas(None if home is None else home / "schemas"))
+    said = Text(
+        f"the mapping is sound: {len(rules.columns)} columns of {rules.dataset}",
+        f"映射有效：数据集 {rules.dataset} 的 {len(rules.columns)} 列",
+    )
+    facts: dict[str, object] = {"dataset": rules.dataset, "columns": dict(rules.schema)}
+    good = 1
+    lines: list[str] = []
+    if sample is not None:
+        tried = try_mapping(sample, rules)
+        good = tried.good
+        facts |= asdict(tried)
+        bad = sum(tried.bad.values())
+        lines.append(
+            str(
+                Text(
+                    f"of the first {tried.good + bad} rows {tried.good} would be loaded",
+                    f"前 {tried.good + bad} 行中有 {tried.good} 行可载入",
+                )
+            )
+        )
+        lines += [f"  {rule}: {count}" for rule, count in tried.bad.items()]
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        typer.echo("\n".join([str(said), *lines]))
+    if not good:
+        raise typer.Exit(1)
+
+
+@data_app.command("quarantine")
+def data_quarantine(
+    home: Home,
+    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the rows to this CSV file, mode 0600, to be corrected."),
+    ] = None,
+    load: Annotated[
+        int | None, typer.Option(min=1, help="Whose rows to write, where there are several.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Count the rows in quarantine by load and rule, or write them out for correction."""
+    from hejin_node.home import open_home
+    from hejin_node.quarantine import export, held_back
+
+    with open_home(home) as node:
+        if out is not None:
+            rows = export(node.warehouse, dataset, load, out)
+            said = Text(
+                f"{rows} rows written to {out}; correct them, and bring them back with "
+                "`hejin node ingest --corrects`",
+                f"已将 {rows} 行写入 {out}；更正后请用 `hejin node ingest --corrects` 载入",
+            )
+            typer.echo(json.dumps({"rows": rows}) if as_json else said)
+            return
+        found = held_back(node.warehouse, dataset)
+        names = {one.id: one.name for one in node.warehouse.loads(dataset)}
+    if as_json:
+        typer.echo(json.dumps({"dataset": dataset, "loads": _plain(found, names)}))
+        return
+    _show_quarantine(dataset, found, names)
+
+
+def _plain(
+    found: Mapping[int, Mapping[str, int]], names: Mapping[int, str]
+) -> list[dict[str, object]]:
+    return [
+        {"load": load, "name": names.get(load, ""), "rules": dict(rules)}
+        for load, rules in found.items()
+    ]
+
+
+def _show_quarantine(
+    dataset: str, found: Mapping[int, Mapping[str, int]], names: Mapping[int, str]
+) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    rows = sum(sum(rules.values()) for rules in found.values())
+    title = Text(f"{dataset}: {rows:,} rows in quarantine", f"{dataset}：隔离 {rows:,} 行")
+    heads = (
+        Text("load", "导入"),
+        Text("source", "来源"),
+        Text("rule", "规则"),
+        Text("rows", "行数"),
+    )
+    table = Table(*map(str, heads), title=str(title))
+    for load, rules in found.items():
+        for rule, count in sorted(rules.items(), key=lambda item: -item[1]):
+            table.add_row(str(load), names.get(load, ""), rule, f"{count:,}")
+    Console().print(table)
