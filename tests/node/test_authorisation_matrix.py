@@ -47,7 +47,8 @@ def test_exactly_the_entitled_enterprises_are_in_every_sum(matrix: Matrix) -> No
     assert steps == {("bank-1", 0), ("bank-1", 1), ("bank-2", 2), ("bank-2", 3)}
     for one in matrix.sent:
         total, within = matrix.expected(one)
-        assert within
+        # A node's hold-out part is a fifth of a few dozen, by the plan's hash: it may be empty.
+        assert within or matrix.query(one).part == "holdout"
         assert np.array_equal(one.vector, total), (one.node, one.bank, one.step)
 
 
