@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from hejin_node.appending import open_to_append
 from hejin_node.cli_authorisation import authorisation_app
@@ -20,10 +18,11 @@ from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import Highest, policy_app
 from hejin_node.cli_quality import quality_app
 from hejin_node.cli_schema import schema_app
+from hejin_node.cli_status import status
 from hejin_node.cli_trace import trace
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
-from hejin_node.home import make_secrets, open_home
+from hejin_node.home import make_secrets
 from hejin_trust import membership
 from hejin_trust.files import replace_file
 from hejin_trust.members import check_address
@@ -34,6 +33,7 @@ app = typer.Typer(
     no_args_is_help=True, help="Data node: data, authorisations, plans, budget. 数据节点。"
 )
 app.command("ingest")(ingest)
+app.command("status")(status)
 app.command("preflight")(preflight)
 app.command("export")(export)
 app.command("recover")(recover)
@@ -139,51 +139,6 @@ def join(
         Text(
             f"{settings.member} joined {charter.consortium} (charter {charter.serial})",
             f"{settings.member} 已加入 {charter.consortium}（第 {charter.serial} 号章程）",
-        )
-    )
-
-
-@app.command()
-def status(home: Home, as_json: AsJson = False) -> None:
-    """Show the budget account, data sets and ledgers of this node."""
-    from hejin_node import account
-    from hejin_privacy.accounting import epsilon
-    from hejin_trust.database import reading
-
-    with open_home(home) as node:
-        charter = node.charter
-        delta = float(charter.delta)
-        with reading(node.database) as connection:
-            spent = account.spent(connection, charter.period_from)
-            alone = account.alone_spent(connection, charter.period_from)
-            sizes = [log.size(connection) for log in (node.release_log, node.internal_log)]
-        facts: dict[str, object] = {
-            "member": node.member_id,
-            "charter": charter.serial,
-            "rho_spent": float(spent),
-            "rho_cap": float(charter.rho_cap),
-            "epsilon_spent": epsilon(spent, delta) if spent else 0.0,
-            "epsilon_cap": epsilon(charter.rho_cap, delta),
-            "epsilon_alone_spent": epsilon(alone, delta) if alone else 0.0,
-            "epsilon_alone_cap": epsilon(charter.rho_alone_cap, delta),
-            "delta": delta,
-            "release_log": sizes[0],
-            "internal_log": sizes[1],
-        }
-        datasets = {item.name: item.rows for item in node.warehouse.datasets()}
-    if as_json:
-        _print_json({**facts, "datasets": datasets})
-        return
-    table = Table(show_header=False)
-    for label, value in facts.items():
-        table.add_row(label, f"{value:.6g}" if isinstance(value, float) else str(value))
-    for name, rows in datasets.items():
-        table.add_row(str(Text(f"rows of {name}", f"{name} 行数")), f"{rows:,}")
-    Console().print(table)
-    typer.echo(
-        Text(
-            "The guarantee is the cap; what is spent so far is only a reading of the odometer.",
-            "保证以上限为准；“已花费”只是当前读数。",
         )
     )
 

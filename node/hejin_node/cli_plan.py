@@ -110,7 +110,7 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         Text("plan", "计划"): offer.digest,
         Text("bank", "银行"): offer.plan.bank,
         Text("purpose", "用途"): offer.plan.purpose,
-        Text("feature view", "特征视图"): f"{offer.plan.view.name} v{offer.plan.view.version}",
+        Text("feature view", "特征视图"): f"{offer.plan.view.name}-v{offer.plan.view.version}",
         Text("data of grade, at most", "数据分级（最高）"): str(GRADE_NAMES[offer.plan.grade]),
         Text("private sums", "隐私求和"): str(len(offer.plan.sums)),
         Text("noise mode", "噪声模式"): offer.plan.mode,

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    distinct,
+    func,
+    insert,
+    select,
+    update,
+)
 
 from hejin_models.uscc import check_code
 from hejin_node.errors import ConsentError
@@ -276,6 +287,12 @@ def find_grant(connection: Connection, seq: int) -> Authorisation:
             "没有该序号的授权：请查看 `hejin node authorisation list`。",
         )
     return _read(row)
+
+
+def count_in_force(connection: Connection, at: datetime) -> int:
+    """Return how many enterprises have an authorisation in force at a moment."""
+    query = select(func.count(distinct(table.c.code))).where(_in_force(at))
+    return connection.scalar(query) or 0
 
 
 def entitled(

@@ -102,6 +102,8 @@ def test_a_node_and_a_bank_stand_ready_with_their_data(joined: Path) -> None:
     status = said("node", "status", "--home", joined / "node")
     assert status["rho_spent"] == 0
     assert status["datasets"] == {"firms": COUNT}
+    assert status["labels"] == {"bank-1/bad-1": COUNT}
+    assert (status["authorised"], status["views"], status["plans_waiting"]) == (3, ["firms-v1"], 0)
     assert said("node", "plan", "list", "--home", joined / "node") == {"plans": []}
     assert said("coordinator", "plans", "--home", joined / "bank") == {"plans": []}
     assert said("coordinator", "models", "list", "--home", joined / "bank") == {"models": []}
@@ -192,4 +194,7 @@ def test_texts_are_in_the_language_asked_for(joined: Path, monkeypatch: pytest.M
     monkeypatch.setenv("HEJIN_LANG", "en")  # and put back afterwards: --lang sets it
     home = ("--home", joined / "node")
     assert "odometer" in run("--lang", "en", "node", "status", *home).stdout
-    assert "上限" in run("--lang", "zh", "node", "status", *home).stdout
+    shown = run("--lang", "zh", "node", "status", *home).stdout
+    assert "上限" in shown
+    assert "授权有效的企业" in shown
+    assert "rho_spent" not in shown
