@@ -14,6 +14,7 @@ from hejin_node.cli_data import view_app
 from hejin_node.cli_ingest import ingest, mapping_app
 from hejin_node.cli_labels import labels_app
 from hejin_node.cli_ledger import export, preflight, recover
+from hejin_node.cli_lineage import data_lineage
 from hejin_node.cli_plan import plan_app
 from hejin_node.cli_policy import Highest, policy_app
 from hejin_node.cli_quality import quality_app
@@ -39,6 +40,7 @@ app.command("export")(export)
 app.command("recover")(recover)
 authorisation_app.command("trace")(trace)
 app.add_typer(authorisation_app, name="authorisation")
+data_app.command("lineage")(data_lineage)
 app.add_typer(data_app, name="data")
 app.add_typer(labels_app, name="labels")
 app.add_typer(mapping_app, name="mapping")

@@ -128,6 +128,7 @@ def _checked_json(one: Checked, enterprises: int) -> Mapping[str, object]:
     measured, result = one.measured, one.result
     scores = measured.enterprise_scores()
     return {
+        "report": result.id,
         "dataset": result.dataset,
         "checked": result.checked,
         "rows": result.rows,

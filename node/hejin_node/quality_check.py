@@ -62,6 +62,7 @@ def check(
     schema = schemas.get(dataset)
     with reading(warehouse.database) as connection:
         covered = quality_store.coverage(connection, dataset)
+        loads = quality_store.complete_loads(connection, dataset)
     if covered is None:
         raise NoDatasetError(
             f"There is no data set {dataset} here: `hejin node data list` shows those there are.",
@@ -75,6 +76,7 @@ def check(
     result = Result(
         dataset=dataset,
         checked=time_text(at),
+        loads=loads,
         coverage=covered,
         rules=rules_digest(measured.rules),
         rows=measured.rows,
@@ -88,7 +90,7 @@ def check(
         passed=not below,
     )
     with writing(warehouse.database) as connection:
-        quality_store.store(connection, result)
+        result = quality_store.store(connection, result)
     return Checked(measured, result, found, gate, below)
 
 
@@ -157,7 +159,11 @@ def summary(checked: Checked) -> Text:
         verdict = Text(f"gate NOT passed: {below.en}", f"未通过质量门槛：{below.zh}")
     else:
         verdict = Text("gate passed", "通过质量门槛")
-    return Text(f"quality of {name}: {en}; {verdict.en}", f"{name} 的质量：{zh}；{verdict.zh}")
+    number = checked.result.id
+    return Text(
+        f"quality of {name} (check {number}): {en}; {verdict.en}",
+        f"{name} 的质量（第 {number} 号检查）：{zh}；{verdict.zh}",
+    )
 
 
 def _unknown(dataset: str, why: str, why_zh: str) -> Problem:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from sqlalchemy import Column, Connection, Integer, Row, String, Table, insert, select
@@ -25,6 +25,7 @@ quality_table = Table(
     Column("id", Integer, primary_key=True),
     Column("dataset", String(200), nullable=False, index=True),
     Column("checked", String(20), nullable=False),
+    Column("loads", String, nullable=False),  # JSON: ids of the loads that it covers
     Column("coverage", String(64), nullable=False),  # see `coverage`
     Column("rules", String(64), nullable=False),  # see hejin_models.quality.rules_digest
     Column("rows", Integer, nullable=False),
@@ -39,10 +40,11 @@ quality_table = Table(
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One stored check of a data set; see the table for the fields."""
+    """One check of a data set; see the table for the fields. `id` is 0 until it is stored."""
 
     dataset: str
     checked: str
+    loads: tuple[int, ...]
     coverage: str
     rules: str
     rows: int
@@ -52,6 +54,16 @@ class Result:
     tallies: Mapping[str, Tally]
     scores: Mapping[Dimension, float | None]
     passed: bool
+    id: int = 0
+
+
+def complete_loads(connection: Connection, dataset: str) -> tuple[int, ...]:
+    """Return the ids of a data set's complete loads, oldest first."""
+    return tuple(
+        load.id
+        for load in manifest.loads(connection, dataset)
+        if load.kind == "data" and load.state == "complete"
+    )
 
 
 def coverage(connection: Connection, dataset: str) -> str | None:
@@ -60,11 +72,7 @@ def coverage(connection: Connection, dataset: str) -> str | None:
     It is over the ids of its complete loads and the numbers of its rows, so that it stays when
     segments are only merged.
     """
-    loads = [
-        load.id
-        for load in manifest.loads(connection, dataset)
-        if load.kind == "data" and load.state == "complete"
-    ]
+    loads = list(complete_loads(connection, dataset))
     if not loads:
         return None
     rows = manifest.row_count(connection, "data", dataset)
@@ -72,12 +80,13 @@ def coverage(connection: Connection, dataset: str) -> str | None:
     return hashlib.sha256(encode([loads, rows, quarantined])).hexdigest()
 
 
-def store(connection: Connection, result: Result) -> None:
-    """Keep a result, in the caller's transaction."""
-    connection.execute(
+def store(connection: Connection, result: Result) -> Result:
+    """Keep a result, in the caller's transaction, and return it with its id."""
+    done = connection.execute(
         insert(quality_table).values(
             dataset=result.dataset,
             checked=result.checked,
+            loads=json.dumps(list(result.loads)),
             coverage=result.coverage,
             rules=result.rules,
             rows=result.rows,
@@ -91,6 +100,15 @@ def store(connection: Connection, result: Result) -> None:
             passed=int(result.passed),
         )
     )
+    assert done.inserted_primary_key is not None
+    (key,) = done.inserted_primary_key
+    return replace(result, id=int(key))
+
+
+def find(connection: Connection, number: int) -> Result | None:
+    """Return the result with this id, if there is one."""
+    row = connection.execute(select(quality_table).where(quality_table.c.id == number)).first()
+    return None if row is None else _result(row)
 
 
 def latest(connection: Connection, dataset: str) -> Result | None:
@@ -114,6 +132,7 @@ def _result(row: Row[tuple[object, ...]]) -> Result:
     return Result(
         dataset=row.dataset,
         checked=row.checked,
+        loads=tuple(json.loads(row.loads)),
         coverage=row.coverage,
         rules=row.rules,
         rows=row.rows,
@@ -123,4 +142,5 @@ def _result(row: Row[tuple[object, ...]]) -> Result:
         tallies={name: Tally(*counts) for name, counts in json.loads(row.tallies).items()},
         scores=cast("Mapping[Dimension, float | None]", json.loads(row.scores)),
         passed=bool(row.passed),
+        id=row.id,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from hejin_node.segments import (
     Keyring,
     Kind,
     SegmentReader,
+    bucket_of,
     missing,
 )
 from hejin_trust.database import reading, writing
@@ -203,6 +205,25 @@ class Warehouse:
         with self._opened(kind, dataset) as parts:
             for part, reader in parts:
                 yield from reader.batches(list(part.columns) if columns is None else columns)
+
+    def rows_by_load(
+        self, kind: Kind, dataset: str, enterprise: str | None = None
+    ) -> dict[int, int]:
+        """Return how many rows a data set has from each load, all or one enterprise's."""
+        low, high = 0, BUCKETS
+        if enterprise is not None:
+            low = bucket_of(enterprise)
+            high = low + 1
+        found: Counter[int] = Counter()
+        with self._opened(kind, dataset) as parts:
+            for _, reader in parts:
+                for batch in reader.bucket_range(["enterprise", LOAD], low, high):
+                    rows = pa.Table.from_batches([batch])
+                    if enterprise is not None:
+                        rows = rows.filter(pc.equal(rows["enterprise"], enterprise))
+                    for one in pc.value_counts(rows[LOAD]).to_pylist():
+                        found[one["values"]] += one["counts"]
+        return dict(found)
 
     def rows_of_load(self, kind: Kind, dataset: str, load: int) -> Iterator[pa.Table]:
         """Yield the published rows of one load with all columns of their segment."""
