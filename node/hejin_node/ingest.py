@@ -341,14 +341,15 @@ def _hash(text: str) -> str:
 
 
 def _check_schema(warehouse: Warehouse, mapping: SourceMapping) -> None:
-    present = warehouse.columns("data", mapping.dataset)
-    if present is None or dict(present) == mapping.schema:
+    """Refuse a mapping that takes a column away or gives it another type; it may add some."""
+    present = warehouse.columns("data", mapping.dataset) or {}
+    if all(mapping.schema.get(name) == kind for name, kind in present.items()):
         return
     have = ", ".join(f"{name} {kind}" for name, kind in present.items())
     raise IngestError(
-        f"Data set {mapping.dataset} has other columns than the mapping gives ({have}): correct "
-        "the mapping, or choose another data set name. Nothing was loaded.",
-        f"数据集 {mapping.dataset} 的列与映射文件不同（{have}）："
+        f"Data set {mapping.dataset} has columns that the mapping does not give so ({have}): "
+        "correct the mapping, or choose another data set name. Nothing was loaded.",
+        f"映射文件未按数据集 {mapping.dataset} 的现有列给出（{have}）："
         "请更正映射文件或换用其他数据集名称。未载入任何数据。",
     )
 

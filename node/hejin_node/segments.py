@@ -114,13 +114,19 @@ class SegmentReader:
     """One segment, held open: its rows stay readable when compaction removes the file.
 
     opening  makes what decrypts the file, anew at each call: a Parquet reader keeps its own
+    lacking  columns that the data set got later: no row has a value there
     raises   FileNotFoundError where there is no such file; SegmentError as its rows are read
     """
 
     def __init__(
-        self, path: Path, dataset: str, opening: Callable[[], encryption.FileDecryptionProperties]
+        self,
+        path: Path,
+        dataset: str,
+        opening: Callable[[], encryption.FileDecryptionProperties],
+        lacking: Columns | None = None,
     ) -> None:
         self._name, self._dataset, self._opening = path.name, dataset, opening
+        self._lacking = lacking or {}
         self._handle = pa.OSFile(str(path))
         self._coded: dict[tuple[str, ...], pq.ParquetFile] = {}
 
@@ -136,7 +142,8 @@ class SegmentReader:
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield its rows in their order, at most BATCH at a time."""
         with self._damage():
-            yield from self._open(()).iter_batches(BATCH, columns=list(columns), use_threads=False)
+            file = self._open(())
+            yield from self._filled(file, range(file.num_row_groups), columns)
 
     def bucket_range(self, columns: Sequence[str], low: int, high: int) -> Iterator[pa.RecordBatch]:
         """Yield the row groups that may have rows of buckets low to high - 1, whole.
@@ -160,8 +167,9 @@ class SegmentReader:
             yield from self._range(self._coded[key], columns, low, high)
 
     def _open(self, coded: Sequence[str]) -> pq.ParquetFile:
+        here = [name for name in coded if name not in self._lacking]
         return pq.ParquetFile(
-            self._handle, decryption_properties=self._opening(), read_dictionary=list(coded)
+            self._handle, decryption_properties=self._opening(), read_dictionary=here
         )
 
     def _range(
@@ -171,9 +179,21 @@ class SegmentReader:
             i for i, (least, most) in enumerate(self._ranges(file)) if least < high and most >= low
         ]
         if groups:
-            yield from file.iter_batches(
-                BATCH, row_groups=groups, columns=list(columns), use_threads=False
-            )
+            yield from self._filled(file, groups, columns)
+
+    def _filled(
+        self, file: pq.ParquetFile, groups: Sequence[int], columns: Sequence[str]
+    ) -> Iterator[pa.RecordBatch]:
+        """Yield row groups with the columns that the file lacks empty."""
+        here = [name for name in columns if name not in self._lacking]
+        absent = arrow_schema({n: kind for n, kind in self._lacking.items() if n in columns})
+        for batch in file.iter_batches(
+            BATCH, row_groups=list(groups), columns=here, use_threads=False
+        ):
+            rows = batch
+            for field in absent:
+                rows = rows.append_column(field, pa.nulls(rows.num_rows, field.type))
+            yield rows
 
     def _ranges(self, file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
         """Yield the least and the highest bucket of each row group."""

@@ -126,8 +126,7 @@ class Warehouse:
 
     def columns(self, kind: Kind, dataset: str) -> Columns | None:
         """Return a data set's columns (`enterprise` included), or None if it has no segment."""
-        parts = self.segments(kind, dataset)
-        return parts[0].columns if parts else None
+        return _columns(self.segments(kind, dataset)) or None
 
     def rows(self, kind: Kind, dataset: str) -> int:
         """Return how many rows a data set has."""
@@ -203,8 +202,10 @@ class Warehouse:
         columns   also `_bucket` and `_load`, if named; by default all but these
         """
         with self._opened(kind, dataset) as parts:
+            whole = _columns([part for part, _ in parts]) if kind == "data" else None
             for part, reader in parts:
-                yield from reader.batches(list(part.columns) if columns is None else columns)
+                names = list(whole or part.columns) if columns is None else list(columns)
+                yield from (batch.select(names) for batch in reader.batches(names))
 
     def rows_by_load(
         self, kind: Kind, dataset: str, enterprise: str | None = None
@@ -294,8 +295,8 @@ class Warehouse:
             for item in datasets:
                 wanted: Columns = {"enterprise": "text", **item.columns}
                 parts = open_files.enter_context(self._opened("data", item.name))
-                for part, _ in parts:
-                    check_columns(item.name, wanted, part.columns)
+                if parts:
+                    check_columns(item.name, wanted, _columns([part for part, _ in parts]))
                 sources[item.name] = Source(wanted, parts)
             yield from partitions(sources, enterprises, self._partition_rows)
 
@@ -397,8 +398,10 @@ class Warehouse:
             found: list[tuple[Segment, SegmentReader]] = []
             while len(found) < len(parts):
                 part = parts[len(found)]
+                # What quarantine holds has the columns of its source.
+                whole = _columns(parts) if kind == "data" else None
                 try:
-                    found.append((part, open_files.enter_context(self._reader(part))))
+                    found.append((part, open_files.enter_context(self._reader(part, whole))))
                 except FileNotFoundError:
                     listed = self.segments(kind, dataset)
                     if part.file in {one.file for one in listed}:
@@ -414,9 +417,10 @@ class Warehouse:
         except FileNotFoundError:
             raise missing(part.file, part.dataset) from None
 
-    def _reader(self, part: Segment) -> SegmentReader:
+    def _reader(self, part: Segment, whole: Columns | None = None) -> SegmentReader:
         opening = partial(self._files.keys.opening, part.kind, part.dataset, part.file)
-        return SegmentReader(self._files.path(part.file), part.dataset, opening)
+        lacking = {name: kind for name, kind in (whole or {}).items() if name not in part.columns}
+        return SegmentReader(self._files.path(part.file), part.dataset, opening, lacking)
 
     def _sweep(self) -> None:
         """Remove what a killed load left and cannot go on from. Called under the lock."""
@@ -441,11 +445,16 @@ class Warehouse:
             os.close(handle)
 
 
+def _columns(parts: Iterable[Segment]) -> Columns:
+    """Return the columns of all segments: later ones may have more."""
+    return {name: kind for part in parts for name, kind in part.columns.items()}
+
+
 def _describe(name: str, parts: Sequence[Segment]) -> DatasetInfo:
     data = [part for part in parts if part.kind == "data"]
     return DatasetInfo(
         name,
-        data[0].columns if data else {},
+        _columns(data),
         len(data),
         sum(part.rows for part in data),
         sum(part.rows for part in parts if part.kind == "quarantine"),

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from hejin_models.features import Dataset
 from hejin_models.uscc import make_code
 from hejin_node import source_csv
 from hejin_node.errors import IngestError
@@ -251,8 +252,27 @@ def test_another_schema_for_a_known_data_set_is_refused(data) -> None:
     ingest(data.warehouse, data.file("1.csv", HEADER + f"{A},1,,,\n"), mapping())
     other = MAPPING.replace('[columns.count]\nsource = "张数"\ntype = "integer"', "")
     changed = SourceMapping.parse(other.format(encoding="utf-8", unique="false").encode())
-    with pytest.raises(IngestError, match="has other columns"):
+    with pytest.raises(IngestError, match="has columns that the mapping does not give"):
         ingest(data.warehouse, data.file("2.csv", HEADER + f"{A},2,,,\n"), changed)
+
+
+def test_a_data_set_may_gain_columns_and_older_rows_have_no_value_there(data) -> None:
+    text = MAPPING.format(encoding="utf-8", unique="false")
+    more = text + '[columns.note]\nsource = "备注"\ntype = "text"\n'
+    ingest(data.warehouse, data.file("1.csv", HEADER + f"{A},1,2,,\n"), mapping())
+    wider = HEADER.replace("\n", ",备注\n") + f"{B},3,,,,x\n"
+    ingest(data.warehouse, data.file("2.csv", wider), SourceMapping.parse(more.encode()))
+    assert [(row["enterprise"], row["note"]) for row in data.rows("bills")] == [(A, None), (B, "x")]
+    both = Dataset("bills", "trade", {"note": "text", "net": "number"})
+    found = data.warehouse.query("SELECT enterprise, note, net FROM bills ORDER BY net", [both])
+    assert found.to_pylist() == [
+        {"enterprise": A, "note": None, "net": 1.0},
+        {"enterprise": B, "note": "x", "net": 3.0},
+    ]
+    data.warehouse.compact()
+    assert len(data.rows("bills")) == 2
+    with pytest.raises(IngestError, match="has columns that the mapping does not give"):
+        ingest(data.warehouse, data.file("3.csv", HEADER + f"{A},5,2,,\n"), mapping())
 
 
 def test_parquet_brings_its_own_types(data) -> None:
