@@ -16,6 +16,7 @@ from hejin_coordinator.proposal import make_plan, mode_reason, read_plan_file
 from hejin_models.expected import Outlook, expected_loss
 from hejin_models.features import FeatureView, view_file
 from hejin_models.plan import Plan
+from hejin_models.published import check_unchanged
 from hejin_privacy.accounting import epsilon
 from hejin_trust.canonical import time_text
 from hejin_trust.database import reading, writing
@@ -77,12 +78,15 @@ class PlanOverview:
 def propose(home: CoordinatorHome, file: Path, start_when_answered: bool) -> Proposed:
     """Make, price, log and offer the plan in `file`; nothing is spent.
 
-    raises   PlanFileError, ViewError, PlanError; ThresholdError for sizes that break rule P1;
+    raises   PlanFileError, ViewError, PlanError; ViewTakenError for a view whose name and version
+             this bank has offered with other bytes; ThresholdError for sizes that break rule P1;
              NoiseError where the noise exceeds the signal
     """
     wanted = read_plan_file(file)
     data = view_file(wanted.view, file.parent)
     view = FeatureView.parse(data)
+    with reading(home.database) as connection:
+        check_unchanged(view, map(FeatureView.parse, store.views(connection)))
     charter = home.charter
     plan = make_plan(wanted, view, charter, home.member_id, home.now())
     bands = [charter.member(node, "node").size_band or (0, 0) for node in plan.nodes]

@@ -24,6 +24,12 @@ class UnknownPlanError(CoordinatorError):
     code = "plan-unknown"
 
 
+class UnknownViewError(RefusedError):
+    """No plan that invites the asking node names such a view."""
+
+    code = "view-unknown"
+
+
 class AnswerRefusedError(RefusedError):
     """A node's answer is not what was asked, or proves nothing."""
 

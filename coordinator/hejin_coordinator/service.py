@@ -25,6 +25,7 @@ from hejin_coordinator.errors import (
     PlanLostError,
     RunPausedError,
     UnknownPlanError,
+    UnknownViewError,
 )
 from hejin_coordinator.home import CoordinatorHome, open_home
 from hejin_coordinator.label_desk import LabelDesk
@@ -41,6 +42,7 @@ from hejin_coordinator.witnessing import (
     pause_plans,
     regulator_address,
 )
+from hejin_models.published import publish
 from hejin_trust.canonical import text
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import (
@@ -133,6 +135,24 @@ class PlanServicer(pb_grpc.PlanServiceServicer):
                 store.store_answer(connection, digest, peer.id, approved, request.answer)
             _log.info("answered", node=peer.id, plan=digest[:16], approved=approved)
         return pb.AnswerOfferResponse()
+
+    def GetView(  # noqa: N802 - name fixed by coordinator.proto
+        self, request: pb.GetViewRequest, context: grpc.ServicerContext
+    ) -> pb.GetViewResponse:
+        """Return the view of a plan that invites this node, as the bank signs it."""
+        home = self._home
+        with refusals(context):
+            node = peer_of(context).id
+            with reading(home.database) as connection:
+                for stored in store.plans(connection):
+                    if stored.plan.view.sha256 == request.sha256 and node in stored.plan.nodes:
+                        view = publish(stored.view, home.identity, home.member_id)
+                        return pb.GetViewResponse(view=view)
+            raise UnknownViewError(
+                "no plan that invites this node names that feature view: ask for one that is on"
+                " offer",
+                "邀请此节点的计划均未引用该特征视图：请索取所提计划的视图",
+            )
 
     def _is_lost(self, connection: Connection, digest: str) -> bool:
         """Return whether the ledger names a plan that was lost with the database.

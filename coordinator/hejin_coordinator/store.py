@@ -199,6 +199,11 @@ def state_of(connection: Connection, run: str) -> PlanState | None:
     return state
 
 
+def views(connection: Connection) -> list[bytes]:
+    """Return the files of all feature views that plans were ever made with, each once."""
+    return list(connection.scalars(select(plan_table.c.view).distinct()))
+
+
 def set_state(connection: Connection, digest: str, state: PlanState, error: str = "") -> None:
     """Move a plan on; `error` says why it failed."""
     connection.execute(

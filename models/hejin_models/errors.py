@@ -13,6 +13,12 @@ class ViewError(HejinError):
     code: ClassVar[str] = "bad-view"
 
 
+class ViewTakenError(ViewError):
+    """A view's name and version stand for other bytes already."""
+
+    code: ClassVar[str] = "view-taken"
+
+
 class SchemaError(HejinError):
     """A schema file cannot be used; the message names the field and what to write."""
 

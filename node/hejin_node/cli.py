@@ -10,7 +10,6 @@ import typer
 
 from hejin_node.appending import open_to_append
 from hejin_node.cli_authorisation import authorisation_app
-from hejin_node.cli_data import view_app
 from hejin_node.cli_ingest import ingest, mapping_app
 from hejin_node.cli_labels import labels_app
 from hejin_node.cli_ledger import export, preflight, recover
@@ -21,6 +20,7 @@ from hejin_node.cli_quality import quality_app
 from hejin_node.cli_schema import schema_app
 from hejin_node.cli_status import status
 from hejin_node.cli_trace import trace
+from hejin_node.cli_view import view_app
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets

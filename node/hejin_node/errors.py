@@ -73,12 +73,6 @@ class RepeatsError(ViewRefusedError):
     code: ClassVar[str] = "view-repeats"
 
 
-class ViewTakenError(NodeError):
-    """Another file is installed under a view's name and version."""
-
-    code: ClassVar[str] = "view-taken"
-
-
 class MappingError(NodeError):
     """A mapping file cannot be used; the message names the field."""
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from hejin_models.features import FeatureView
+from hejin_models.published import check_unchanged
 from hejin_models.schemas import Schema
-from hejin_node.errors import ViewTakenError
 from hejin_node.view_check import SelfCheck, check_view
 from hejin_trust.files import replace_file
 
@@ -22,14 +22,7 @@ def install_view(
     raises  ViewError, QueryError and ViewRefusedError as `check_view`, ViewTakenError, FileError
     """
     view = FeatureView.parse(data)
-    for other in installed_views(folder):
-        if other.id == view.id and other.digest != view.digest:
-            raise ViewTakenError(
-                f"View {view.id} is installed here with other bytes (hash {other.digest[:12]}): the"
-                " publisher must give the changed view a new version.",
-                f"视图 {view.id} 已安装且内容不同（哈希 {other.digest[:12]}）："
-                "发布者须为修改后的视图使用新版本号。",
-            )
+    check_unchanged(view, installed_views(folder))
     passed = check_view(view, schemas, today)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     replace_file(folder / f"{view.id}.{view.digest[:12]}.toml", data)

@@ -15,6 +15,7 @@ from hejin_coordinator import witnessing
 from hejin_coordinator.cli import app
 from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import CoordinatorHome, open_home
+from hejin_models.errors import ViewTakenError
 from hejin_trust.database import reading
 from hejin_trust.settings import write_settings
 from hejin_trust.witness import WitnessUnreachableError
@@ -105,3 +106,16 @@ def test_nothing_is_logged_before_the_mirror_was_asked(world: World, line: Line)
         propose(world, "en")
     with open_home(world.folder / BANK) as home, reading(home.database) as connection:
         assert home.release_log.size(connection) == before
+
+
+def test_a_bank_cannot_offer_other_bytes_under_a_views_name_and_version(world: World) -> None:
+    propose(world, "en")
+    file = world.folder / "firms-v1.toml"
+    file.write_bytes(VIEW + b"# changed\n")
+    try:
+        with pytest.raises(ViewTakenError, match="a changed view needs a new version"):
+            propose(world, "en")
+        file.write_bytes(VIEW.replace(b"version = 1", b"version = 2"))
+        propose(world, "en")
+    finally:
+        file.write_bytes(VIEW)

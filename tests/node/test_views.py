@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hejin_models.errors import ViewError
+from hejin_models.errors import ViewError, ViewTakenError
 from hejin_models.features import FeatureView, shipped_views, view_file
 from hejin_models.schemas import parse_schema, shipped_schemas
 from hejin_node import duck
@@ -21,7 +21,6 @@ from hejin_node.errors import (
     RepeatsError,
     VariesError,
     ViewFailedError,
-    ViewTakenError,
 )
 from hejin_node.view_check import Trial, check_view
 from hejin_node.view_worlds import KINDS, World
@@ -284,14 +283,21 @@ def test_views_are_installed_as_they_are_and_found_by_hash(tmp_path: Path) -> No
 
 
 def test_a_name_and_version_stand_for_the_same_bytes_for_ever(tmp_path: Path) -> None:
-    folder, raw = tmp_path / "views", view_file("sba-loans-v1")
+    folder, raw = tmp_path / "views", view_file("sba-loans-v1").replace(b"sba-loans", b"mine")
     first, _ = install_view(folder, raw, shipped_schemas(), TODAY)
-    with pytest.raises(ViewTakenError, match="give the changed view a new version") as refused:
+    with pytest.raises(ViewTakenError, match="a changed view needs a new version") as refused:
         install_view(folder, raw + b"# changed\n", shipped_schemas(), TODAY)
     assert refused.value.code == "view-taken"
     assert [one.digest for one in installed_views(folder)] == [first.digest]
     later = raw.replace(b"version = 1", b"version = 2")
-    assert install_view(folder, later, shipped_schemas(), TODAY)[0].id == "sba-loans-v2"
+    assert install_view(folder, later, shipped_schemas(), TODAY)[0].id == "mine-v2"
+
+
+def test_nobody_else_publishes_under_a_shipped_views_name(tmp_path: Path) -> None:
+    with pytest.raises(ViewTakenError, match="view trade-v1 stands for other bytes"):
+        install_view(
+            tmp_path / "views", view_file("trade-v1") + b"# mine\n", shipped_schemas(), TODAY
+        )
 
 
 @pytest.mark.parametrize(

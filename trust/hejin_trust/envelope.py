@@ -34,6 +34,7 @@ RECOVERY: Final = "hejin/recovery/v1"
 AUTHORISATION: Final = "hejin/authorisation/v1"
 LABELS_QUESTION: Final = "hejin/labels/v1/question"
 LABELS_ANSWER: Final = "hejin/labels/v1/answer"
+VIEW: Final = "hejin/view/v1"
 
 PAYLOAD_TYPES: Final = frozenset(
     {
@@ -57,6 +58,7 @@ PAYLOAD_TYPES: Final = frozenset(
         AUTHORISATION,
         LABELS_QUESTION,
         LABELS_ANSWER,
+        VIEW,
     }
 )
 """Every type that is ever signed; a signature under one type never fits another."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahejin/v1/coordinator.proto\x12\x08hejin.v1\"\x13\n\x11ListOffersRequest\"#\n\x12ListOffersResponse\x12\r\n\x05plans\x18\x01 \x03(\x0c\"$\n\x12\x41nswerOfferRequest\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\"\x15\n\x13\x41nswerOfferResponse\"/\n\x11GetReceiptRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\"%\n\x12GetReceiptResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x32\xa2\x01\n\x0bPlanService\x12G\n\nListOffers\x12\x1b.hejin.v1.ListOffersRequest\x1a\x1c.hejin.v1.ListOffersResponse\x12J\n\x0b\x41nswerOffer\x12\x1c.hejin.v1.AnswerOfferRequest\x1a\x1d.hejin.v1.AnswerOfferResponse2Y\n\x0eReceiptService\x12G\n\nGetReceipt\x12\x1b.hejin.v1.GetReceiptRequest\x1a\x1c.hejin.v1.GetReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ahejin/v1/coordinator.proto\x12\x08hejin.v1\"\x13\n\x11ListOffersRequest\"#\n\x12ListOffersResponse\x12\r\n\x05plans\x18\x01 \x03(\x0c\"$\n\x12\x41nswerOfferRequest\x12\x0e\n\x06\x61nswer\x18\x01 \x01(\x0c\"\x15\n\x13\x41nswerOfferResponse\" \n\x0eGetViewRequest\x12\x0e\n\x06sha256\x18\x01 \x01(\t\"\x1f\n\x0fGetViewResponse\x12\x0c\n\x04view\x18\x01 \x01(\x0c\"/\n\x11GetReceiptRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\r\n\x05round\x18\x02 \x01(\r\"%\n\x12GetReceiptResponse\x12\x0f\n\x07receipt\x18\x01 \x01(\x0c\x32\xe2\x01\n\x0bPlanService\x12G\n\nListOffers\x12\x1b.hejin.v1.ListOffersRequest\x1a\x1c.hejin.v1.ListOffersResponse\x12J\n\x0b\x41nswerOffer\x12\x1c.hejin.v1.AnswerOfferRequest\x1a\x1d.hejin.v1.AnswerOfferResponse\x12>\n\x07GetView\x12\x18.hejin.v1.GetViewRequest\x1a\x19.hejin.v1.GetViewResponse2Y\n\x0eReceiptService\x12G\n\nGetReceipt\x12\x1b.hejin.v1.GetReceiptRequest\x1a\x1c.hejin.v1.GetReceiptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +39,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANSWEROFFERREQUEST']._serialized_end=134
   _globals['_ANSWEROFFERRESPONSE']._serialized_start=136
   _globals['_ANSWEROFFERRESPONSE']._serialized_end=157
-  _globals['_GETRECEIPTREQUEST']._serialized_start=159
-  _globals['_GETRECEIPTREQUEST']._serialized_end=206
-  _globals['_GETRECEIPTRESPONSE']._serialized_start=208
-  _globals['_GETRECEIPTRESPONSE']._serialized_end=245
-  _globals['_PLANSERVICE']._serialized_start=248
-  _globals['_PLANSERVICE']._serialized_end=410
-  _globals['_RECEIPTSERVICE']._serialized_start=412
-  _globals['_RECEIPTSERVICE']._serialized_end=501
+  _globals['_GETVIEWREQUEST']._serialized_start=159
+  _globals['_GETVIEWREQUEST']._serialized_end=191
+  _globals['_GETVIEWRESPONSE']._serialized_start=193
+  _globals['_GETVIEWRESPONSE']._serialized_end=224
+  _globals['_GETRECEIPTREQUEST']._serialized_start=226
+  _globals['_GETRECEIPTREQUEST']._serialized_end=273
+  _globals['_GETRECEIPTRESPONSE']._serialized_start=275
+  _globals['_GETRECEIPTRESPONSE']._serialized_end=312
+  _globals['_PLANSERVICE']._serialized_start=315
+  _globals['_PLANSERVICE']._serialized_end=541
+  _globals['_RECEIPTSERVICE']._serialized_start=543
+  _globals['_RECEIPTSERVICE']._serialized_end=632
 # @@protoc_insertion_point(module_scope)

@@ -26,6 +26,18 @@ class AnswerOfferResponse(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
+class GetViewRequest(_message.Message):
+    __slots__ = ("sha256",)
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    sha256: str
+    def __init__(self, sha256: _Optional[str] = ...) -> None: ...
+
+class GetViewResponse(_message.Message):
+    __slots__ = ("view",)
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    view: bytes
+    def __init__(self, view: _Optional[bytes] = ...) -> None: ...
+
 class GetReceiptRequest(_message.Message):
     __slots__ = ("run", "round")
     RUN_FIELD_NUMBER: _ClassVar[int]

@@ -44,6 +44,11 @@ class PlanServiceStub:
                 request_serializer=hejin_dot_v1_dot_coordinator__pb2.AnswerOfferRequest.SerializeToString,
                 response_deserializer=hejin_dot_v1_dot_coordinator__pb2.AnswerOfferResponse.FromString,
                 _registered_method=True)
+        self.GetView = channel.unary_unary(
+                '/hejin.v1.PlanService/GetView',
+                request_serializer=hejin_dot_v1_dot_coordinator__pb2.GetViewRequest.SerializeToString,
+                response_deserializer=hejin_dot_v1_dot_coordinator__pb2.GetViewResponse.FromString,
+                _registered_method=True)
 
 
 class PlanServiceServicer:
@@ -63,6 +68,13 @@ class PlanServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetView(self, request, context):
+        """The feature view, signed by the bank, of a plan that invites the calling node.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_PlanServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +87,11 @@ def add_PlanServiceServicer_to_server(servicer, server):
                     servicer.AnswerOffer,
                     request_deserializer=hejin_dot_v1_dot_coordinator__pb2.AnswerOfferRequest.FromString,
                     response_serializer=hejin_dot_v1_dot_coordinator__pb2.AnswerOfferResponse.SerializeToString,
+            ),
+            'GetView': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetView,
+                    request_deserializer=hejin_dot_v1_dot_coordinator__pb2.GetViewRequest.FromString,
+                    response_serializer=hejin_dot_v1_dot_coordinator__pb2.GetViewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +148,33 @@ class PlanService:
             '/hejin.v1.PlanService/AnswerOffer',
             hejin_dot_v1_dot_coordinator__pb2.AnswerOfferRequest.SerializeToString,
             hejin_dot_v1_dot_coordinator__pb2.AnswerOfferResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hejin.v1.PlanService/GetView',
+            hejin_dot_v1_dot_coordinator__pb2.GetViewRequest.SerializeToString,
+            hejin_dot_v1_dot_coordinator__pb2.GetViewResponse.FromString,
             options,
             channel_credentials,
             insecure,
