@@ -13,12 +13,15 @@ import pyarrow as pa
 import pytest
 from node_world import BANK, SIZE_BAND, World, fill, found_world
 
+from hejin_models.features import view_file
 from hejin_models.uscc import make_code
 from hejin_node import offers, policy_file, preflight
 from hejin_node.account import Spending, insert_reservation
 from hejin_node.home import NodeHome, open_home
 from hejin_node.preflight import LEAST_FREE, Reach
+from hejin_node.quality_check import check
 from hejin_node.reach import reach
+from hejin_node.views import install_view
 from hejin_trust.channels import PeerUnreachable
 from hejin_trust.database import writing
 
@@ -216,3 +219,28 @@ def test_plans_that_have_expired_or_were_answered_are_not_told(
     world.clock.turn(timedelta(days=31))
     looks = [one.name for one in preflight.preflight(home, answers)]
     assert not any(name.startswith("plan:") for name in looks)
+
+
+def test_data_that_were_not_checked_are_told_until_they_pass(home: NodeHome) -> None:
+    today = home.now().date()
+    install_view(home.views_folder, view_file("trade-v1"), home.schemas(), today)
+    assert ("view:trade-v1", "data-missing") in wrong(home)
+    rows = pa.record_batch(
+        {
+            "enterprise": pa.array([make_code(0)]),
+            "direction": pa.array(["out"]),
+            "counterparty": pa.array(["A"]),
+            "date": pa.array([today], pa.date32()),
+            "net": pa.array([100.0]),
+            "tax": pa.array([13.0]),
+            "status": pa.array(["valid"]),
+        }
+    )
+    columns = {
+        "enterprise": "text", "direction": "text", "counterparty": "text", "date": "date",
+        "net": "number", "tax": "number", "status": "text",
+    }  # fmt: skip
+    home.warehouse.append("invoices", columns, [rows], "0" * 64)
+    assert wrong(home) == [("view:trade-v1", "quality-unknown")]
+    assert not check(home.warehouse, home.schemas(), "invoices", home.now()).below
+    assert wrong(home) == []
