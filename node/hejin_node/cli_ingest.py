@@ -151,15 +151,18 @@ class _Desk:
 
         found = files_in(paths)
         failures: list[HejinError] = []
+        loaded = False
         for path in found:
             name = path.name if len(found) > 1 else ""
             try:
-                self._take(self._of_file(path, corrects), name)
+                loaded |= self._take(self._of_file(path, corrects), name)
             except HejinError as reason:
                 if len(found) == 1:
                     raise
                 failures.append(reason)
                 self._failed(path.name, reason)
+        if loaded:
+            self._check()
         if failures:
             typer.echo(
                 Text(
@@ -178,11 +181,20 @@ class _Desk:
 
         url = read_url(variable=url_env, file=url_file)
         if every is None:
-            self._take(self._of_database(url), "")
+            if self._take(self._of_database(url), ""):
+                self._check()
             return
         stop = until_signal()
-        take = self._of_database(url)
-        watch_database(lambda: self._take(take, "", stop), self._failed, stop, every)
+        load = self._of_database(url)
+        unchecked: list[str] = []
+
+        def take() -> None:
+            if self._take(load, "", stop) or unchecked:
+                unchecked[:] = [self.rules.dataset]
+                self._check()
+                unchecked.clear()
+
+        watch_database(take, self._failed, stop, every)
 
     def watch(self, folder: Path, every: float) -> None:
         """Load each file of a folder as it comes."""
@@ -190,13 +202,18 @@ class _Desk:
         from hejin_trust.process import until_signal
 
         stop = until_signal()
-        watch_folder(
-            folder,
-            lambda path: self._take(self._of_file(path, None), path.name, stop),
-            self._failed,
-            stop,
-            every,
-        )
+        unchecked: list[str] = []
+
+        def take(path: Path) -> None:
+            if self._take(self._of_file(path, None), path.name, stop):
+                unchecked.append(path.name)
+
+        def after() -> None:
+            if unchecked:
+                self._check()
+                unchecked.clear()
+
+        watch_folder(folder, take, after, self._failed, stop, every)
 
     def _of_file(self, path: Path, corrects: int | None) -> Callable[[Progress], IngestReport]:
         from hejin_node.ingest import ingest as load
@@ -218,22 +235,24 @@ class _Desk:
         load: Callable[[Progress], IngestReport],
         name: str,
         stop: threading.Event | None = None,
-    ) -> None:
-        """Load one source, say what became of it, and check the data set's quality."""
-        from hejin_node.quality_check import check, summary
+    ) -> bool:
+        """Load one source, say what became of it, and return whether it brought rows."""
         from hejin_node.watch import stopping
 
         rows = self.rules.sql is not None
         with progress_bar(shown=not self.as_json, rows=rows) as progress:
             report = load(progress if stop is None else stopping(progress, stop))
-        if stop is not None and report.already:
-            return
-        print_report(report, as_json=self.as_json, name=name)
-        if not report.already:
-            checked = check(
-                self.node.warehouse, self.node.schemas(), report.dataset, self.node.now()
-            )
-            typer.echo(summary(checked), err=self.as_json)
+        if stop is None or not report.already:
+            print_report(report, as_json=self.as_json, name=name)
+        return not report.already
+
+    def _check(self) -> None:
+        """Check the data set's quality, once for all that came, and say the outcome."""
+        from hejin_node.quality_check import check, summary
+
+        node = self.node
+        checked = check(node.warehouse, node.schemas(), self.rules.dataset, node.now())
+        typer.echo(summary(checked), err=self.as_json)
 
     def _failed(self, name: str, reason: HejinError) -> None:
         if self.as_json:

@@ -68,12 +68,14 @@ def source_files(folder: Path) -> dict[str, Stamp]:
 def watch_folder(
     folder: Path,
     take: Callable[[Path], None],
+    after: Callable[[], None],
     failed: Callable[[str, HejinError], None],
     stop: threading.Event,
     seconds: float,
 ) -> None:
     """Take each file of a folder once, looking every `seconds`, until `stop`.
 
+    after   called at the end of each look, whatever there was
     A file that is refused is left until it changes; where something else failed (the disk, the
     database) it is tried again. Each reason is told once.
     """
@@ -89,6 +91,7 @@ def watch_folder(
                 return
             if told.tried(name, lambda name=name: take(folder / name)):  # type: ignore[misc]
                 files.done(name)
+        told.tried("quality", after)
         stop.wait(seconds)
 
 

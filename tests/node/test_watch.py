@@ -22,6 +22,10 @@ from hejin_node.watch import (
 from hejin_trust.errors import HejinError
 
 
+def nothing() -> None:
+    """Nothing to do at the end of a look."""
+
+
 def test_a_file_is_taken_once_it_looks_the_same_twice() -> None:
     folder = Folder()
     assert folder.settled({"a": (1, 1, 1)}) == []
@@ -95,7 +99,9 @@ def test_a_watched_folder_gives_each_file_once_and_a_bad_one_is_told_once(tmp_pa
             raise IngestError("bad", "坏")
 
     stop = Rounds(None, None, None, lambda: (tmp_path / "late.csv").write_text("3"), None, None)
-    watch_folder(tmp_path, take, lambda name, why: failures.append((name, why.code)), stop, 1)
+    watch_folder(
+        tmp_path, take, nothing, lambda name, why: failures.append((name, why.code)), stop, 1
+    )
     assert taken == ["bad.csv", "good.csv", "late.csv"]
     assert failures == [("bad.csv", "file-refused")]
 
@@ -116,10 +122,38 @@ def test_what_is_not_the_files_fault_is_tried_again_and_told_once(
             raise reason
 
     watch_folder(
-        tmp_path, take, lambda _name, why: failures.append(why.code), Rounds(*[None] * 7), 1
+        tmp_path,
+        take,
+        nothing,
+        lambda _name, why: failures.append(why.code),
+        Rounds(*[None] * 7),
+        1,
     )
     assert len(tries) == 4
     assert failures == [reason.code]
+
+
+def test_each_look_ends_with_one_check_whose_failure_is_told_once(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / f"{name}.csv").write_text("1")
+    course: list[str] = []
+    failures: list[str] = []
+
+    def after() -> None:
+        course.append("checked")
+        if len(course) > 1:
+            raise HejinError("bad rule", "规则有误")
+
+    watch_folder(
+        tmp_path,
+        lambda path: course.append(path.name),
+        after,
+        lambda name, _why: failures.append(name),
+        Rounds(None, None, None),
+        1,
+    )
+    assert course[:4] == ["checked", "a.csv", "b.csv", "checked"]  # settled at the second look
+    assert failures == ["quality"]
 
 
 def test_a_folder_that_goes_away_is_told_once_and_watched_again(tmp_path: Path) -> None:
@@ -134,6 +168,7 @@ def test_a_folder_that_goes_away_is_told_once_and_watched_again(tmp_path: Path) 
     watch_folder(
         folder,
         lambda path: taken.append(path.name),
+        nothing,
         lambda name, _why: failures.append(name),
         Rounds(None, None, back, None, None),
         1,
@@ -165,7 +200,7 @@ def test_a_stop_ends_the_reading_of_a_file_and_the_watch(tmp_path: Path) -> None
         stop.set()
         stopping(lambda _done, _size: None, stop)(1, 2)
 
-    watch_folder(tmp_path, take, lambda *_: pytest.fail("a stop is no failure"), stop, 1)
+    watch_folder(tmp_path, take, nothing, lambda *_: pytest.fail("a stop is no failure"), stop, 1)
     assert taken == ["a.csv"]
     with pytest.raises(StoppedError):
         stopping(lambda _done, _size: None, stop)(1, 2)
