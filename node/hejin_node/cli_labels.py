@@ -134,12 +134,14 @@ def labels_audit(
     Exit 0: root and points are those in the ledger, which the regulator holds as well.
     """
     from hejin_node.home import open_home
-    from hejin_node.matching import audit_session
+    from hejin_node.label_audit import audit
 
     with open_home(home) as node:
-        found, redone = audit_session(node, session)
+        redone = audit(node, session)
+    found = redone.session
     if as_json:
-        typer.echo(json.dumps({"session": found.session, **asdict(redone)}))
+        facts = {"root": redone.root, "query": redone.query, "size": redone.size}
+        typer.echo(json.dumps({"session": found.session, **facts}))
         return
     typer.echo(
         Text(

@@ -2,15 +2,13 @@
 
 Slot i of a session is committed to as leaf i of an RFC 6962 tree: salt | 0x01 | pseudonym, or
 salt | 0x00 | 16 zero bytes where it holds nobody. Salts, dummies and points follow from a seed, a
-scalar and the codes; with them anyone can redo both the root that was logged and the points that
-were sent (`audit`). Scalar, seed and pseudonyms are kept under the warehouse's key.
+scalar and the codes; with them both the root that was logged and the points that were sent can be
+redone (`label_audit`). Scalar, seed and pseudonyms are kept under the warehouse's key.
 """
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -84,6 +82,20 @@ class LabelSession:
         return "asked" if self.transcript is None else "answered"
 
 
+@dataclass(frozen=True, slots=True)
+class Secrets:
+    """What is kept of a session: scalar, seed, and what stands in each slot (`slots_of`)."""
+
+    scalar: bytes
+    seed: bytes
+    slots: bytes
+
+    def enterprises(self) -> list[str | None]:
+        """Return the pseudonym in each slot; None where it holds nobody."""
+        cut = (self.slots[at : at + _SLOT_BYTES] for at in range(0, len(self.slots), _SLOT_BYTES))
+        return [None if slot == _NOBODY else slot[1:].hex() for slot in cut]
+
+
 def slots_of(asking: Asking, key: bytes) -> bytes:
     """Return what stands in each slot, 17 bytes each; key: the node's pseudonym key."""
     return b"".join(
@@ -140,24 +152,8 @@ def find_session(connection: Connection, named: str) -> LabelSession:
     return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Audited:
-    """What a session's secrets lead to: what must stand in the ledgers. Hashes in hex."""
-
-    root: str
-    query: str
-    size: int
-
-
-def audit(
-    connection: Connection, session: LabelSession, codes: Mapping[str, str], key: bytes
-) -> Audited:
-    """Redo a session from its scalar, its seed and its slots.
-
-    codes    pseudonym -> code of every enterprise that the node knows
-    key      that the secrets are kept under
-    raises   MatchingError: they do not open, or a pseudonym is of nobody that is known
-    """
+def secrets_of(connection: Connection, session: LabelSession, key: bytes) -> Secrets:
+    """Return what was kept of a session under `key`; raises MatchingError if it does not open."""
     sealed = connection.scalar(
         select(session_table.c.sealed).where(session_table.c.session == session.session)
     )
@@ -172,24 +168,7 @@ def audit(
             " keys/warehouse.key, or node.db, from its backup",
             "会话的秘密无法以本节点的仓库密钥打开：请从备份恢复 keys/warehouse.key 或 node.db",
         ) from reason
-    scalar, seed, slots = told[:32], told[32:64], told[64:]
-    members: list[str | None] = []
-    for start in range(0, len(slots), _SLOT_BYTES):
-        slot = slots[start : start + _SLOT_BYTES]
-        code = None if slot == _NOBODY else codes.get(slot[1:].hex())
-        if slot != _NOBODY and code is None:
-            raise MatchingError(
-                f"slot {start // _SLOT_BYTES} holds an enterprise that this node no longer knows:"
-                " its points cannot be redone",
-                f"第 {start // _SLOT_BYTES} 个位置的企业已不为本节点所知：无法重算其点",
-            )
-        members.append(code)
-    asking = Asking(scalar, seed, tuple(members))
-    return Audited(
-        root=root_over(asking, slots).hex(),
-        query=hashlib.sha256(asking.question()).hexdigest(),
-        size=sum(code is not None for code in members),
-    )
+    return Secrets(told[:32], told[32:64], told[64:])
 
 
 def _purpose(session: str) -> bytes:

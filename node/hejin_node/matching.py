@@ -382,26 +382,3 @@ def _store(
         replaced=0,
         seconds=time.monotonic() - began,
     )
-
-
-def audit_session(home: NodeHome, named: str) -> tuple[LabelSession, label_sessions.Audited]:
-    """Redo a session of this node from its secrets, and compare it with the ledger.
-
-    raises   MatchingError: it does not lead to what was logged
-    """
-    from hejin_node.consent import authorisations
-
-    with reading(home.database) as connection:
-        session = label_sessions.find_session(connection, named)
-        codes = {one.pseudonym: one.code for one in authorisations(connection)}
-        redone = label_sessions.audit(connection, session, codes, home.snapshot_key)
-        request = home.internal_log.entry(connection, session.request).body
-        asked = home.release_log.entry(connection, session.ask).body
-    logged = (request["root"], asked["root"], asked["query"], request["size"])
-    if logged != (redone.root, redone.root, redone.query, redone.size):
-        raise MatchingError(
-            "the session's secrets do not lead to what the ledger says: the regulator has to be"
-            " told",
-            "会话的秘密与账本所载不符：须报告监管方",
-        )
-    return session, redone

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,14 @@ def test_the_shipped_definition_is_ninety_days_within_twelve_months(tmp_path: Pa
     assert found.text.en
     assert found.text.zh
     assert [found.label(days) for days in (0, 89, 90, 400)] == [0, 0, 1, 1]
+
+
+def test_the_page_on_labels_shows_the_shipped_definition(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "labels.md").read_text("utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```", page, re.M | re.S)
+    shown = LabelDefinition.parse(block.encode())
+    shipped = LabelDefinition.parse(definition_file("overdue90-12m-v1", tmp_path))
+    assert replace(shown, digest=shipped.digest) == shipped
 
 
 def test_an_operator_adds_a_definition_as_a_file_without_code(tmp_path: Path) -> None:

@@ -31,8 +31,9 @@ from hejin_node import label_sessions
 from hejin_node.consent import grant_many, pseudonym, revoke
 from hejin_node.errors import LabelsExceedError, MatchingError
 from hejin_node.home import open_home
+from hejin_node.label_audit import audit
 from hejin_node.labels import LabelFile, load_labels
-from hejin_node.matching import Described, Given, audit_session, begin
+from hejin_node.matching import Described, Given, begin
 from hejin_privacy.set_intersection import ITEM_BYTES, POINT_BYTES, IntersectionError, PointError
 from hejin_trust.channels import PeerRefused
 from hejin_trust.database import reading, writing
@@ -350,8 +351,11 @@ def test_an_answer_that_is_none_is_refused_and_nothing_is_stored(world: LabelWor
     world.book({1: 1})
     for name, (bend, error) in bent_answers(world).items():
         world.door.bent = bend  # type: ignore[method-assign]
-        with pytest.raises(error):
+        with pytest.raises(error) as refused:
             world.match()
+        assert refused.value.code in {  # type: ignore[attr-defined]
+            "labels-not-matched", "bad-envelope", "point-refused", "intersection-refused",
+        }  # fmt: skip
         assert world.labels() == {}, name
         assert entries(world.node, "labels") == [], name
     world.door.bent = lambda given: given  # type: ignore[method-assign]
@@ -409,8 +413,8 @@ def test_an_audit_redoes_root_points_and_size_from_the_secrets(world: LabelWorld
     world.grant(1, 2, 3)
     world.book({1: 1})
     found = world.match()
-    session, redone = audit_session(world.node, found.session[:8])
-    assert (session.size, redone.size) == (3, 3)
+    redone = audit(world.node, found.session[:8])
+    assert (redone.session.size, redone.size) == (3, 3)
     assert redone.query == hashlib.sha256(world.door.sent[0].points).hexdigest()
 
 
@@ -427,7 +431,36 @@ def test_an_audit_of_a_session_that_asked_for_another_finds_it(world: LabelWorld
         connection.execute(label_sessions.session_table.delete())
         label_sessions.keep(connection, kept, other.asking, slots, world.node.snapshot_key)
     with pytest.raises(MatchingError, match="do not lead to what the ledger says"):
-        audit_session(world.node, found.session)
+        audit(world.node, found.session)
+
+
+def test_an_audit_finds_somebody_in_the_slots_who_had_not_authorised_it(
+    world: LabelWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three authorised it, the node asks for two of them and a third that had not: the number fits,
+    and neither mirror nor bank can tell."""
+    world.grant(1, 2, 3)
+    with writing(world.node.database) as connection:
+        grant_many(
+            connection, world.node.internal_log, world.node.pseudonym_key,
+            [(make_code(4), terms(world.world))],
+        )  # fmt: skip
+    world.book({4: 1})
+    others = [make_code(n) for n in (1, 2, 4)]
+    monkeypatch.setattr("hejin_node.matching.authorised", lambda *_: others)
+    found = world.match()
+    assert found.labels == 1
+    with pytest.raises(MatchingError, match="1 of the 3 enterprises in the slots had no"):
+        audit(world.node, found.session)
+
+
+def test_an_audit_counts_a_grant_that_was_revoked_only_later(world: LabelWorld) -> None:
+    world.grant(1)
+    world.book({1: 1})
+    found = world.match()
+    with writing(world.node.database) as connection:
+        revoke(connection, world.node.internal_log, "no more", code=make_code(1))
+    assert audit(world.node, found.session).size == 1
 
 
 def test_an_audit_without_the_right_key_or_of_no_session_says_so(
@@ -438,9 +471,9 @@ def test_an_audit_without_the_right_key_or_of_no_session_says_so(
     found = world.match()
     for named in ("ab", "00000000", ""):
         with pytest.raises(MatchingError, match="no single session"):
-            audit_session(world.node, named)
+            audit(world.node, named)
     with pytest.raises(MatchingError, match="do not open"):
-        audit_session(replace(world.node, snapshot_key=bytes(32)), found.session)
+        audit(replace(world.node, snapshot_key=bytes(32)), found.session)
 
 
 def test_what_a_session_keeps_is_of_no_use_without_the_node_s_keys(world: LabelWorld) -> None:

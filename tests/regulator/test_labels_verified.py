@@ -119,7 +119,7 @@ def test_a_question_for_one_more_than_have_authorised_it_is_found(build: Build) 
         pytest.param({"valid_from": "2027-01-01T00:00:00Z"}, id="not begun"),
     ],
 )
-def test_a_grant_of_something_else_does_not_count(build: Build, changes: Body) -> None:
+def test_a_grant_of_something_else_is_not_counted(build: Build, changes: Body) -> None:
     # The sixth grant of jing, of an enterprise that no other grant names the outcome of.
     verification = build(once("jing", "authorisation.grant", put(**changes), nth=5)).verify()
     assert found(verification) == {("V7", "jing")}
