@@ -35,6 +35,8 @@ MAX_DEADLINE = 86_400
 MAX_NODES = 1000
 MAX_RHO = 10**9
 """No plan means more than this, and a float, which messages show, holds no rational at all."""
+MAX_TEXT = 100
+"""Characters of a text in a plan: operators read it at a terminal."""
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -163,6 +165,19 @@ class Plan:
                 f"model family must be one of {', '.join(FAMILIES)}",
                 f"模型族须为以下之一：{'、'.join(FAMILIES)}",
             )
+        said = {
+            "product": self.product,
+            "view.name": self.view.name,
+            "label.name": self.label.name,
+            "label.definition": self.label.definition,
+            **{f"sums[{at}].statistic": one.statistic for at, one in enumerate(self.sums)},
+        }
+        for field, words in said.items():
+            if not 1 <= len(words) <= MAX_TEXT or not words.isprintable():
+                raise PlanError(
+                    f"{field} must be 1 to {MAX_TEXT} printable characters",
+                    f"{field} 须为 1 至 {MAX_TEXT} 个可显示字符",
+                )
 
     def _check_nodes(self) -> None:
         if not 1 <= len(self.nodes) <= MAX_NODES or len(set(self.nodes)) != len(self.nodes):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hejin_node.appending import open_to_append
@@ -62,7 +63,8 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
     )
     for offer in offered:
         plan = offer.plan
-        table.add_row(offer.digest[:16], plan.bank, plan.product, offer.received, offer.answer)
+        row = (offer.digest[:16], plan.bank, plan.product, offer.received, offer.answer)
+        table.add_row(*map(escape, row))
     Console().print(table)
 
 
@@ -109,8 +111,10 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     rows = {
         Text("plan", "计划"): offer.digest,
         Text("bank", "银行"): offer.plan.bank,
+        Text("product", "产品"): offer.plan.product,
         Text("purpose", "用途"): offer.plan.purpose,
         Text("feature view", "特征视图"): f"{offer.plan.view.name}-v{offer.plan.view.version}",
+        Text("outcome", "标签定义"): offer.plan.label.definition,
         Text("data of grade, at most", "数据分级（最高）"): str(GRADE_NAMES[offer.plan.grade]),
         Text("private sums", "隐私求和"): str(len(offer.plan.sums)),
         Text("noise mode", "噪声模式"): offer.plan.mode,
@@ -133,17 +137,17 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     }
     table = Table(show_header=False)
     for label, value in rows.items():
-        table.add_row(str(label), str(value))
+        table.add_row(str(label), escape(str(value)))
     console = Console()
     console.print(table)
     for problem in found.problems:
-        console.print(f"[red]{problem.code}[/red] {problem.text}")
+        console.print(f"[red]{problem.code}[/red] {escape(str(problem.text))}")
     for reason in found.waits:
         console.print(
             f"{Text('for the operator to decide', '由运营方决定')}: {reason}", markup=False
         )
     for warning in found.warnings:
-        console.print(f"[yellow]{Text('note', '注意')}[/yellow] {warning}")
+        console.print(f"[yellow]{Text('note', '注意')}[/yellow] {escape(str(warning))}")
 
 
 def _thresholds(plan: Plan) -> dict[Text, str]:

@@ -64,6 +64,24 @@ def test_a_plan_survives_signing_and_reading() -> None:
     assert Plan.parse(decode(encode(without.body()))) == without
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"product": ""},
+        {"product": "loan\x1b[2J"},
+        {"product": "l" * 101},
+        {"view": ViewReference("trade\n", 1, "1" * 64)},
+        {"label": LabelReference("default", "bad\u202e", "bank-1")},
+        {"sums": (replace(SUM, statistic="\x07"),)},
+    ],
+)
+def test_what_a_terminal_would_not_show_as_it_is_stands_in_no_plan(
+    changes: dict[str, object],
+) -> None:
+    with pytest.raises(PlanError, match="printable"):
+        replace(PLAN, **changes)  # type: ignore[arg-type]
+
+
 def test_a_plan_states_one_of_the_grades() -> None:
     with pytest.raises(PlanError, match="general, important, core"):
         Plan.parse({**PLAN.body(), "grade": "public"})

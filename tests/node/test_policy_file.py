@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,3 +223,20 @@ def test_the_policy_of_the_page_is_a_policy_and_shows_every_field() -> None:
     assert set(shown["default"]) == set(BankRules.model_fields)
     assert set(shown["default"]["automatic"]) == set(Automatic.model_fields)
     assert policy.rules("bank-1") != policy.rules("bank-2")
+
+
+def test_what_a_bank_writes_is_shown_as_it_stands(
+    world: World, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Square brackets are markup to the terminal's library: a plan may not dress itself up."""
+    monkeypatch.setenv("COLUMNS", "200")
+    view = replace(world.propose()[2].view, name="[/red]")
+    envelope, digest, _ = world.propose(product="[green]safe[/green]", view=view)
+    with open_home(home, world.clock) as node:
+        receive(node, envelope)
+    written(home, f'[default]\n{RULES}views = ["trade-v1"]\n')
+    assert "[green]safe[/green]" in run(home, "plan", "list").stdout
+    shown = run(home, "plan", "show", digest).stdout
+    assert "[green]safe[/green]" in shown
+    assert "policy-view the policy does not allow bank-1 the feature view [/red]-v1" in shown
+    assert "由运营方决定" not in shown
