@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from hejin_node.cli_ingest import print_report, progress_bar
+from hejin_node.cli_bar import progress_bar
+from hejin_node.cli_ingest import print_report
 
 if TYPE_CHECKING:
     from hejin_node.mapping import Encoding

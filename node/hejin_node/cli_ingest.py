@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_warehouse import AsJson, Home, data_app
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
@@ -31,32 +31,6 @@ mapping_app = typer.Typer(
 MappingName = Annotated[
     str, typer.Option("--mapping", help="Mapping file (TOML), or the name of a shipped one.")
 ]
-
-
-@contextmanager
-def progress_bar(*, shown: bool, rows: bool = False) -> Iterator[Progress]:
-    """Show a progress bar on stderr while a source is read: bytes of a file, or rows."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        MofNCompleteColumn,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.progress import Progress as Bar
-
-    with Bar(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn() if rows else DownloadColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not shown,
-    ) as bar:
-        task = bar.add_task(str(Text("reading", "读取中")), total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
 
 
 def print_report(report: IngestReport, *, as_json: bool, name: str = "") -> None:

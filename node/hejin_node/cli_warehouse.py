@@ -1,15 +1,19 @@
-"""The node's commands about what its warehouse holds: list, show, compact, erase."""
+"""The node's commands about its warehouse: list, show, compact, verify, backup, restore, erase."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_bar import progress_bar
 from hejin_trust.text import Text
+
+if TYPE_CHECKING:
+    from hejin_node.backup import Restored
 
 data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. 数据仓库。")
 
@@ -144,12 +148,14 @@ def data_erase(
 ) -> None:
     """Remove an enterprise's rows of every kind and end its authorisations. Not to be undone."""
     from hejin_node.appending import open_to_append
+    from hejin_node.backup import known_backups
     from hejin_node.erasing import erase
 
     with open_to_append(home) as node:
         done = erase(node, code, reason)
+        backups = known_backups(node)
     if as_json:
-        typer.echo(json.dumps(asdict(done)))
+        typer.echo(json.dumps({**asdict(done), "backups": [place for place, _ in backups]}))
         return
     typer.echo(
         Text("It was erased before; nothing was left.", "此前已删除，无剩余数据。")
@@ -161,3 +167,125 @@ def data_erase(
             f"终止授权 {len(done.revoked)} 份；内部日志第 {done.seq} 条",
         )
     )
+    for place, time in backups:
+        typer.echo(
+            Text(
+                f"The backup {place} ({time}) may still have its rows: "
+                "make it again (`hejin node data backup`), or destroy it.",
+                f"备份 {place}（{time}）可能仍含其数据："
+                "请重新备份（`hejin node data backup`）或销毁。",
+            )
+        )
+    typer.echo(
+        Text(
+            "Copies that this node did not make it cannot reach.",
+            "非本节点生成的副本无法处理。",
+        )
+    )
+
+
+@data_app.command("verify")
+def data_verify(home: Home, as_json: AsJson = False) -> None:
+    """Decrypt and count every segment. Exit 1: some are missing or damaged; they are named."""
+    from hejin_node.home import open_home
+
+    with (
+        open_home(home) as node,
+        progress_bar(shown=not as_json, doing=Text("verifying", "校验中")) as progress,
+    ):
+        segments = len(node.warehouse.segments())
+        found = node.warehouse.verify(progress)
+    if as_json:
+        rows = [
+            {"dataset": one.dataset, "kind": one.kind, "file": one.file, "rows": one.rows}
+            for one in found
+        ]
+        typer.echo(json.dumps({"segments": segments, "damaged": rows}, ensure_ascii=False))
+    elif not found:
+        typer.echo(Text(f"{segments} segments are whole", f"{segments} 个分段文件均完好"))
+    else:
+        for one in found:
+            typer.echo(
+                Text(f"{one.reason.en} ({one.rows} rows)", f"{one.reason.zh}（{one.rows} 行）")
+            )
+    if found:
+        raise typer.Exit(1)
+
+
+@data_app.command("backup")
+def data_backup(
+    home: Home,
+    folder: Annotated[Path, typer.Argument(file_okay=False, help="On another disk.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy database, segments and settings while the node serves; again: only what is new.
+
+    No key is in it: keep a copy of the folder `keys` elsewhere.
+    """
+    from hejin_node.backup import back_up
+    from hejin_node.home import open_home
+
+    with (
+        open_home(home) as node,
+        progress_bar(shown=not as_json, doing=Text("copying", "备份中")) as progress,
+    ):
+        done = back_up(node, folder, progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    typer.echo(
+        Text(
+            f"{done.segments} segments, {done.bytes:,} bytes in all, of segments {done.copied:,} "
+            f"copied now; {done.removed} old files removed. The folder `keys` is not in it.",
+            f"共 {done.segments} 个分段文件、{done.bytes:,} 字节，"
+            f"本次复制分段 {done.copied:,} 字节，清除旧文件 {done.removed} 个。"
+            "备份不含 `keys` 目录。",
+        )
+    )
+
+
+@data_app.command("restore")
+def data_restore(
+    home: Home,
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The backup.")],
+    as_json: AsJson = False,
+) -> None:
+    """Put back missing or damaged segments; where there is no node.db, all of the backup.
+
+    Exit 1: some segments are not in the backup.
+    """
+    from hejin_node.backup import mend, put_back
+    from hejin_node.home import open_home
+
+    with progress_bar(shown=not as_json, doing=Text("restoring", "恢复中")) as progress:
+        if (home / "node.db").exists():
+            with open_home(home) as node:
+                done = mend(node, folder, progress)
+        else:
+            done = put_back(home, folder, progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(done), ensure_ascii=False))
+    else:
+        _tell_restored(done)
+    if done.lacking:
+        raise typer.Exit(1)
+
+
+def _tell_restored(done: Restored) -> None:
+    typer.echo(Text(f"{done.segments} segments put back", f"已恢复分段文件 {done.segments} 个"))
+    for dataset, file in done.lacking:
+        typer.echo(
+            Text(
+                f"segment {file} of data set {dataset} is not in this backup: try another one",
+                f"数据集 {dataset} 的分段文件 {file} 不在此备份中：请尝试其他备份",
+            )
+        )
+    if done.database:
+        typer.echo(
+            Text(
+                f"database and {done.files} settings files put back. If the node now says that the "
+                "mirror knows more than it, go on with `hejin node recover`.",
+                f"已恢复数据库及 {done.files} 个设置文件。若节点提示镜像记录更多，"
+                "请执行 `hejin node recover`。",
+            )
+        )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +30,7 @@ from hejin_node.segments import (
     Columns,
     Keyring,
     Kind,
+    SegmentReader,
     SegmentWriter,
     buckets_of,
     disk_errors,
@@ -51,6 +53,15 @@ class SegmentFiles:
     def begin(self, kind: Kind, dataset: str, columns: Columns) -> NewSegment:
         """Begin a segment under a new random name; WarehouseError if the disk does not take it."""
         return NewSegment(self, kind, dataset, columns)
+
+    def open(self, part: Segment, whole: Columns | None = None) -> SegmentReader:
+        """Open a segment; FileNotFoundError if it is not there.
+
+        whole   the data set's columns: those that the segment lacks are empty
+        """
+        opening = partial(self.keys.opening, part.kind, part.dataset, part.file)
+        lacking = {name: kind for name, kind in (whole or {}).items() if name not in part.columns}
+        return SegmentReader(self.path(part.file), part.dataset, opening, lacking)
 
     def path(self, file: str) -> Path:
         """Return where a segment lies."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -104,6 +105,10 @@ class Keyring:
             self._derive(f"segment/{file}", KEY_BYTES),
             aad_prefix=_bound_to(kind, dataset, file),
         )
+
+    def authenticate(self, data: bytes) -> str:
+        """Return the hex HMAC-SHA-256 of a backup's list: nobody else can make one."""
+        return hmac.digest(self._derive("backup", KEY_BYTES), data, "sha256").hex()
 
     def _derive(self, purpose: str, length: int) -> bytes:
         info = f"hejin/warehouse/v1/{purpose}".encode("ascii")

@@ -67,6 +67,13 @@ erasure = Table(
     Column("applied", Integer, nullable=False),
 )
 
+backup = Table(
+    "backup",
+    metadata,
+    Column("place", String, primary_key=True),  # the folder
+    Column("time", String(20), nullable=False),  # when it was made last
+)
+
 authorisation = Table(
     "authorisation",
     metadata,

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
-from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -38,6 +37,8 @@ from hejin_node.segments import (
     bucket_of,
     missing,
 )
+from hejin_node.sources import Progress, silent
+from hejin_node.verifying import Damage, check_all
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
 from hejin_trust.keys import read_private, write_private
@@ -115,6 +116,11 @@ class Warehouse:
     def database(self) -> Engine:
         """The database that holds the manifest."""
         return self._database
+
+    @property
+    def files(self) -> SegmentFiles:
+        """Where its segments lie, and their keys."""
+        return self._files
 
     def datasets(self) -> tuple[DatasetInfo, ...]:
         """Return the data sets that have rows or quarantined rows, by name."""
@@ -344,6 +350,28 @@ class Warehouse:
                 self._sweep()
                 self._files.sync()
 
+    @contextmanager
+    def still(self) -> Iterator[tuple[Segment, ...]]:
+        """Let nobody write meanwhile; yields every listed segment, those of open loads as well."""
+        with self._lock():
+            self._sweep()
+            with reading(self._database) as connection:
+                parts = manifest.segments(connection, every=True)
+            yield parts
+
+    def verify(self, progress: Progress = silent) -> tuple[Damage, ...]:
+        """Decrypt and count every segment, and compare its bytes with what was written.
+
+        returns   what is missing or damaged; a segment that gives way meanwhile is not
+        """
+        with reading(self._database) as connection:
+            parts = manifest.segments(connection, every=True)
+        return check_all(self._files, parts, self._is_listed, progress)
+
+    def _is_listed(self, file: str) -> bool:
+        with reading(self._database) as connection:
+            return any(part.file == file for part in manifest.segments(connection, every=True))
+
     def sweep(self) -> None:
         """Remove what a killed load left behind; not now if another process is loading."""
         with suppress(BlockingIOError), self._lock(fcntl.LOCK_NB):
@@ -401,7 +429,7 @@ class Warehouse:
                 # What quarantine holds has the columns of its source.
                 whole = _columns(parts) if kind == "data" else None
                 try:
-                    found.append((part, open_files.enter_context(self._reader(part, whole))))
+                    found.append((part, open_files.enter_context(self._files.open(part, whole))))
                 except FileNotFoundError:
                     listed = self.segments(kind, dataset)
                     if part.file in {one.file for one in listed}:
@@ -413,14 +441,9 @@ class Warehouse:
     def _open(self, part: Segment) -> SegmentReader:
         """Open a segment that nobody can remove meanwhile; SegmentError if it is not there."""
         try:
-            return self._reader(part)
+            return self._files.open(part)
         except FileNotFoundError:
             raise missing(part.file, part.dataset) from None
-
-    def _reader(self, part: Segment, whole: Columns | None = None) -> SegmentReader:
-        opening = partial(self._files.keys.opening, part.kind, part.dataset, part.file)
-        lacking = {name: kind for name, kind in (whole or {}).items() if name not in part.columns}
-        return SegmentReader(self._files.path(part.file), part.dataset, opening, lacking)
 
     def _sweep(self) -> None:
         """Remove what a killed load left and cannot go on from. Called under the lock."""

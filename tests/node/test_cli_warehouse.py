@@ -98,3 +98,44 @@ def test_an_enterprise_is_erased(home: Path) -> None:
     with open_home(home) as node:
         read = pa.Table.from_batches(node.warehouse.read("data", "invoices"))
     assert read["enterprise"].to_pylist() == [B, B]
+
+
+def test_damage_is_named_and_mended(home: Path, tmp_path: Path) -> None:
+    fill(home)
+    run(home, "backup", str(tmp_path / "copy"))
+    assert "whole" in run(home, "verify").output
+    with open_home(home) as node:
+        spoiled = node.warehouse.segments()[0].file
+    path = home / "warehouse" / spoiled
+    path.write_bytes(path.read_bytes()[:-1])
+    found = run(home, "verify")
+    assert found.exit_code == 1
+    assert f"Segment {spoiled} of data set invoices" in found.output.replace("\n", " ")
+    found = run(home, "verify", "--json")
+    assert json.loads(found.stdout)["damaged"] == [
+        {"dataset": "invoices", "kind": "data", "file": spoiled, "rows": 2}
+    ]
+    assert answer(home, "restore", str(tmp_path / "copy"))["segments"] == 1
+    assert run(home, "verify").exit_code == 0
+    (home / "warehouse" / spoiled).unlink()
+    (tmp_path / "copy" / "segments" / spoiled).unlink()
+    lacking = run(home, "restore", str(tmp_path / "copy"))
+    assert lacking.exit_code == 1
+    assert "not in this backup" in lacking.output
+
+
+def test_a_database_is_put_back_where_there_is_none(home: Path, tmp_path: Path) -> None:
+    fill(home)
+    run(home, "backup", str(tmp_path / "copy"))
+    listed = run(home, "list", "--json").output
+    for path in home.glob("node.db*"):
+        path.unlink()
+    assert "recover" in run(home, "restore", str(tmp_path / "copy")).output
+    assert run(home, "list", "--json").output == listed
+
+
+def test_whoever_is_erased_is_told_of_backups(home: Path, tmp_path: Path) -> None:
+    fill(home)
+    run(home, "backup", str(tmp_path / "copy"))
+    said = run(home, "erase", A, "--reason", "it asked for it").output.replace("\n", "")
+    assert f"{tmp_path / 'copy'}" in said

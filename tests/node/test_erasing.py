@@ -78,7 +78,7 @@ def codes(home: NodeHome) -> list[tuple[str, str, str]]:
     assert {path.name for path in folder.iterdir()} - {".lock"} == {part.file for part in listed}
     found = []
     for part in listed:
-        with home.warehouse._reader(part) as reader:
+        with home.warehouse.files.open(part) as reader:
             for batch in reader.batches(["enterprise"]):
                 found += [(part.kind, part.dataset, code) for code in batch[0].to_pylist()]
     return sorted(found)
@@ -261,7 +261,7 @@ def test_what_came_back_with_a_backup_goes_again(home: NodeHome, world: World) -
     with writing(home.database) as connection:
         connection.execute(delete(tables.segment))
         connection.execute(delete(tables.erasure))
-        manifest.list_segments(connection, old, home.warehouse._files.keys.id)
+        manifest.list_segments(connection, old, home.warehouse.files.keys.id)
         erased.record(connection, entry, applied=False)
     for name, content in kept.items():
         (folder / name).write_bytes(content)

@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from hejin_models.features import Dataset
 from hejin_node import duck, manifest, segments
@@ -24,6 +25,7 @@ from hejin_node.errors import QueryError, SegmentError, WarehouseError, WrongKey
 from hejin_node.manifest import Counts
 from hejin_node.partitions import cut as cut_buckets
 from hejin_node.segments import Columns
+from hejin_node.tables import segment as segment_table
 from hejin_node.warehouse import Warehouse, create_key, read_key
 from hejin_trust.database import writing
 from hejin_trust.keys import KeyFileError
@@ -546,3 +548,44 @@ def test_segments_hold_rows_in_order_however_they_are_cut(
         found = [n for batch in reader.batches(["n"]) for n in batch[0].to_pylist()]
     assert found == expected
     assert writer.rows == len(expected)
+
+
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.9, 0.99])
+def test_verifying_finds_a_flipped_bit_wherever_it_is(data, place: float) -> None:
+    for number in range(2):
+        data.warehouse.append("sales", COLUMNS, rows(*FIRMS), str(number) * 64)
+    seen: list[tuple[int, int]] = []
+    assert data.warehouse.verify(lambda *done: seen.append(done)) == ()
+    size = sum(path.stat().st_size for path in files(data.folder / "warehouse"))
+    assert seen[-1] == (size, size)
+    spoiled = data.folder / "warehouse" / data.warehouse.segments()[1].file
+    raw = bytearray(spoiled.read_bytes())
+    raw[int(len(raw) * place)] ^= 1
+    spoiled.write_bytes(raw)
+    (found,) = data.warehouse.verify()
+    assert (found.dataset, found.kind, found.file) == ("sales", "data", spoiled.name)
+    assert "not the one that was written" in found.reason.en
+    spoiled.unlink()
+    assert "missing" in data.warehouse.verify()[0].reason.en
+
+
+def test_verifying_compares_rows_with_the_manifest(data) -> None:
+    data.warehouse.append("sales", COLUMNS, rows(*FIRMS), "1" * 64)
+    with writing(data.database) as connection:
+        connection.execute(update(segment_table).values(rows=41))
+    assert len(data.warehouse.verify()) == 1
+
+
+def test_what_gives_way_while_it_is_verified_is_not_missing(data, monkeypatch) -> None:
+    for number in range(2):
+        data.warehouse.append("sales", COLUMNS, rows(*FIRMS), str(number) * 64)
+    real = manifest.segments
+
+    def listed(*what: object, **more: object) -> tuple[manifest.Segment, ...]:
+        monkeypatch.setattr(manifest, "segments", real)
+        parts = real(*what, **more)  # type: ignore[arg-type]
+        data.warehouse.compact()
+        return parts
+
+    monkeypatch.setattr(manifest, "segments", listed)
+    assert data.warehouse.verify() == ()

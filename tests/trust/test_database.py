@@ -17,6 +17,7 @@ from hejin_trust import database
 from hejin_trust.database import (
     BUSY_TIMEOUT_SECONDS,
     StorageError,
+    copy_database,
     erase_deleted,
     open_database,
     open_existing,
@@ -267,3 +268,27 @@ def test_emptying_the_write_ahead_log_holds_nobody_up_while_somebody_reads(
         with writing(engine) as connection:
             add(connection, 2)
         assert time.monotonic() - begin < BUSY_TIMEOUT_SECONDS / 3
+
+
+def test_a_copy_is_of_one_moment_and_for_its_owner_only(
+    engine: Engine, tmp_path: Path, migrations: Path
+) -> None:
+    with writing(engine) as connection:
+        add(connection, 1, b"here")
+        add(connection, 2, b"REMOVED" * 1000)
+    with writing(engine) as connection:
+        connection.execute(text("DELETE FROM item WHERE id = 2"))
+    path = tmp_path / "copy.db"
+    with reading(engine) as reader:  # whoever reads goes on
+        reader.execute(text("SELECT * FROM item")).all()
+        copy_database(engine, path)
+    with writing(engine) as connection:
+        add(connection, 3)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert b"REMOVED" not in path.read_bytes()
+    assert not path.with_name("copy.db-wal").exists()
+    assert count(open_database(path, migrations)) == 1
+    with pytest.raises(StorageError):
+        copy_database(engine, path)
+    with pytest.raises(StorageError):
+        copy_database(engine, tmp_path / "nowhere" / "copy.db")

@@ -177,14 +177,29 @@ def compact(engine: Engine) -> None:
     erase_deleted(engine)
 
 
-def _at_once(engine: Engine, statement: str, wait_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+def copy_database(engine: Engine, path: Path) -> None:
+    """Write what the database holds at this moment into a new file, while others go on with it.
+
+    The copy has no free pages, where deleted rows could linger.
+    raises   StorageError: `path` exists and is not empty, or the disk is full
+    """
+    _own_file(path)
+    _at_once(engine, "VACUUM INTO ?", parameters=(str(path),))
+
+
+def _at_once(
+    engine: Engine,
+    statement: str,
+    wait_seconds: float = BUSY_TIMEOUT_SECONDS,
+    parameters: tuple[str, ...] = (),
+) -> None:
     """Run a statement that SQLite does not allow inside a transaction."""
     connection = engine.raw_connection()
     try:
         connection.cursor().execute(f"PRAGMA busy_timeout={round(1000 * wait_seconds)}")
         # `reading` leaves the connection so that nothing can be written.
         connection.cursor().execute("PRAGMA query_only=OFF")
-        connection.cursor().execute(statement)
+        connection.cursor().execute(statement, parameters)
     except sqlite3.Error as reason:
         raise _storage_error(engine.url.database, reason) from reason
     finally:
