@@ -19,7 +19,7 @@ from hejin_node.cli_policy import Highest, policy_app
 from hejin_node.cli_quality import quality_app
 from hejin_node.cli_schema import schema_app
 from hejin_node.cli_status import status
-from hejin_node.cli_trace import trace
+from hejin_node.cli_trace import statement, trace
 from hejin_node.cli_view import view_app
 from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
@@ -39,6 +39,7 @@ app.command("preflight")(preflight)
 app.command("export")(export)
 app.command("recover")(recover)
 authorisation_app.command("trace")(trace)
+authorisation_app.command("statement")(statement)
 app.add_typer(authorisation_app, name="authorisation")
 data_app.command("lineage")(data_lineage)
 app.add_typer(data_app, name="data")

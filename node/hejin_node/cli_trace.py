@@ -37,6 +37,33 @@ def trace(home: Home, code: Code, as_json: AsJson = False) -> None:
     _print(found)
 
 
+def statement(
+    home: Home,
+    code: Code,
+    out: Annotated[Path, typer.Option(dir_okay=False, help="HTML file to write.")],
+    as_json: AsJson = False,
+) -> None:
+    """Write what an enterprise is given: what was used, when, by whom, at what cost."""
+    from hejin_models.uscc import check_code
+    from hejin_node.home import open_home
+    from hejin_node.statement import write_statement
+    from hejin_trust.text import current_language
+
+    check_code(code)
+    with open_home(home) as node:
+        found = write_statement(node, code, out, current_language())
+    counted = sum(line.counted is True for run in found.runs for line in run.sums)
+    if as_json:
+        typer.echo(json.dumps({"file": str(out), "runs": len(found.runs), "sums": counted}))
+        return
+    typer.echo(
+        Text(
+            f"written to {out}: {counted} sums hold this enterprise's data",
+            f"已写入 {out}：共有 {counted} 次求和含该企业数据",
+        )
+    )
+
+
 def _print(found: Trace) -> None:
     from rich.console import Console
     from rich.table import Table

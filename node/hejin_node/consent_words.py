@@ -41,7 +41,7 @@ ALL_CATEGORIES: Final = Text(
 )
 ALL_FEATURES: Final = Text("every feature of these data", "上述数据的全部特征")
 ALL_BANKS: Final = Text(
-    "every bank of the consortium, also those admitted later", "联合体全部银行，含此后加入者"
+    "every bank of the consortium, also those admitted later", "联盟全部银行，含此后加入者"
 )
 
 GRADES: Final[Mapping[str, Text]] = {

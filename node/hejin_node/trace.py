@@ -94,7 +94,7 @@ class Reason:
     def text(self) -> Text:
         """The reason in words."""
         told = REASONS[self.code]
-        since = "" if self.since is None else f" ({self.since})"
+        since = "" if self.since is None else f" ({clock(self.since)} UTC)"
         if self.grant is None:
             return Text(f"{told.en}{since}", f"{told.zh}{since}")
         return Text(
@@ -253,6 +253,11 @@ def affected_runs(home: NodeHome, connection: Connection, grants: Iterable[int])
         if use is not None and any(use.fates.get(grant) == "used" for grant in wanted):
             found.append(run)
     return found
+
+
+def clock(time: str) -> str:
+    """Return an RFC 3339 UTC time as people write it."""
+    return time.replace("T", " ").removesuffix("Z")
 
 
 def loss(rho: Fraction, delta: Fraction) -> float:
