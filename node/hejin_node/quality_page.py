@@ -67,4 +67,6 @@ def _sheet(home: NodeHome, dataset: str) -> Sheet:
     months = () if schema is None else months_of(home.warehouse, schema)
     with reading(home.database) as connection:
         history = quality_store.history(connection, dataset, _MOST_RESULTS)
-    return Sheet(checked, months, history)
+    covered = set(checked.result.loads)
+    loads = [load for load in home.warehouse.loads(dataset) if load.id in covered]
+    return Sheet(checked, months, history, loads)

@@ -15,6 +15,7 @@ from hejin_console.values import Rows, beijing, first, visible
 from hejin_models.plan_rules import Problem
 from hejin_models.quality import DIMENSION_NAMES, DIMENSIONS, Rule
 from hejin_node import quality_words as words
+from hejin_node.manifest import Load
 from hejin_node.quality import Measured, Month
 from hejin_node.quality_check import Checked
 from hejin_node.quality_store import Result
@@ -24,6 +25,8 @@ from hejin_trust.text import Text
 _MOST_RULES = 12
 _MOST_QUARANTINE = 12
 _MOST_ENTERPRISES = 20
+_MOST_SOURCES = 12
+"""The newest; `hejin node data lineage` has all."""
 _MOST_MONTHS = 60
 """Five years; older months are left out."""
 _BINS = 10
@@ -32,11 +35,16 @@ _NONE = "—"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Sheet:
-    """One data set as it goes into the report: its check, its months, its earlier results."""
+    """One data set as it goes into the report.
+
+    history  its results, the newest last
+    loads    the loads that the check covers
+    """
 
     checked: Checked
     months: Sequence[Month]
     history: Sequence[Result]
+    loads: Sequence[Load]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +75,17 @@ class RuleRow:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceRow:
+    """A load and the source that it read."""
+
+    load: int
+    name: str
+    digest: str
+    rows: str
+    completed: str
+
+
+@dataclass(frozen=True, slots=True)
 class EnterpriseRow:
     """An enterprise, its scores, and the rule that holds least for it."""
 
@@ -91,6 +110,8 @@ class Section:
     spread: Columns
     rules: Rows[RuleRow]
     quarantine: Rows[tuple[str, str]]
+    number: int
+    sources: Rows[SourceRow]
     enterprises: Rows[EnterpriseRow]
 
 
@@ -203,6 +224,20 @@ def _section(sheet: Sheet) -> Section:
                 for rule, count in sorted(measured.quarantined.items(), key=lambda one: -one[1])
             ),
             _MOST_QUARANTINE,
+        ),
+        number=checked.result.id,
+        sources=first(
+            (
+                SourceRow(
+                    load.id,
+                    visible(load.name, 80),
+                    load.source,
+                    f"{load.counts.loaded:,}",
+                    (load.completed or "")[:10],
+                )
+                for load in reversed(sheet.loads)
+            ),
+            _MOST_SOURCES,
         ),
         enterprises=_enterprises(measured),
     )

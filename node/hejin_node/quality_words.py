@@ -75,6 +75,15 @@ APPLIED = Text("Applied", "适用次数")
 HELD = Text("Held", "成立次数")
 SHARE = Text("Share", "比例")
 QUARANTINE = Text("Rows in quarantine, by the rule of ingest", "隔离行（按导入规则）")
+SOURCES = Text("Sources that this check covers", "本次检查涵盖的来源")
+SOURCES_NOTE = Text(
+    "Check no. {number}: hejin node data lineage --report {number}",
+    "第 {number} 号检查：hejin node data lineage --report {number}",
+)
+LOAD = Text("Load", "导入")
+SOURCE = Text("Source", "来源")
+CONTENT = Text("Content, SHA-256", "内容 SHA-256")
+COMPLETED = Text("Completed", "完成时间")
 ROWS_LEFT = Text("{left} more rows: --json", "另有 {left} 行：--json")
 
 # -- 4 enterprises ---------------------------------------------------------------------------

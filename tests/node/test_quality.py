@@ -26,11 +26,13 @@ from hejin_node.manifest import Counts
 from hejin_node.quality import Measured, Month, measure, months_of
 from hejin_node.quality_check import NoDatasetError, check, gate_problems, told
 from hejin_node.segments import arrow_schema
+from hejin_node.warehouse import Warehouse
 from hejin_trust.database import reading, writing
 
 if TYPE_CHECKING:
     from conftest import Data
 
+KEY = bytes(range(32))  # of the `data` fixture
 NOW = dt.datetime(2026, 3, 1, 12, tzinfo=dt.UTC)
 TODAY = NOW.date()
 COLUMNS = {"enterprise": "text", "day": "date", "used": "number", "kind": "text"}
@@ -375,6 +377,24 @@ def _reference(mine: list[Row], everyone: list[Row]) -> dict[str, tuple[int, int
         "months.all": (max(spans) - min(spans) + 1, len(set(spans))),
         "rows.recent": recent,
     }
+
+
+def test_a_result_does_not_depend_on_how_rows_are_partitioned(node: Node) -> None:
+    rows = [
+        (f"E{number % 37}", TODAY - dt.timedelta(days=number % 400), float(number % 130), "a")
+        for number in range(2000)
+    ]
+    node.load(rows)
+    schema = load_schemas(node.schemas)["meters"]
+    whole = node.measure()
+    apart = Warehouse(
+        node.data.folder / "warehouse", KEY, node.data.database, KEY, partition_rows=100
+    )
+    parts = measure(apart, schema, "meters", TODAY)
+    assert parts.tallies == whole.tallies
+    assert sorted(parts.codes) == sorted(whole.codes)
+    assert parts.newest == whole.newest
+    assert months_of(apart, schema) == months_of(node.data.warehouse, schema)
 
 
 # -- results and gates ---------------------------------------------------------------------

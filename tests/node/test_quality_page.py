@@ -124,7 +124,10 @@ def test_the_report_is_written_for_its_owner_alone(home: Path, tmp_path: Path) -
     told = json.loads(run(home, "report", "--out", str(file), "--json").stdout)
     assert told == {"report": str(file), "datasets": ["invoices"], "failed": ["invoices"]}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert make_code(1) in file.read_text("utf-8")
+    html = file.read_text("utf-8")
+    assert make_code(1) in html
+    assert "1" * 64 in html  # the content hash of its only source
+    assert "hejin node data lineage --report 1" in html
     with pytest.raises(FileError):
         run(home, "report", "--out", str(tmp_path / "none" / "quality.html"))
 
