@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import itertools
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,12 @@ from hypothesis import strategies as st
 from hejin_models.errors import SchemaError
 from hejin_models.features import Dataset, FeatureView, shipped_views
 from hejin_models.quality import DIMENSIONS, Tally, scores
-from hejin_models.schemas import load_schemas
+from hejin_models.schemas import load_schemas, shipped_schemas
 from hejin_node import quality_store
 from hejin_node.errors import QualityRuleError, QueryError
+from hejin_node.ingest import ingest
 from hejin_node.manifest import Counts
+from hejin_node.mapping import find_mapping
 from hejin_node.quality import Measured, Month, measure, months_of
 from hejin_node.quality_check import NoDatasetError, check, gate_problems, told
 from hejin_node.segments import arrow_schema
@@ -529,3 +532,32 @@ def test_a_data_set_without_schema_is_measured_by_what_is_there(node: Node) -> N
     found = check(node.data.warehouse, load_schemas(node.schemas), "own", NOW)
     assert found.measured.tallies == {"x.present": Tally(2, 1)}
     assert (found.result.passed, found.gate) == (True, {})
+
+
+# -- real invoices -------------------------------------------------------------------------
+
+REAL = Path(os.environ.get("HEJIN_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+@pytest.mark.realdata
+@pytest.mark.skipif(not REAL.is_dir(), reason="no real data: set HEJIN_DATA to its folder")
+def test_real_invoices_pass_the_gate_with_known_counts(data: Data) -> None:
+    """CUMCM 2020 C, all 373,431 invoices of 123 enterprises; counted with pandas as well."""
+    for file, name in (
+        ("procurement_invoices", "cumcm-purchases"),
+        ("sales_invoices", "cumcm-sales"),
+    ):
+        ingest(data.warehouse, REAL / "cumcm_invoices" / f"{file}.parquet", find_mapping(name))
+    found = check(data.warehouse, shipped_schemas(), "invoices", NOW)
+    tallies = found.result.tallies
+    assert (found.result.rows, found.result.enterprises, found.result.quarantined) == (
+        373_431, 123, 0
+    )  # fmt: skip
+    table = pa.Table.from_batches(data.warehouse.read("data", "invoices")).to_pandas()
+    assert tallies["invoice.once"].held == len(table.drop_duplicates())
+    assert tallies["tax.sign"].held == int((table.tax * table.net >= 0).sum())
+    newest = table.groupby("enterprise").date.max()
+    recent = newest >= newest.max() - dt.timedelta(days=92)
+    assert tallies["rows.recent"] == Tally(123, int(recent.sum()))
+    assert found.result.passed
+    assert found.result.scores["completeness"] == found.result.scores["validity"] == 1.0
