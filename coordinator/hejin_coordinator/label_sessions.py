@@ -6,11 +6,13 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Column, Connection, String, Table, func, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as insert_or
 
 from hejin_coordinator.errors import LabelsTooOftenError, SessionUsedError
 from hejin_coordinator.store import metadata
 from hejin_privacy.label_messages import LabelQuestion
 from hejin_trust.canonical import time_text
+from hejin_trust.entries import Entry
 
 _DAY: Final = timedelta(hours=24)
 
@@ -60,6 +62,16 @@ def begin(
             time=time_text(at),
         )
     )
+
+
+def restore(connection: Connection, entry: Entry) -> None:
+    """Record a session again whose `labels.answer` entry a recovery has put back."""
+    body = entry.body
+    told = {name: body[name] for name in ("session", "node", "definition", "period", "transcript")}
+    values = {**told, "time": entry.time}
+    # A backup taken over an answer has its session, and not what came of it.
+    again = insert_or(session_table).values(values)
+    connection.execute(again.on_conflict_do_update(set_=values))
 
 
 def end(connection: Connection, session: str, transcript: str) -> None:

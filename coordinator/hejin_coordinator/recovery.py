@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from sqlalchemy import Connection
 
-from hejin_coordinator import disputes, registry, store
+from hejin_coordinator import disputes, label_sessions, registry, store
 from hejin_coordinator.ending import burn
 from hejin_coordinator.home import CoordinatorHome
 from hejin_privacy.messages import Receipt
@@ -75,6 +75,9 @@ def recover(home: CoordinatorHome, mirror: Mirror, approval: bytes) -> Recovered
         for missing in (release, internal):
             log_recovery(connection, missing, document.digest, document.reason)
         rounds = _burn_open(home, connection, release.entries)
+        for entry in release.entries:
+            if entry.type == "labels.answer":
+                label_sessions.restore(connection, entry)
         models = {
             str(entry.body["plan"]): str(entry.body["model"])
             for entry in release.entries

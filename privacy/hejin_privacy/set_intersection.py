@@ -5,7 +5,7 @@ the oblivious pseudorandom function of RFC 9497 (mode OPRF) evaluates it:
 
     asker  -> holder   H(x)^a for each of its slots: members, and dummies up to a declared number
     holder -> asker    H(x)^ab for each, in order; and, shuffled, {tag, AEAD(value)} for each y it
-                       holds, under keys from (y, H(y)^b), and noise up to a declared number
+                       holds, under keys from (y, H(y)^b), and dummies up to a declared number
 
 The asker finds the tags of (x, H(x)^b). The holder sees uniformly random points, as many as were
 declared. Of a y that the asker does not have, it sees 33 bytes that no one tells from random ones
@@ -128,11 +128,12 @@ def answer(
             f"持有 {len(held)} 个成员，申报 {size} 个，至多 {MOST_ITEMS} 个：请申报更大的规模",
         )
     scalar = _scalar()
+    # Dummies are made like all others, for y that nobody asks for: they take as long, too.
+    dummies = {secrets.token_hex(16): 0 for _ in range(size - len(held))}
     items = [
-        _sealed(member, hashed(member), scalar, value, context) for member, value in held.items()
+        _sealed(member, hashed(member), scalar, value, context)
+        for member, value in {**held, **dummies}.items()
     ]
-    # Of a length with the others, and as random to whoever lacks their keys.
-    items += (secrets.token_bytes(ITEM_BYTES) for _ in range(size - len(held)))
     secrets.SystemRandom().shuffle(items)
     return Answer(b"".join(_times_each(scalar, points)), b"".join(items))
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,9 +14,11 @@ from pathlib import Path
 import pytest
 from label_world import DEFINITION, NODE, PERIOD, SPEC, LabelWorld, entries, label_world
 from node_world import BANK
+from recovery_world import approval
 
 from hejin_coordinator import label_desk
 from hejin_coordinator.label_desk import Asked
+from hejin_coordinator.recovery import recover
 from hejin_models.uscc import make_code
 from hejin_node.matching import Asked as Sent
 from hejin_node.matching import begin
@@ -307,6 +312,32 @@ def test_a_bank_whose_clock_is_off_answers_and_logs_nothing(
         desk.answer(world.world.office.charter.member(NODE), asked)
     assert refused.value.code == "clock-off"
     assert entries(world.bank, "refusal", "labels.answer") == []
+
+
+def test_a_bank_that_was_put_back_from_a_backup_still_answers_no_session_twice(
+    tmp_path: Path,
+) -> None:
+    """What the mirror holds of its answers comes back with the recovery."""
+    with label_world(tmp_path, label_sessions_a_day=2) as world:
+        world.grant(1, 2)
+        world.book({1: 1, 2: 0})
+        Witness(world.bank, world.world.mirror.door(BANK)).start()
+        database, backup = world.bank.path / "coordinator.db", tmp_path / "backup.db"
+        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(backup)) as copy:
+            source.backup(copy)
+        asked = question(world)
+        assert code_of(world, asked) == "answered"
+        Witness(world.bank, world.world.mirror.door(BANK)).start()
+        world.bank.database.dispose()
+        for path in world.bank.path.glob("coordinator.db*"):
+            path.unlink()
+        shutil.copy(backup, database)
+        door = world.world.mirror.door(BANK)
+        recover(world.bank, door, approval(world.world, BANK))
+        Witness(world.bank, door).start()
+        assert code_of(world, asked) == "labels-session-used"
+        assert code_of(world, question(world)) == "answered"
+        assert code_of(world, question(world)) == "labels-too-often"
 
 
 def test_a_bank_that_died_over_an_answer_gives_none_for_that_session(

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hejin_models.uscc import make_code
+from hejin_privacy import set_intersection
 from hejin_privacy.set_intersection import (
     ITEM_BYTES,
     MOST_ITEMS,
@@ -129,6 +130,28 @@ def test_sizes_depend_on_what_was_declared_and_on_nothing_else() -> None:
         given = answer(asking.question(), 5, {make_code(n): 1 for n in range(held)}, 7, CONTEXT)
         sizes = (len(asking.question()), len(given.points), len(given.items))
         assert sizes == (5 * POINT_BYTES, 5 * POINT_BYTES, 7 * ITEM_BYTES)
+
+
+def test_a_holder_does_as_much_for_few_members_as_for_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the time that an answer takes would tell how many it holds."""
+    done: Counter[str] = Counter()
+    honest_times, honest_map = set_intersection._times, set_intersection._mapped
+
+    def times(scalar: bytes, point: bytes) -> bytes:
+        done["times"] += 1
+        return honest_times(scalar, point)
+
+    def mapped(uniform: bytes) -> bytes:
+        done["mapped"] += 1
+        return honest_map(uniform)
+
+    question = ask([], 3).question()
+    monkeypatch.setattr(set_intersection, "_times", times)
+    monkeypatch.setattr(set_intersection, "_mapped", mapped)
+    for held in ({}, {make_code(1): 1}, {make_code(n): 0 for n in range(8)}):
+        done.clear()
+        answer(question, 3, held, 8, CONTEXT)
+        assert done == {"times": 3 + 8, "mapped": 8}
 
 
 def test_neither_slots_nor_items_stand_in_an_order_that_says_anything() -> None:

@@ -67,6 +67,16 @@ def test_the_gradient_of_a_network_is_measured_beside_opacus(tmp_path: Path) -> 
 
 
 @pytest.mark.system
+def test_a_private_set_intersection_is_measured_beside_bare_multiplications(tmp_path: Path) -> None:
+    found = run(tmp_path / "results.json", "set-intersection")
+    steps = [found[f"200 x 200, {name}"]["value"] for name in ("asking", "answering", "opening")]
+    both = found["200 x 200, both sides"]
+    assert both["value"] == pytest.approx(sum(steps))
+    assert both["ratio"] > 0.5
+    assert found["200 x 200, sent both ways"]["value"] == 200 * (32 + 32 + 33) / 1e6
+
+
+@pytest.mark.system
 def test_masks_are_measured_beside_the_key_stream_and_flower(tmp_path: Path) -> None:
     found = run(tmp_path / "results.json", "masks")
     stream = found["n 5, d 10,000: AES-256-CTR key stream"]["value"]
