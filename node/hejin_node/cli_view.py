@@ -136,6 +136,7 @@ def view_fetch(
 ) -> None:
     """Get a plan's view from its bank, and show what it reads and gives. Nothing is installed."""
     from hejin_models.features import FeatureView
+    from hejin_models.grades import GRADE_NAMES
     from hejin_models.schemas import view_grade
     from hejin_node import inbox
     from hejin_node.errors import QueryError
@@ -165,7 +166,8 @@ def view_fetch(
         found = {"rows": passed.rows, "unmoved": passed.unmoved}
         typer.echo(json.dumps(_document(view, schemas, found), ensure_ascii=False))
         return
-    typer.echo(Text(f"grade {view_grade(view, schemas)}", f"分级 {view_grade(view, schemas)}"))
+    grade = GRADE_NAMES[view_grade(view, schemas)]
+    typer.echo(Text(f"highest grade: {grade.en}", f"最高分级：{grade.zh}"))
     typer.echo(passed.text)
 
 

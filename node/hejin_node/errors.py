@@ -67,6 +67,12 @@ class VariesError(ViewRefusedError):
     code: ClassVar[str] = "view-varies"
 
 
+class SlowViewError(ViewRefusedError):
+    """The SQL does not end in time on a few hundred rows."""
+
+    code: ClassVar[str] = "view-slow"
+
+
 class RepeatsError(ViewRefusedError):
     """The result has an enterprise twice, or one that no row is of."""
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -24,6 +26,7 @@ from hejin_node.errors import (
     LooksAheadError,
     QueryError,
     RepeatsError,
+    SlowViewError,
     VariesError,
     ViewFailedError,
     ViewRefusedError,
@@ -33,6 +36,9 @@ from hejin_trust.text import Text
 
 #: The ends of a short month and of a year, and the middle of a month; today comes after them.
 _DAYS: Final = (dt.date(2023, 2, 28), dt.date(2024, 7, 15), dt.date(2021, 12, 31))
+
+LONGEST_SECONDS = 60.0
+"""For the whole check; a shipped view takes about one."""
 
 # Sums in another order differ in their last digits, of which a difference may leave few.
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-7
@@ -70,10 +76,11 @@ def check_view(view: FeatureView, schemas: Mapping[str, Schema], today: dt.date)
     """Try a view on random rows and return what it passed.
 
     raises  ViewError (it contradicts a schema), QueryError (its SQL does not run, not even on
-            empty data sets, or does not give what it declares), ViewRefusedError by its kind
+            empty data sets, or does not give what it declares), ViewRefusedError by its kind;
+            SlowViewError after LONGEST_SECONDS
     """
     check_declared(view, schemas)
-    with duck.locked_down() as connection:
+    with duck.locked_down() as connection, _in_time(view, connection):
         trial = Trial(view, schemas, connection)
         trial.empty()
         kind = trial.kind(_DAYS[0])
@@ -81,6 +88,35 @@ def check_view(view: FeatureView, schemas: Mapping[str, Schema], today: dt.date)
             trial.world(World(view, schemas, day, seed, kind), day)
     unmoved = tuple(f.name for f in view.features if len(trial.seen[f.name]) < 2)
     return SelfCheck(trial.rows, unmoved)
+
+
+@contextmanager
+def _in_time(view: FeatureView, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Interrupt what runs on the connection after LONGEST_SECONDS, and say so."""
+    late, over = threading.Event(), threading.Event()
+
+    def watch() -> None:
+        if not over.wait(LONGEST_SECONDS):
+            late.set()
+        while not over.wait(0.1):  # again and again: an interrupt between two queries is lost
+            connection.interrupt()
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        yield
+    except QueryError as reason:
+        if not late.is_set():
+            raise
+        raise SlowViewError(
+            f"View {view.id} was tried for {LONGEST_SECONDS:g} s on a few hundred rows without an"
+            " end: simplify its `source`.",
+            f"视图 {view.id} 在数百行数据上检验 {LONGEST_SECONDS:g} 秒仍未结束："
+            "请简化其 `source`。",
+        ) from reason
+    finally:
+        over.set()
+        watcher.join()
 
 
 class Trial:

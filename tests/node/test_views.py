@@ -19,6 +19,7 @@ from hejin_node.errors import (
     LooksAheadError,
     QueryError,
     RepeatsError,
+    SlowViewError,
     VariesError,
     ViewFailedError,
 )
@@ -316,3 +317,11 @@ def test_a_view_that_gives_not_all_that_it_declares_is_refused() -> None:
         check(view("SELECT net AS x FROM invoices"))
     with pytest.raises(QueryError, match="gives no column x"):
         check(view("SELECT enterprise FROM invoices"))
+
+
+def test_a_view_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hejin_node.view_check.LONGEST_SECONDS", 0.3)
+    source = "SELECT enterprise, (SELECT sum(range) FROM range(10000000000000)) AS x FROM invoices"
+    with pytest.raises(SlowViewError, match="without an end") as refused:
+        check(view(source))
+    assert refused.value.code == "view-slow"
