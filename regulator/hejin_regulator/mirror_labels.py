@@ -31,6 +31,7 @@ class LabelBook:
     def __init__(self, connection: Connection, member: str) -> None:
         """Read and write what concerns `member`."""
         self._connection, self._member = connection, member
+        self._waiting: list[dict[str, object]] = []
         self._internal: Mapping[str, Callable[[Entry], None]] = {
             "authorisation.grant": self._grant,
             "authorisation.revoke": self._revoke,
@@ -46,8 +47,12 @@ class LabelBook:
         steps = self._internal if internal else self._released
         for entry in entries:
             step = steps.get(entry.type)
-            if step is not None:
-                step(entry)
+            if step is None:
+                continue
+            if step != self._grant:
+                self._flush()
+            step(entry)
+        self._flush()
 
     def standing(self, bank: str, at: str) -> int:
         """Return of how many enterprises a bank may be asked at a time, RFC 3339."""
@@ -68,20 +73,23 @@ class LabelBook:
             return
         banks = body["banks"]
         assert isinstance(banks, list), "entries are checked when they are parsed"
-        self._connection.execute(
-            insert(outcome_grant),
-            [
-                {
-                    "member": self._member,
-                    "seq": entry.seq,
-                    "bank": bank,
-                    "enterprise": text(body, "enterprise"),
-                    "valid_from": text(body, "valid_from"),
-                    "valid_to": text(body, "valid_to"),
-                }
-                for bank in dict.fromkeys(banks)
-            ],
+        self._waiting += (
+            {
+                "member": self._member,
+                "seq": entry.seq,
+                "bank": bank,
+                "enterprise": text(body, "enterprise"),
+                "valid_from": text(body, "valid_from"),
+                "valid_to": text(body, "valid_to"),
+            }
+            for bank in dict.fromkeys(banks)
         )
+
+    def _flush(self) -> None:
+        """Write the grants that wait: bulk imports bring thousands."""
+        if self._waiting:
+            self._connection.execute(insert(outcome_grant), self._waiting)
+            self._waiting = []
 
     def _revoke(self, entry: Entry) -> None:
         grants = outcome_grant.c
