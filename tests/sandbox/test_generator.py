@@ -85,3 +85,13 @@ def test_risk_shows_in_voids_without_giving_the_label_away(data: ClusterData) ->
 def test_a_cluster_without_enterprises_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         generate(CLUSTERS[0], 0, 1)
+
+
+def test_a_seed_gives_the_data_that_it_always_gave() -> None:
+    """What the README shows was made with these draws; new categories must not move them."""
+    counts = {"anping": 12083, "yongnian": 12507, "jingxian": 13456, "ningjin": 11774,
+              "gaoyang": 12482}  # fmt: skip
+    defaults = {"anping": 34, "yongnian": 36, "jingxian": 25, "ningjin": 19, "gaoyang": 41}
+    made = {cluster.id: generate(cluster, 200, 1) for cluster in CLUSTERS}
+    assert {name: len(data.invoices.net) for name, data in made.items()} == counts
+    assert {name: int(data.labels.sum()) for name, data in made.items()} == defaults
