@@ -71,6 +71,7 @@ def test_a_plan_of_five_nodes_shares_its_noise_and_says_so(world: World) -> None
         "shared", 4, 4, 1,
     )  # fmt: skip
     assert told["epsilon"] == pytest.approx(2, abs=1e-3)
+    assert told["grade"] == "core"  # nobody grades the columns of its view
     # One spare round at the price of the hold-out sum.
     assert told["rho_at_most"] == pytest.approx(2 * told["rho"], rel=1e-9)
     assert told["epsilon"] < told["epsilon_at_most"] < 2 * told["epsilon"]
@@ -79,8 +80,11 @@ def test_a_plan_of_five_nodes_shares_its_noise_and_says_so(world: World) -> None
 @pytest.mark.parametrize(
     ("language", "said"),
     [
-        ("en", ("shared (5 nodes, 5 or more", "quorum tau, colluders t", "4, 1", "at most")),
-        ("zh", ("shared (5 个节点", "法定数 tau", "4, 1", "至多")),
+        (
+            "en",
+            ("shared (5 nodes, 5 or more", "quorum tau, colluders t", "4, 1", "at most", "core"),
+        ),
+        ("zh", ("shared (5 个节点", "法定数 tau", "4, 1", "至多", "核心")),
     ],
 )
 def test_the_sizes_are_shown_in_both_languages(
