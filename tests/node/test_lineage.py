@@ -16,7 +16,7 @@ from hejin_models.uscc import make_code
 from hejin_node.cli import app
 from hejin_node.feature_lineage import feature_origins
 from hejin_node.home import ViewMissingError, open_home
-from hejin_node.lineage import NoReportError, origins
+from hejin_node.lineage import NoReportError
 from hejin_node.views import install_view
 from hejin_trust.errors import HejinError
 
@@ -150,11 +150,16 @@ def test_labels_have_their_sources_too(home: Path) -> None:
     assert (found["kind"], found["name"], found["rows"]) == ("labels", "bad.csv", 1)
 
 
-def test_rows_that_are_gone_are_not_told(home: Path) -> None:
+def test_an_erased_enterprise_has_no_origin_and_no_score_any_more(home: Path) -> None:
     fill(home)
-    with open_home(home) as node:
-        counted = origins(node.warehouse, "invoices")
-        assert [one.load.counts.loaded for one in counted] == [one.rows for one in counted]
+    run(home, "data", "erase", B, "--reason", "asked")
+    assert lineage(home, "--enterprise", B)["sources"] == []
+    found = lineage(home, "--dataset", "invoices")["sources"]
+    assert [(one["rows"], one["quarantined"]) for one in found] == [(2, 0), (1, 0)]
+    checked = json.loads(run(home, "quality", "check", "--enterprises", "9", "--json").stdout)
+    (invoices,) = checked["datasets"]
+    assert (invoices["rows"], invoices["enterprises"], invoices["quarantined"]) == (3, 1, {})
+    assert B not in json.dumps(checked)
 
 
 # -- features ------------------------------------------------------------------------------
