@@ -70,15 +70,15 @@ def quality_report(
     with open_home(home) as node, _progress(shown=not as_json) as tell:
         page = measure_all(node, tell)
     write_page(page, current_language(), out)
-    failed = [row.name for row in page.overview if row.failed]
+    datasets = [sheet.name for sheet in page.sections]
+    failed = [sheet.name for sheet in page.sections if sheet.failed]
     if as_json:
-        datasets = [row.name for row in page.overview]
         typer.echo(json.dumps({"report": str(out), "datasets": datasets, "failed": failed}))
         return
     typer.echo(
         Text(
-            f"wrote {out}: {len(page.overview)} data sets, {len(failed)} below their gate",
-            f"已写入 {out}：{len(page.overview)} 个数据集，{len(failed)} 个未通过门槛",
+            f"wrote {out}: {len(datasets)} data sets, {len(failed)} below their gate",
+            f"已写入 {out}：{len(datasets)} 个数据集，{len(failed)} 个未通过门槛",
         )
     )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from fractions import Fraction
+from itertools import groupby
 
 import numpy as np
 
@@ -49,10 +50,9 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """A data set's row in the overview; a category's has no gate."""
+    """A data set's row in the overview."""
 
     name: str
-    category: Text
     rows: str
     quarantined: str
     enterprises: str
@@ -60,6 +60,15 @@ class Overview:
     scores: tuple[str, ...]
     gate: Text
     failed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryRow:
+    """A category's data sets, and the means of their scores."""
+
+    category: Text
+    scores: tuple[str, ...]
+    datasets: tuple[Overview, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +141,7 @@ class Page:
     version: str
     checked_utc: str
     checked_beijing: str
-    overview: tuple[Overview, ...]
+    categories: tuple[CategoryRow, ...]
     views: tuple[ViewRow, ...]
     sections: tuple[Section, ...]
 
@@ -148,17 +157,21 @@ def page_of(
 
     views  id and name of each installed feature view, and why its data do not pass their gate
     """
+    ordered = sorted(sheets, key=_place)
     return Page(
         node=visible(node),
         version=version,
         checked_utc=f"{at:%Y-%m-%d %H:%M:%S}",
         checked_beijing=beijing(at),
-        overview=tuple(_overview(sheet.checked) for sheet in sheets),
+        categories=tuple(
+            _category_row([sheet.checked for sheet in mine])
+            for _, mine in groupby(ordered, key=_place)
+        ),
         views=tuple(
             ViewRow(visible(name), text, tuple(problem.text for problem in problems))
             for name, text, problems in views
         ),
-        sections=tuple(_section(sheet) for sheet in sheets),
+        sections=tuple(_section(sheet) for sheet in ordered),
     )
 
 
@@ -190,11 +203,27 @@ def _means(measured: Measured) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
     return means
 
 
+def _place(sheet: Sheet) -> int:
+    """Return the place of a data set's category; one without schema comes last."""
+    schema = sheet.checked.measured.schema
+    order = list(words.CATEGORIES)
+    return len(order) if schema is None else order.index(schema.category)
+
+
+def _category_row(checked: Sequence[Checked]) -> CategoryRow:
+    means = []
+    for dimension in DIMENSIONS:
+        scores = [score for one in checked if (score := one.scores[dimension]) is not None]
+        means.append(share_text(sum(scores, Fraction(0)) / len(scores) if scores else None))
+    return CategoryRow(
+        _category(checked[0].measured), tuple(means), tuple(_overview(one) for one in checked)
+    )
+
+
 def _overview(checked: Checked) -> Overview:
     measured, result = checked.measured, checked.result
     return Overview(
         name=visible(measured.dataset),
-        category=_category(measured),
         rows=f"{result.rows:,}",
         quarantined=f"{result.quarantined:,}",
         enterprises=f"{result.enterprises:,}",

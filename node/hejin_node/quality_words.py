@@ -32,8 +32,9 @@ NO_SCHEMA = Text("without schema", "无数据规范")
 OVERVIEW = Text("1. Data sets and their gates", "1. 数据集与质量门槛")
 OVERVIEW_NOTE = Text(
     "A score is the mean over the dimension's rules of the share that holds; — where no rule "
-    "applied. Rows in quarantine count as not held. Shares are rounded down.",
-    "得分为该维度各规则成立比例的平均值；无适用规则时记“—”。隔离行计为不成立。比例向下取舍。",
+    "applied. A category's is the mean of its data sets'. Rows in quarantine count as not held. "
+    "Shares are rounded down.",
+    "得分为该维度各规则成立比例的平均值；无适用规则时记“—”；类别得分为其数据集得分的平均值。隔离行计为不成立。比例向下取舍。",
 )
 DATASET = Text("Data set", "数据集")
 ROWS = Text("Rows", "行数")
