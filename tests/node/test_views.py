@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -325,3 +326,18 @@ def test_a_view_without_an_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(SlowViewError, match="without an end") as refused:
         check(view(source))
     assert refused.value.code == "view-slow"
+
+
+def test_the_view_of_the_docs_passes() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "feature-views.md").read_text("utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert check(FeatureView.parse(block.encode())) == ()
+
+
+def test_the_docs_name_every_shipped_view_and_how_many_features_it_has() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "feature-views.md").read_text("utf-8")
+    for name, one in shipped_views().items():
+        row = next(
+            line for line in page.splitlines() if line.startswith("|") and f"`{name}`" in line
+        )
+        assert str(len(one.features)) in row
