@@ -288,7 +288,8 @@ def _after(found: Select[Any], key: ColumnElement[Any], after: int | str | None)
 
 def _pages(connection: Connection, statement: Select[Any]) -> Iterator[Sequence[Row[Any]]]:
     streamed = connection.execution_options(stream_results=True, yield_per=_PAGE)
-    return streamed.execute(statement).partitions()
+    with streamed.execute(statement) as found:
+        yield from found.partitions()
 
 
 def _count(connection: Connection, query: Query, after: int | str | None) -> tuple[int, int]:
