@@ -82,6 +82,15 @@ def _print(found: Trace) -> None:
     console.print(grants)
     for time in found.erased:
         console.print(Text(f"data erased at {time}", f"{time} 已删除数据"))
+    for asked in found.questions:
+        console.print(
+            Text(
+                f"{asked.bank} was asked for its outcome ({asked.definition}, {asked.period}) at"
+                f" {asked.time}, session {asked.session[:8]}",
+                f"{asked.time} 向 {asked.bank} 询问其履约结果（{asked.definition}，{asked.period}），"
+                f"会话 {asked.session[:8]}",
+            )
+        )
     for run in found.runs:
         _print_run(console, run)
     if not found.runs:

@@ -152,6 +152,15 @@ def find_session(connection: Connection, named: str) -> LabelSession:
     return found[0]
 
 
+def asked_about(connection: Connection, pseudonym: str, key: bytes) -> list[LabelSession]:
+    """Return the sessions in which a bank was asked for one enterprise; raises MatchingError."""
+    return [
+        one
+        for one in sessions(connection)
+        if pseudonym in secrets_of(connection, one, key).enterprises()
+    ]
+
+
 def secrets_of(connection: Connection, session: LabelSession, key: bytes) -> Secrets:
     """Return what was kept of a session under `key`; raises MatchingError if it does not open."""
     sealed = connection.scalar(

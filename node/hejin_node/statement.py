@@ -18,6 +18,7 @@ from hejin_console.values import Rows
 from hejin_node import consent_words, statement_words
 from hejin_node.consent import Authorisation
 from hejin_node.home import NodeHome, ViewMissingError
+from hejin_node.label_sessions import LabelSession
 from hejin_node.notice import Notice, read_notice
 from hejin_node.terms import ANY
 from hejin_node.trace import PeriodCost, Reason, RunLine, SumLine, Trace, clock, loss, read_trace
@@ -86,6 +87,17 @@ class UnusedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class QuestionRow:
+    """A bank that was asked how the enterprise's loans went."""
+
+    bank: Text
+    when: str
+    definition: str
+    period: str
+    told: Text
+
+
+@dataclass(frozen=True, slots=True)
 class CostRow:
     """What the sums of one budget period, or of all, amount to."""
 
@@ -114,6 +126,7 @@ class Statement:
     erased: list[str]
     uses: list[UseSection]
     unused: list[UnusedRow]
+    questions: list[QuestionRow]
     costs: list[CostRow]
     delta: str
     cap: str
@@ -184,6 +197,7 @@ def statement_of(home: NodeHome, found: Trace) -> Statement:
         erased=[clock(time) for time in found.erased],
         uses=[_use(home, run) for run in found.runs if run.grant is not None],
         unused=[_unused(charter, run) for run in found.runs if run.grant is None],
+        questions=[_question(charter, one) for one in found.questions],
         costs=_costs(found.costs, charter.delta),
         delta=f"{float(charter.delta):.15f}".rstrip("0"),
         cap=values.loss(loss(charter.rho_cap, charter.delta)),
@@ -273,6 +287,11 @@ def _row(line: SumLine) -> UseRow:
 
 def _with(told: Text, why: Reason) -> Text:
     return Text(f"{told.en}: {why.text.en}", f"{told.zh}：{why.text.zh}")
+
+
+def _question(charter: Charter, one: LabelSession) -> QuestionRow:
+    told = statement_words.ANSWERED if one.state == "answered" else statement_words.UNANSWERED
+    return QuestionRow(_bank(charter, one.bank), clock(one.time), one.definition, one.period, told)
 
 
 def _unused(charter: Charter, run: RunLine) -> UnusedRow:

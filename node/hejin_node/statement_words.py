@@ -91,6 +91,21 @@ UNUSED: Final = Text("Where your data were not used, and why", "未使用您数�
 BANK: Final = Text("Bank", "银行")
 WHY: Final = Text("Why not", "原因")
 
+QUESTIONS: Final = Text("Questions to banks about your loans", "向银行询问贵企业贷款履约结果")
+QUESTIONS_TELL: Final = Text(
+    "You authorised the platform to learn from these banks how your loans went. They were asked by "
+    "private set intersection: a bank did not learn that you were asked for, nor for how many "
+    "others. What it answered lies encrypted at the platform and leaves it in sums over many "
+    "enterprises only.",
+    "您授权平台从下列银行获知贷款履约结果。询问采用隐私求交：银行不知道询问涉及贵企业，也不知道涉及"
+    "多少家企业。其应答加密存放于平台，只以众多企业求和的形式输出。",
+)
+DEFINITION: Final = Text("Definition of default", "违约定义")
+OF_PERIOD: Final = Text("Period", "期间")
+ANSWER: Final = Text("Answer", "应答")
+ANSWERED: Final = Text("the bank answered", "银行已应答")
+UNANSWERED: Final = Text("no answer was taken in", "未收到应答")
+
 PRIVACY: Final = Text("What it cost your privacy", "隐私代价")
 PRIVACY_TELLS: Final = Text(
     "The noise limits what anybody can learn about your enterprise from everything that left. The "

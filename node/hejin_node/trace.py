@@ -15,6 +15,7 @@ from hejin_node import account, inbox, usage
 from hejin_node.account import Reservation
 from hejin_node.consent import Authorisation, authorisations, pseudonym
 from hejin_node.home import NodeHome, ViewMissingError
+from hejin_node.label_sessions import LabelSession, asked_about
 from hejin_node.signed import RegisteredKey, keys
 from hejin_node.tables import erasure
 from hejin_node.terms import ANY
@@ -178,7 +179,10 @@ class PeriodCost:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """Everything this node knows of the use of one enterprise's data. Times are RFC 3339 UTC."""
+    """Everything this node knows of the use of one enterprise's data. Times are RFC 3339 UTC.
+
+    questions   in which a bank was asked for its outcome, by private set intersection
+    """
 
     code: str
     pseudonym: str
@@ -186,6 +190,7 @@ class Trace:
     grants: tuple[GrantLine, ...]
     keys: tuple[RegisteredKey, ...]
     erased: tuple[str, ...]
+    questions: tuple[LabelSession, ...]
     runs: tuple[RunLine, ...]
 
     @property
@@ -224,7 +229,10 @@ def why_not(grants: Iterable[Authorisation], need: Need, at: str, size: int) -> 
 
 
 def read_trace(home: NodeHome, code: str) -> Trace:
-    """Return everything about one enterprise, read in one transaction; StorageError."""
+    """Return everything about one enterprise, read in one transaction.
+
+    raises   StorageError; MatchingError where a session's secrets do not open
+    """
     name = pseudonym(home.pseudonym_key, code)
     with reading(home.database) as connection:
         grants = authorisations(connection, code=code)
@@ -238,6 +246,7 @@ def read_trace(home: NodeHome, code: str) -> Trace:
             ),
             keys=tuple(keys(connection, code)),
             erased=erased,
+            questions=tuple(asked_about(connection, name, home.snapshot_key)),
             runs=tuple(
                 _run(home, connection, code, grants, erased, run) for run in inbox.runs(connection)
             ),

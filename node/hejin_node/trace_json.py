@@ -17,6 +17,7 @@ def trace_json(found: Trace, delta: Fraction) -> Mapping[str, object]:
             valid_to, revoked_at or null}]
     keys    [{seq, key, evidence}]
     erased  [time]
+    questions  [{session, bank, definition, period, time, answered}]: asking for its outcome
     runs    [{run, plan, bank, purpose, view, began, open, grant or null, part or null,
             why: [{code, grant or null, since or null, en, zh}], sums: [{reservation, round, part,
             statistic, period, charged, released or null, rho, counted: true, false or null
@@ -31,6 +32,17 @@ def trace_json(found: Trace, delta: Fraction) -> Mapping[str, object]:
         "grants": [_grant(line) for line in found.grants],
         "keys": [{"seq": one.seq, "key": one.key, "evidence": one.evidence} for one in found.keys],
         "erased": list(found.erased),
+        "questions": [
+            {
+                "session": one.session,
+                "bank": one.bank,
+                "definition": one.definition,
+                "period": one.period,
+                "time": one.time,
+                "answered": one.state == "answered",
+            }
+            for one in found.questions
+        ],
         "runs": [_run(run) for run in found.runs],
         "costs": [
             {

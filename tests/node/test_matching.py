@@ -34,6 +34,9 @@ from hejin_node.home import open_home
 from hejin_node.label_audit import audit
 from hejin_node.labels import LabelFile, load_labels
 from hejin_node.matching import Described, Given, begin
+from hejin_node.statement import render_statement, statement_of
+from hejin_node.trace import read_trace
+from hejin_node.trace_json import trace_json
 from hejin_privacy.set_intersection import ITEM_BYTES, POINT_BYTES, IntersectionError, PointError
 from hejin_trust.channels import PeerRefused
 from hejin_trust.database import reading, writing
@@ -485,6 +488,28 @@ def test_what_a_session_keeps_is_of_no_use_without_the_node_s_keys(world: LabelW
             label_sessions.session_table.c.sealed))  # fmt: skip
     mark = bytes.fromhex(pseudonym(world.node.pseudonym_key, make_code(1)))
     assert mark not in sealed
+
+
+def test_an_enterprise_s_trace_and_statement_say_that_a_bank_was_asked_for_it(
+    world: LabelWorld,
+) -> None:
+    world.grant(1, 2)
+    world.book({1: 1})
+    found = world.match()
+    world.door.bent = swapped(world, node="node-2")  # type: ignore[method-assign]
+    with pytest.raises(MatchingError):
+        world.match()
+    world.grant(3)
+    asked, stranger = (read_trace(world.node, make_code(n)) for n in (2, 3))
+    assert asked.questions[0].session == found.session
+    assert [one.state for one in asked.questions] == ["answered", "asked"]
+    assert stranger.questions == ()
+    told = trace_json(asked, world.node.charter.delta)["questions"]
+    assert [one["answered"] for one in told] == [True, False]  # type: ignore[attr-defined]
+    page = render_statement(statement_of(world.node, asked), "en")
+    assert "Questions to banks about your loans" in page
+    assert page.count(DEFINITION) == 2
+    assert "Questions to banks" not in render_statement(statement_of(world.node, stranger), "en")
 
 
 def test_every_enterprise_in_the_slots_is_one_that_the_ledger_names(world: LabelWorld) -> None:
