@@ -87,8 +87,8 @@ def _print(found: Trace) -> None:
             Text(
                 f"{asked.bank} was asked for its outcome ({asked.definition}, {asked.period}) at"
                 f" {asked.time}, session {asked.session[:8]}",
-                f"{asked.time} 向 {asked.bank} 询问其履约结果（{asked.definition}，{asked.period}），"
-                f"会话 {asked.session[:8]}",
+                f"{asked.time} 向 {asked.bank} 询问其履约结果"
+                f"（{asked.definition}，{asked.period}），会话 {asked.session[:8]}",
             )
         )
     for run in found.runs:
