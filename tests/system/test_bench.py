@@ -210,6 +210,7 @@ def test_union_and_difference_agree_with_counting_moments(a: Stretches, b: Stret
     assert length(without(a, b)) == len(held(a) - held(b))
 
 
+@pytest.mark.system
 def test_a_view_is_measured_beside_plain_duckdb(tmp_path: Path) -> None:
     found = run(tmp_path / "results.json", "view")
     assert found["trade-v1 over 20,000 invoices, encrypted"]["against"] == "plain DuckDB"
