@@ -1,4 +1,4 @@
-"""The node's commands about its warehouse: list, show, compact, verify, backup, restore, erase."""
+"""The node's commands about its warehouse: list, show, give up, compact, verify, backup, erase."""
 
 from __future__ import annotations
 
@@ -119,6 +119,21 @@ def data_show(
             load.completed or str(Text("interrupted: load it again", "已中断：请再次导入")),
         )
     Console().print(table)
+
+
+@data_app.command("give-up")
+def data_give_up(
+    home: Home,
+    load: Annotated[int, typer.Argument(help="Number of an interrupted load.")],
+    as_json: AsJson = False,
+) -> None:
+    """Forget an interrupted load whose source will not come again, and what it kept."""
+    from hejin_node.home import open_home
+
+    with open_home(home) as node:
+        node.warehouse.give_up(load)
+    said = Text(f"load {load} given up", f"已放弃第 {load} 号导入")
+    typer.echo(json.dumps({"load": load}) if as_json else said)
 
 
 @data_app.command("compact")

@@ -11,7 +11,8 @@ import pyarrow as pa
 from hejin_node.errors import QueryError, ViewFailedError
 from hejin_trust.text import Text
 
-DEFAULT_MEMORY_MB = 160
+DEFAULT_MEMORY_MB = 256
+"""What `full-v1` needs over a partition of the warehouse, and half as much again."""
 _THREADS = 2
 REMEDY = Text(" Correct the view's `source`.", "请更正视图的 `source`。")
 """The end of what is said about SQL that cannot be run; other SQL than a view's ends otherwise."""

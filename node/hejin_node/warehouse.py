@@ -21,7 +21,7 @@ from hejin_models.features import Dataset
 from hejin_node import duck, manifest
 from hejin_node.compaction import MANY, Compacted, Keep, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
-from hejin_node.errors import QueryError, WrongKeyError
+from hejin_node.errors import QueryError, WarehouseError, WrongKeyError
 from hejin_node.giving_way import GivingWay
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
@@ -316,6 +316,22 @@ class Warehouse:
             groups = mergeable(self.segments(dataset=dataset))
             merged = [self._merge(group) for group in groups]
         return Compacted(sum(map(len, groups)), sum(merged))
+
+    def give_up(self, load: int) -> None:
+        """Forget an interrupted load and what it kept; waits for one that is running.
+
+        raises   WarehouseError: there is no such load, or it is complete
+        """
+        with self._lock():
+            if not any(one.id == load and one.state == "open" for one in self.loads()):
+                raise WarehouseError(
+                    f"There is no interrupted load {load}: see `hejin node data show`.",
+                    f"没有编号为 {load} 的中断导入：请查看 `hejin node data show`。",
+                )
+            with writing(self._database) as connection:
+                files = manifest.drop_load(connection, load)
+            for file in files:
+                self._files.remove(file)
 
     @contextmanager
     def without_enterprises(

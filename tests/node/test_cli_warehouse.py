@@ -139,3 +139,13 @@ def test_whoever_is_erased_is_told_of_backups(home: Path, tmp_path: Path) -> Non
     run(home, "backup", str(tmp_path / "copy"))
     said = run(home, "erase", A, "--reason", "it asked for it").output.replace("\n", "")
     assert f"{tmp_path / 'copy'}" in said
+
+
+def test_an_interrupted_load_can_be_given_up(home: Path) -> None:
+    fill(home)
+    (load,) = answer(home, "show", "orders")["loads"]  # type: ignore[misc]
+    assert "given up" in run(home, "give-up", str(load["id"])).output
+    assert [one["dataset"] for one in answer(home, "list")["datasets"]] == ["invoices"]  # type: ignore[attr-defined]
+    assert len(list((home / "warehouse").glob("*.parquet"))) == 2
+    with pytest.raises(WarehouseError, match="no interrupted load 1"):
+        run(home, "give-up", "1")
