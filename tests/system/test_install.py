@@ -122,11 +122,14 @@ room = pathlib.Path(importlib.util.find_spec(sys.argv[1]).origin).parent
 print(len(list(room.rglob(sys.argv[2]))))
 """
     wanted = {
-        "regulator": [("hejin_trust", "py.typed")],
+        "regulator": [("hejin_trust", "py.typed"), ("hejin_console", "templates/*.jinja")],
         "coordinator": [("hejin_coordinator", "migrations/versions/0*.py")],
         "node": [
             ("hejin_node", "migrations/versions/0*.py"),
             ("hejin_models", "views/*.toml"),
+            ("hejin_models", "schemas/*.toml"),
+            ("hejin_node", "mappings/*.toml"),
+            ("hejin_node", "templates/*.jinja"),
         ],
     }[installed.role]
     for room, pattern in wanted:
