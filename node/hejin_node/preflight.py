@@ -9,7 +9,7 @@ from fractions import Fraction
 from typing import Final
 
 from hejin_models.features import FeatureView
-from hejin_models.grades import GRADE_NAMES, GRADES
+from hejin_models.grades import GRADE_NAMES, GRADES, Grade
 from hejin_models.plan_rules import Problem
 from hejin_models.schemas import view_grade
 from hejin_node import account, inbox, offers
@@ -58,9 +58,10 @@ def preflight(home: NodeHome, reach: Reach) -> Iterator[Look]:
     yield from _banks(home, policy, reach)
     for view in installed_views(home.views_folder):
         name, what = f"view:{view.id}", Text(f"view {view.id}", f"视图 {view.id}")
-        grade = GRADE_NAMES[view_grade(view, schemas)]
-        ready = Text(f"ready, grade {grade.en}", f"就绪，分级为{grade.zh}")
-        yield from _looks(name, what, ready, list(_view(home, view, policy, charter)))
+        grade = view_grade(view, schemas)
+        shown = GRADE_NAMES[grade]
+        ready = Text(f"ready, grade {shown.en}", f"就绪，分级为{shown.zh}")
+        yield from _looks(name, what, ready, list(_view(home, view, policy, grade)))
     yield from _plans(home)
 
 
@@ -142,7 +143,7 @@ def _banks(home: NodeHome, policy: Policy, reach: Reach) -> Iterator[Look]:
         if bank not in labelled:
             said = Text(
                 "no outcomes of its borrowers are loaded: match or load labels",
-                "尚未载入其借款企业的标签：请求交或载入标签",
+                "尚未载入其借款企业的标签：请以隐私求交获取，或载入标签",
             )
             found.append(Problem("no-labels", said))
         try:
@@ -152,12 +153,12 @@ def _banks(home: NodeHome, policy: Policy, reach: Reach) -> Iterator[Look]:
         yield from _looks(name, what, Text("answers", "有应答"), found)
 
 
-def _view(home: NodeHome, view: FeatureView, policy: Policy, charter: Charter) -> Iterator[Problem]:
+def _view(home: NodeHome, view: FeatureView, policy: Policy, grade: Grade) -> Iterator[Problem]:
     """Yield what stands against plans of any bank over an installed view."""
     with reading(home.database) as connection:
         yield from data_problems(home, view)
         for bank in home.settings.banks:
-            yield from _allowed(policy, bank, view, GRADES.index(view_grade(view, home.schemas())))
+            yield from _allowed(policy, bank, view, grade)
             count = len(
                 entitled(
                     connection,
@@ -168,19 +169,22 @@ def _view(home: NodeHome, view: FeatureView, policy: Policy, charter: Charter) -
                     at=home.now(),
                 )
             )
-            if count < charter.minimum_enterprises:
-                yield _too_few(bank, count, charter)
+            if count < home.charter.minimum_enterprises:
+                yield _too_few(bank, count, home.charter)
 
 
-def _allowed(policy: Policy, bank: str, view: FeatureView, grade: int) -> Iterator[Problem]:
+def _allowed(policy: Policy, bank: str, view: FeatureView, grade: Grade) -> Iterator[Problem]:
     rules = policy.rules(bank)
     if rules is None:
         return
+    if TRAINING not in rules.purposes:
+        said = f"the policy does not allow {bank} the purpose {TRAINING}"
+        yield Problem("policy-purpose", Text(said, f"策略不允许 {bank} 使用用途 {TRAINING}"))
     if view.id not in rules.views and ANY not in rules.views:
         said = f"the policy does not allow it to {bank}"
         yield Problem("policy-view", Text(said, f"策略不允许 {bank} 使用"))
-    if grade > GRADES.index(rules.grade):
-        here, allowed = GRADE_NAMES[GRADES[grade]], GRADE_NAMES[rules.grade]
+    if GRADES.index(grade) > GRADES.index(rules.grade):
+        here, allowed = GRADE_NAMES[grade], GRADE_NAMES[rules.grade]
         said = f"it reads data of grade {here.en}, the policy allows {bank} at most {allowed.en}"
         yield Problem(
             "policy-grade",

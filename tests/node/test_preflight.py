@@ -130,6 +130,11 @@ def test_outside_the_budget_period_no_plan_passes(home: NodeHome, world: World) 
             [("view:firms-v1", "policy-view")],
             id="a view that is not allowed",
         ),
+        pytest.param(
+            '[default]\npurposes = ["credit-approval"]\ngrade = "core"\n',
+            [("view:firms-v1", "policy-purpose")],
+            id="a purpose that plans have not",
+        ),
         pytest.param("noise = 0\n", [("policy", "bad-settings")], id="no policy at all"),
     ],
 )
