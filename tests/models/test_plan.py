@@ -78,8 +78,9 @@ def test_a_plan_survives_signing_and_reading() -> None:
 def test_what_a_terminal_would_not_show_as_it_is_stands_in_no_plan(
     changes: dict[str, object],
 ) -> None:
-    with pytest.raises(PlanError, match="printable"):
+    with pytest.raises(PlanError, match="printable") as refused:
         replace(PLAN, **changes)  # type: ignore[arg-type]
+    assert refused.value.code == "plan-malformed"
 
 
 def test_a_plan_states_one_of_the_grades() -> None:

@@ -176,3 +176,30 @@ def test_many_offers_are_looked_at_a_few_at_a_time_and_their_refusals_told_once(
             channel.exchange_offers()
     assert len(stored(home)) == MOST_AT_ONCE + 5
     assert [line["event"] for line in console] == ["offers-refused"]
+
+
+def test_a_plan_that_understates_its_grade_is_approved_by_nobody(
+    world: World, home: NodeHome
+) -> None:
+    fill(home, world)
+    envelope, digest, _ = world.propose(grade="general")
+    offers.receive(home, envelope)
+    assert offers.decide(home, digest) == "offered"
+    with pytest.raises(offers.PlanNotApprovableError, match='grade = "core"') as refused:
+        offers.approve(home, digest, "test")
+    assert refused.value.code == "plan-not-approvable"
+
+
+def test_a_bank_eats_no_budget_with_many_plans_that_are_cheap_one_by_one(
+    world: World, home: NodeHome
+) -> None:
+    """Of plans of a tenth of the cap each, three pass by themselves; the operator is asked then."""
+    fill(home, world)
+    file = home.path / policy_file.FILE
+    file.write_text(file.read_text().replace("# share_at_most = 0.5", "share_at_most = 0.35"))
+    answers = []
+    for _ in range(5):
+        envelope, digest, _ = world.propose(rho=home.charter.rho_cap / 10)
+        offers.receive(home, envelope)
+        answers.append(offers.decide(home, digest))
+    assert answers == ["approved", "approved", "approved", "offered", "offered"]
