@@ -100,6 +100,7 @@ QUESTIONS_TELL: Final = Text(
     "您授权平台从下列银行获知贷款履约结果。询问采用隐私求交：银行不知道询问涉及贵企业，也不知道涉及"
     "多少家企业。其应答加密存放于平台，只以众多企业求和的形式输出。",
 )
+ASKED: Final = Text("Asked (UTC)", "询问时间（UTC）")
 DEFINITION: Final = Text("Definition of default", "违约定义")
 OF_PERIOD: Final = Text("Period", "期间")
 ANSWER: Final = Text("Answer", "应答")
