@@ -163,16 +163,10 @@ def _parse(
             block = block.decode(layout.encoding).encode("utf-8")
         except UnicodeDecodeError:
             _wrong_encoding(name, layout.encoding)
-    ragged: list[arrow_csv.InvalidRow] = []
     try:
-        table = _read(block, header, columns, layout, ragged, parts=True)
-    except pa.ArrowInvalid as reason:
-        if ragged:
-            # Only a reader of one part knows line numbers.
-            ragged.clear()
-            with suppress(pa.ArrowInvalid):
-                _read(block, header, columns, layout, ragged, parts=False)
-        _explain(name, layout, ragged, str(reason), before)
+        table = _read(block, header, columns, layout)
+    except pa.ArrowInvalid:
+        _explain(name, block, header, columns, layout, before)
     if table.num_rows != lines or _open_at_end(block, layout):
         _runs_over(name, lines, table.num_rows)
     return table
@@ -183,14 +177,16 @@ def _read(
     header: Sequence[str],
     columns: Sequence[str],
     layout: Layout,
-    ragged: list[arrow_csv.InvalidRow],
-    *,
-    parts: bool,
+    ragged: list[arrow_csv.InvalidRow] | None = None,
 ) -> pa.Table:
+    """Read a block, in parts; or whole, and note the first row with too few or many values."""
+
     def note(row: arrow_csv.InvalidRow) -> str:
+        assert ragged is not None
         ragged.append(row)
         return "error"
 
+    parts = ragged is None
     return arrow_csv.read_csv(
         pa.BufferReader(block),
         read_options=arrow_csv.ReadOptions(
@@ -198,7 +194,9 @@ def _read(
             use_threads=parts,
             block_size=_PART if parts else len(block) + 1,
         ),
-        parse_options=arrow_csv.ParseOptions(delimiter=layout.delimiter, invalid_row_handler=note),
+        parse_options=arrow_csv.ParseOptions(
+            delimiter=layout.delimiter, invalid_row_handler=None if parts else note
+        ),
         convert_options=arrow_csv.ConvertOptions(
             include_columns=list(columns),
             column_types={column: pa.string() for column in columns},
@@ -244,12 +242,24 @@ def _wrong_encoding(name: str, encoding: str) -> NoReturn:
 
 
 def _explain(
-    name: str, layout: Layout, ragged: Sequence[arrow_csv.InvalidRow], said: str, before: int
+    name: str,
+    block: bytes,
+    header: Sequence[str],
+    columns: Sequence[str],
+    layout: Layout,
+    before: int,
 ) -> NoReturn:
-    """Turn pyarrow's complaint, which may quote the data, into one that does not."""
+    """Say in words of our own what pyarrow cannot read: its complaint may quote the data."""
+    try:
+        block.decode("utf-8")
+    except UnicodeDecodeError:
+        _wrong_encoding(name, layout.encoding)
+    ragged: list[arrow_csv.InvalidRow] = []
+    with suppress(pa.ArrowInvalid):
+        _read(block, header, columns, layout, ragged)
     if ragged:
         row = ragged[0]
-        line = before + 1 + (row.number or 1)
+        line = before + 1 + row.number
         refuse(
             name,
             f"line {line} has {row.actual_columns} values, the header has "
@@ -257,8 +267,6 @@ def _explain(
             f"第 {line} 行有 {row.actual_columns} 个值，表头为 {row.expected_columns} 个，"
             "请检查多余的分隔符或未闭合的引号。",
         )
-    if "invalid UTF8" in said:
-        _wrong_encoding(name, layout.encoding)
     refuse(
         name,
         "the file is malformed: a quote is probably not closed; export it again.",

@@ -9,6 +9,7 @@ from typing import IO, Final, NoReturn
 
 import pyarrow as pa
 
+from hejin_node.errors import IngestError
 from hejin_node.sources import (
     Block,
     Layout,
@@ -70,18 +71,24 @@ def read(
                 done += len(waiting)
                 # How far a sheet goes is not known before its end.
                 progress(min(done * size // _MOST_ROWS, size - 1), size)
-                yield _block(columns, waiting, done)
+                yield _block(name, columns, waiting, done)
                 waiting = []
     finally:
         rows.close()
     if waiting:
-        yield _block(columns, waiting, done + len(waiting))
+        yield _block(name, columns, waiting, done + len(waiting))
 
 
-def _block(columns: Sequence[str], rows: Sequence[tuple[str | None, ...]], done: int) -> Block:
-    cells = {
-        column: pa.array([row[i] for row in rows], pa.string()) for i, column in enumerate(columns)
-    }
+def _block(
+    name: str, columns: Sequence[str], rows: Sequence[tuple[str | None, ...]], done: int
+) -> Block:
+    try:
+        cells = {
+            column: pa.array([row[i] for row in rows], pa.string())
+            for i, column in enumerate(columns)
+        }
+    except UnicodeEncodeError:  # half of a surrogate pair, spelled _xD800_
+        _damaged(name)
     return Block(pa.table(cells), {"rows": done})
 
 
@@ -108,11 +115,7 @@ def _rows(name: str, file: IO[bytes], sheet: str | None) -> Generator[tuple[obje
     except (GeneratorExit, MemoryError):
         raise
     except Exception:  # noqa: BLE001 - openpyxl raises anything on a malformed workbook
-        refuse(
-            name,
-            "the workbook is damaged, or protected by a password; save it again as .xlsx.",
-            "工作簿已损坏或受密码保护，请重新另存为 .xlsx。",
-        )
+        _damaged(name)
     refuse(
         name,
         f"it has {len(titles)} sheets, and none is the mapping's `sheet`; name one there.",
@@ -148,12 +151,18 @@ def _check_parts(name: str, file: IO[bytes]) -> None:
                     with archive.open(part) as text:
                         if b"<!DOCTYPE" in text.read(_PROLOGUE).replace(b"\0", b""):
                             _bomb(name)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, EOFError):
-        refuse(
-            name,
-            "the workbook is damaged, or protected by a password; save it again as .xlsx.",
-            "工作簿已损坏或受密码保护，请重新另存为 .xlsx。",
-        )
+    except IngestError:
+        raise
+    except Exception:  # noqa: BLE001 - its decompressors have errors of their own
+        _damaged(name)
+
+
+def _damaged(name: str) -> NoReturn:
+    refuse(
+        name,
+        "the workbook is damaged, or protected by a password; save it again as .xlsx.",
+        "工作簿已损坏或受密码保护，请重新另存为 .xlsx。",
+    )
 
 
 def _bomb(name: str) -> NoReturn:
