@@ -247,7 +247,8 @@ def _round_up(value: float) -> float:
     if value <= 0:
         return 1
     size = float(10 ** math.floor(math.log10(value)))
-    return next(step * size for step in _STEPS if step * size >= value)
+    # A size so small that it is not exact may leave no step: then the value itself.
+    return next((step * size for step in _STEPS if step * size >= value), value)
 
 
 def _short(value: float) -> str:

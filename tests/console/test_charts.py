@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from hejin_console.chart import (
@@ -72,6 +72,7 @@ def test_a_share_is_rounded_down_so_that_only_all_is_a_hundred_percent() -> None
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
+@example([5e-324])
 def test_nothing_is_drawn_outside(shares: list[float]) -> None:
     points = [(START + timedelta(hours=number), share) for number, share in enumerate(shares)]
     for x, y in trend(NAME, [(NAME, points)]).series[0].dots:
