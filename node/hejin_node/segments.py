@@ -256,6 +256,10 @@ class SegmentWriter:
             self._schema,
             compression="zstd",
             compression_level=1,
+            # Numbers rarely repeat: a dictionary of them costs a quarter more time and space.
+            use_dictionary=[name for name, kind in columns.items() if kind in ("text", "date")]
+            + [BUCKET, LOAD],
+            write_statistics=[BUCKET],
             encryption_properties=properties,
         )
 
