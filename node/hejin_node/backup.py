@@ -20,6 +20,7 @@ from typing import Final
 
 from sqlalchemy import delete, insert, select
 
+from hejin_node.erasing import erase_again
 from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome
 from hejin_node.manifest import Segment
@@ -188,6 +189,8 @@ def mend(home: NodeHome, folder: Path, progress: Progress = silent) -> Restored:
                     mended += 1
             done += size
             progress(done, sum(sizes))
+    # What came back may have rows of an enterprise that a recovery could not erase without it.
+    erase_again(home)
     return Restored(False, mended, 0, tuple(lacking))
 
 

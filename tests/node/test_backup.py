@@ -19,6 +19,7 @@ from hejin_node import backup
 from hejin_node.backup import BackupError, Restored, back_up, known_backups, mend, put_back
 from hejin_node.consent import authorisations, grant
 from hejin_node.erasing import erase
+from hejin_node.errors import SegmentError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.recovery import recover
 from hejin_node.segments import Columns
@@ -220,6 +221,31 @@ def test_a_node_from_a_backup_freezes_and_recovers_and_what_was_erased_stays_so(
         assert len(rows(home)["firms"]) == 39
         with reading(home.database) as connection:
             assert A not in {one.code for one in authorisations(connection, at=home.now())}
+    with opened(world):
+        pass
+
+
+def test_an_old_database_beside_a_newer_warehouse_recovers_and_is_mended(
+    world: World, folder: Path
+) -> None:
+    """The old manifest names segments that the erasure removed: only the backup has them."""
+    path = world.nodes["node-1"]
+    with opened(world) as node:
+        fill(node.home, world)
+        add(node.home, "1")
+        node.witness.refresh()
+        back_up(node.home, folder)
+        erase(node.home, A, "it asked for it")
+        node.witness.refresh()
+    lose(path)
+    shutil.copy(next(folder.glob("node-*.db")), path / "node.db")
+    with open_home(path, world.clock) as home:
+        recover(home, world.mirror.door("node-1"), approval(world))
+        with pytest.raises(SegmentError, match="restore"):
+            rows(home)
+        assert mend(home, folder).lacking == ()
+        assert A not in {row["enterprise"] for found in rows(home).values() for row in found}
+        assert len(rows(home)["firms"]) == 39
     with opened(world):
         pass
 
