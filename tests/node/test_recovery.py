@@ -544,6 +544,7 @@ def test_a_database_that_was_begun_anew_is_not_mixed_with_the_old_ledgers(told: 
 
 def test_plans_that_were_answered_after_the_backup_are_not_answered_again(story: Story) -> None:
     with story.opened() as node:
+        fill(node.home, story.world)
         envelopes = [story.world.propose(rho=Fraction(1, 20))[:2] for _ in range(3)]
         for envelope, _ in envelopes:
             offers.receive(node.home, envelope)
