@@ -90,6 +90,14 @@ class Secrets:
     seed: bytes
     slots: bytes
 
+    def holds(self, pseudonym: str) -> bool:
+        """Return whether an enterprise stands in a slot."""
+        slot, at = b"\x01" + bytes.fromhex(pseudonym), -1
+        while (at := self.slots.find(slot, at + 1)) >= 0:
+            if at % _SLOT_BYTES == 0:
+                return True
+        return False
+
     def enterprises(self) -> list[str | None]:
         """Return the pseudonym in each slot; None where it holds nobody."""
         cut = (self.slots[at : at + _SLOT_BYTES] for at in range(0, len(self.slots), _SLOT_BYTES))
@@ -155,9 +163,7 @@ def find_session(connection: Connection, named: str) -> LabelSession:
 def asked_about(connection: Connection, pseudonym: str, key: bytes) -> list[LabelSession]:
     """Return the sessions in which a bank was asked for one enterprise; raises MatchingError."""
     return [
-        one
-        for one in sessions(connection)
-        if pseudonym in secrets_of(connection, one, key).enterprises()
+        one for one in sessions(connection) if secrets_of(connection, one, key).holds(pseudonym)
     ]
 
 

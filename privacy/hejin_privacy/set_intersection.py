@@ -1,7 +1,7 @@
 """Private set intersection: one side learns the values of the members that both sides have.
 
-The asker has members, the holder a value for each of its own. Diffie-Hellman on ristretto255, as
-the oblivious pseudorandom function of RFC 9497 (mode OPRF) evaluates it:
+The asker has members, the holder a value for each of its own. Diffie-Hellman on ristretto255: the
+oblivious pseudorandom function of RFC 9497 (mode OPRF), with this protocol's own hashes:
 
     asker  -> holder   H(x)^a for each of its slots: members, and dummies up to a declared number
     holder -> asker    H(x)^ab for each, in order; and, shuffled, {tag, AEAD(value)} for each y it

@@ -16,7 +16,7 @@ from label_world import DEFINITION, NODE, PERIOD, SPEC, LabelWorld, entries, lab
 from node_world import BANK
 from recovery_world import approval
 
-from hejin_coordinator import label_desk
+from hejin_coordinator import label_desk, label_sessions
 from hejin_coordinator.label_desk import Asked
 from hejin_coordinator.recovery import recover
 from hejin_models.uscc import make_code
@@ -340,18 +340,20 @@ def test_a_bank_that_was_put_back_from_a_backup_still_answers_no_session_twice(
         assert code_of(world, question(world)) == "labels-too-often"
 
 
+@pytest.mark.parametrize("step", ["answer", "seal", "end"])
 def test_a_bank_that_died_over_an_answer_gives_none_for_that_session(
-    world: LabelWorld, monkeypatch: pytest.MonkeyPatch
+    world: LabelWorld, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
+    """Before it was computed, before it was signed, before it was logged."""
     asked = question(world)
 
     def dies(*_: object) -> None:
         raise KeyboardInterrupt
 
-    honest = label_desk.answer
-    monkeypatch.setattr(label_desk, "answer", dies)
-    with pytest.raises(KeyboardInterrupt):
-        code_of(world, asked)
-    monkeypatch.setattr(label_desk, "answer", honest)
+    with monkeypatch.context() as patched:
+        patched.setattr(label_sessions if step == "end" else label_desk, step, dies)
+        with pytest.raises(KeyboardInterrupt):
+            code_of(world, asked)
+    assert entries(world.bank, "labels.answer") == []
     assert code_of(world, asked) == "labels-session-used"
     assert world.match().labels == 2

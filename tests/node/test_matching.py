@@ -27,12 +27,14 @@ from label_world import (
 from node_world import BANK, terms
 
 from hejin_models.uscc import make_code
-from hejin_node import label_sessions
+from hejin_node import label_sessions, matching
 from hejin_node.consent import grant_many, pseudonym, revoke
 from hejin_node.errors import LabelsExceedError, MatchingError
 from hejin_node.home import open_home
 from hejin_node.label_audit import audit
+from hejin_node.label_sessions import Secrets
 from hejin_node.labels import LabelFile, load_labels
+from hejin_node.loading import Loading
 from hejin_node.matching import Described, Given, begin
 from hejin_node.statement import render_statement, statement_of
 from hejin_node.trace import read_trace
@@ -410,6 +412,46 @@ def test_a_session_that_was_interrupted_leaves_no_label_and_hinders_no_other(
     with reading(world.node.database) as connection:
         states = [one.state for one in label_sessions.sessions(connection)]
     assert states == ["asked", "answered"]
+
+
+@pytest.mark.parametrize("step", ["cosigned", "asked", "opened", "published", "logged"])
+def test_a_crash_at_any_step_leaves_no_label_and_the_next_session_is_whole(
+    world: LabelWorld, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    world.grant(1, 2)
+    world.book({1: 1, 2: 0})
+
+    def dies(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    owner, name = {
+        "cosigned": (world.witness, "cover"),
+        "asked": (world.door, "match"),
+        "opened": (matching, "open_answer"),
+        "published": (Loading, "publish"),
+        "logged": (matching, "log_labels"),
+    }[step]
+    with monkeypatch.context() as patched:
+        patched.setattr(owner, name, dies)
+        with pytest.raises(KeyboardInterrupt):
+            world.match()
+    assert world.labels() == {}
+    assert entries(world.node, "labels") == []
+    assert world.match().report.loaded == 2
+    with reading(world.node.database) as connection:
+        states = [one.state for one in label_sessions.sessions(connection)]
+    assert states == ["asked", "answered"]
+
+
+@given(slots=st.lists(st.binary(min_size=16, max_size=16), max_size=6), wanted=st.data())
+def test_an_enterprise_is_found_in_its_slot_and_nowhere_across_two(
+    slots: list[bytes], wanted: st.DataObject
+) -> None:
+    kept = Secrets(b"", b"", b"".join(b"\x01" + slot for slot in slots))
+    across = kept.slots[3:19].ljust(16, b"\x00")
+    one = wanted.draw(st.sampled_from([*slots, bytes(16), across]))
+    assert kept.holds(one.hex()) == (one in slots)
+    assert kept.enterprises() == [slot.hex() for slot in slots]
 
 
 def test_an_audit_redoes_root_points_and_size_from_the_secrets(world: LabelWorld) -> None:
