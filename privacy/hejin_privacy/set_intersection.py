@@ -21,11 +21,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import rbcl
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
 from hejin_privacy.errors import PrivacyError
+from hejin_privacy.sodium import rbcl
 
 POINT_BYTES: Final = 32
 TAG_BYTES: Final = 16
