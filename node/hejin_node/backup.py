@@ -25,7 +25,7 @@ from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome
 from hejin_node.manifest import Segment
 from hejin_node.segments import Keyring, sync_folder
-from hejin_node.sources import Progress, silent
+from hejin_node.sources import Progress, Tally, silent
 from hejin_node.tables import backup as backup_table
 from hejin_node.verifying import is_as_written
 from hejin_node.warehouse import read_key
@@ -140,11 +140,12 @@ def back_up(home: NodeHome, folder: Path, progress: Progress = silent) -> Backed
         sizes = [_size_of(warehouse.files.path(part.file)) for part in parts]
         segments: list[_Held] = []
         copied = 0
+        told = Tally(progress, sum(sizes))
         for part, size in zip(parts, sizes, strict=True):
             held_one = _Held(f"{_SEGMENTS}/{part.file}", part.sha256, size)
             copied += _copy_segment(warehouse.files.path(part.file), folder, held_one, part)
             segments.append(held_one)
-            progress(sum(one.bytes for one in segments), sum(sizes))
+            told(size)
         files = tuple(_copy_kept(path, home.path, folder) for path in _kept(home.path))
         contents = _Contents(
             home.member_id,
@@ -175,9 +176,10 @@ def mend(home: NodeHome, folder: Path, progress: Progress = silent) -> Restored:
     contents = _read(folder, home.warehouse.files.keys)
     kept = {Path(one.path).name: one for one in contents.segments}
     lacking: list[tuple[str, str]] = []
-    mended = done = 0
+    mended = 0
     with home.warehouse.still() as parts:
         sizes = [_size_of(home.warehouse.files.path(part.file)) for part in parts]
+        told = Tally(progress, sum(sizes))
         for part, size in zip(parts, sizes, strict=True):
             target = home.warehouse.files.path(part.file)
             if not is_as_written(target, part.sha256):
@@ -187,8 +189,7 @@ def mend(home: NodeHome, folder: Path, progress: Progress = silent) -> Restored:
                 else:
                     _put(folder, one, target)
                     mended += 1
-            done += size
-            progress(done, sum(sizes))
+            told(size)
     # What came back may have rows of an enterprise that a recovery could not erase without it.
     erase_again(home)
     return Restored(False, mended, 0, tuple(lacking))
@@ -205,8 +206,7 @@ def put_back(home: Path, folder: Path, progress: Progress = silent) -> Restored:
     keys = Keyring(read_key(home / "keys" / "warehouse.key"))
     contents = _read(folder, keys)
     with held(home):
-        total = sum(one.bytes for one in contents.all)
-        done = 0
+        told = Tally(progress, sum(one.bytes for one in contents.all))
         for one in contents.all:
             if not _is_whole(folder, one):
                 raise BackupError(
@@ -214,8 +214,7 @@ def put_back(home: Path, folder: Path, progress: Progress = silent) -> Restored:
                     "Nothing was put back; use another backup.",
                     f"备份已损坏：{one.path} 缺失或与备份时不符。未恢复任何内容，请使用其他备份。",
                 )
-            done += one.bytes
-            progress(done, total)
+            told(one.bytes)
         make_folder(home / "warehouse", mode=0o700)
         files = segments = 0
         for one in contents.files:

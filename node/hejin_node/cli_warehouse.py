@@ -145,8 +145,11 @@ def data_compact(
     """Merge small segments into few large ones. Long series of small loads do so by themselves."""
     from hejin_node.home import open_home
 
-    with open_home(home) as node:
-        done = node.warehouse.compact(dataset)
+    with (
+        open_home(home) as node,
+        progress_bar(shown=not as_json, rows=True, doing=Text("merging", "合并中")) as progress,
+    ):
+        done = node.warehouse.compact(dataset, progress)
     said = Text(
         f"{done.before} segments merged into {done.after}",
         f"已将 {done.before} 个分段文件合并为 {done.after} 个",
@@ -166,8 +169,11 @@ def data_erase(
     from hejin_node.backup import known_backups
     from hejin_node.erasing import erase
 
-    with open_to_append(home) as node:
-        done = erase(node, code, reason)
+    with (
+        open_to_append(home) as node,
+        progress_bar(shown=not as_json, rows=True, doing=Text("erasing", "删除中")) as progress,
+    ):
+        done = erase(node, code, reason, progress)
         backups = known_backups(node)
     if as_json:
         typer.echo(json.dumps({**asdict(done), "backups": [place for place, _ in backups]}))

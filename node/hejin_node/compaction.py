@@ -56,11 +56,17 @@ def mergeable(parts: Sequence[Segment]) -> list[list[Segment]]:
     return [group for group in groups if len(group) > 1]
 
 
-def rewrite(files: SegmentFiles, group: Opened, keep: Keep = lambda rows: rows) -> list[Segment]:
+def rewrite(
+    files: SegmentFiles,
+    group: Opened,
+    keep: Keep = lambda rows: rows,
+    told: Callable[[int], None] = lambda _: None,
+) -> list[Segment]:
     """Write the rows of a group's segments that stay into new, durable ones and return these.
 
     Data come by bucket, over all segments; anything else in its order. The new segments belong to
     the open load of the old ones, if any. Memory is bounded whatever the sizes.
+    told     called with the number of rows that were looked at since the last call
     raises   SegmentError, WarehouseError; nothing is left then
     """
     first = group[0][0]
@@ -73,6 +79,7 @@ def rewrite(files: SegmentFiles, group: Opened, keep: Keep = lambda rows: rows) 
                 written.append(files.begin(first.kind, first.dataset, first.columns))
             for table in tables:
                 written[-1].write(keep(table))
+                told(table.num_rows)
             written[-1].flush()
         finished += _finish(written[-1:])
         with disk_errors():

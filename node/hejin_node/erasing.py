@@ -21,6 +21,7 @@ from hejin_node.errors import NodeError, WarehouseError
 from hejin_node.home import NodeHome
 from hejin_node.pinned import SnapshotStore
 from hejin_node.segments import bucket_of
+from hejin_node.sources import Progress, silent
 from hejin_trust.database import reading, writing
 
 _LONGEST = 64
@@ -53,11 +54,12 @@ class Erasure:
     runs: int
 
 
-def erase(home: NodeHome, code: str, reason: str) -> Erasure:
+def erase(home: NodeHome, code: str, reason: str, progress: Progress = silent) -> Erasure:
     """Erase one enterprise.
 
     code     as it stands in the data
     reason   why, in a few words; it is logged, and may not name the enterprise
+    progress called with (rows looked at, rows in all)
     raises   ErasureError, SegmentError, WarehouseError: nothing was changed
     """
     code = code.strip()
@@ -72,7 +74,9 @@ def erase(home: NodeHome, code: str, reason: str) -> Erasure:
             "请简要说明原因且不得包含企业代码：原因将记入日志。",
         )
     name = pseudonym(home.pseudonym_key, code)
-    with home.warehouse.without_enterprises(lambda one: one == code, bucket_of(code)) as done:
+    with home.warehouse.without_enterprises(
+        lambda one: one == code, bucket_of(code), progress
+    ) as done:
         with reading(home.database) as connection:
             standing = any(
                 grant.revoked_seq is None for grant in authorisations(connection, code=code)

@@ -79,6 +79,18 @@ class Source(Protocol):
         """
 
 
+class Tally:
+    """Adds up what was done since the last call, and tells how much that is of all."""
+
+    def __init__(self, progress: Progress, size: int) -> None:
+        self._progress, self._done, self._size = progress, 0, size
+
+    def __call__(self, more: int) -> None:
+        """Take note of `more`."""
+        self._done += more
+        self._progress(self._done, self._size)
+
+
 def silent(_done: int, _all: int) -> None:
     """Show no progress."""
 

@@ -13,7 +13,7 @@ from hejin_node.errors import SegmentError
 from hejin_node.loading import SegmentFiles
 from hejin_node.manifest import Segment
 from hejin_node.segments import BUCKET, BUCKETS, LOAD, missing
-from hejin_node.sources import Progress
+from hejin_node.sources import Progress, Tally
 from hejin_trust.text import Text
 
 
@@ -42,15 +42,14 @@ def check_all(
     """
     sizes = [_size(files.path(part.file)) for part in parts]
     found: list[Damage] = []
-    done = 0
+    told = Tally(progress, sum(sizes))
     for part, size in zip(parts, sizes, strict=True):
         try:
             check_segment(files, part)
         except SegmentError as reason:
             if files.path(part.file).exists() or is_listed(part.file):
                 found.append(Damage(part.dataset, part.kind, part.file, part.rows, reason.text))
-        done += size
-        progress(done, sum(sizes))
+        told(size)
     return tuple(found)
 
 

@@ -37,7 +37,7 @@ from hejin_node.segments import (
     bucket_of,
     missing,
 )
-from hejin_node.sources import Progress, silent
+from hejin_node.sources import Progress, Tally, silent
 from hejin_node.verifying import Damage, check_all
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
@@ -306,15 +306,17 @@ class Warehouse:
                 sources[item.name] = Source(wanted, parts)
             yield from partitions(sources, enterprises, self._partition_rows)
 
-    def compact(self, dataset: str | None = None) -> Compacted:
+    def compact(self, dataset: str | None = None, progress: Progress = silent) -> Compacted:
         """Merge the segments that are not full, of one data set or of all; waits for a load.
 
+        progress called with (rows merged, rows in all)
         raises   SegmentError, WarehouseError: the segments stay as they are
         """
         with self._lock():
             self._sweep()
             groups = mergeable(self.segments(dataset=dataset))
-            merged = [self._merge(group) for group in groups]
+            told = Tally(progress, sum(part.rows for group in groups for part in group))
+            merged = [self._merge(group, told) for group in groups]
         return Compacted(sum(map(len, groups)), sum(merged))
 
     def give_up(self, load: int) -> None:
@@ -335,12 +337,16 @@ class Warehouse:
 
     @contextmanager
     def without_enterprises(
-        self, gone: Callable[[str | None], bool], bucket: int | None = None
+        self,
+        gone: Callable[[str | None], bool],
+        bucket: int | None = None,
+        progress: Progress = silent,
     ) -> Iterator[GivingWay]:
         """Write every segment anew that has rows of some enterprises, open loads' as well.
 
         gone     tells of a code whether its rows are to go
         bucket   the one bucket where they can be; None: anywhere
+        progress called with (rows looked at, rows in all)
         raises   SegmentError, WarehouseError: the segments stay as they are
 
         The new ones count from the caller's transaction that calls `GivingWay.swap`; then the old
@@ -352,11 +358,13 @@ class Warehouse:
                 parts = manifest.segments(connection, every=True)
             old: list[Segment] = []
             new: list[Segment] = []
+            told = Tally(progress, sum(part.rows for part in parts))
             try:
                 for part in parts:
-                    if bucket is not None and not part.buckets[bucket]:
-                        continue
-                    written = self._rewrite_without(part, gone, bucket)
+                    written = None
+                    if bucket is None or part.buckets[bucket]:
+                        written = self._rewrite_without(part, gone, bucket)
+                    told(part.rows)
                     if written is not None:
                         old.append(part)
                         new += written
@@ -420,11 +428,11 @@ class Warehouse:
         except HejinError as reason:
             _log.warning("not-compacted", code=reason.code)
 
-    def _merge(self, group: Sequence[Segment]) -> int:
+    def _merge(self, group: Sequence[Segment], told: Callable[[int], None] = lambda _: None) -> int:
         """Put new segments in the place of a group's; return how many. Called under the lock."""
         with ExitStack() as open_files:
             parts = [(part, open_files.enter_context(self._open(part))) for part in group]
-            new = rewrite(self._files, parts)
+            new = rewrite(self._files, parts, told=told)
         merged = GivingWay(self._files, group, new)
         with writing(self._database) as connection:
             merged.swap(connection)

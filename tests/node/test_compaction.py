@@ -92,6 +92,15 @@ def test_each_kind_and_data_set_is_merged_by_itself(data) -> None:
     assert [row["enterprise"] for row in data.rows("sales", "quarantine")] == ["b", "a"] * 2
 
 
+def test_merging_tells_how_far_it_is(data) -> None:
+    for _ in range(3):
+        add(data, FIRMS)
+    seen: list[tuple[int, int]] = []
+    data.warehouse.compact(progress=lambda *told: seen.append(told))
+    assert seen[-1] == (120, 120)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
 def test_data_sets_whose_columns_changed_are_not_mixed(data) -> None:
     add(data, FIRMS)
     add(data, FIRMS)
