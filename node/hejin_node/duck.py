@@ -108,6 +108,10 @@ def select(
             if isinstance(source, Rewindable) and source.failure is not None:
                 raise source.failure from None
         raise _clean(reason) from None
+    finally:
+        # DuckDB would hold these rows until the next ones take their name.
+        for name in sources:
+            connection.unregister(name)
     return table
 
 
