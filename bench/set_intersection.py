@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import rbcl
-
 from bench.figures import Figure, cpu_seconds
 from hejin_models.uscc import make_code
 from hejin_privacy.set_intersection import Answer, Asking, answer, ask, open_answer
+from hejin_privacy.sodium import rbcl
 
 SECTION = "private set intersection"
 SIZES = (1_000, 10_000, 100_000)
