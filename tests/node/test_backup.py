@@ -305,8 +305,9 @@ def test_what_is_not_this_nodes_whole_backup_is_refused_and_nothing_changes(
     lose(path, everything=True)
     harm(path, folder)
     before = listing(path)
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=said) as caught:
         put_back(path, folder)
+    assert error is KeyFileError or caught.value.code == "backup"  # type: ignore[attr-defined]
     assert listing(path) == before
 
 

@@ -109,8 +109,9 @@ def test_a_missing_segment_is_named(data) -> None:
     data.warehouse.append("sales", COLUMNS, rows("a"), "1" * 64)
     (path,) = files(data.folder / "warehouse")
     path.unlink()
-    with pytest.raises(SegmentError, match="is missing"):
+    with pytest.raises(SegmentError, match="is missing") as caught:
         data.warehouse.query("SELECT * FROM sales", [SALES])
+    assert caught.value.code == "segment-damaged"
 
 
 def test_key_files_are_private_and_of_one_length(tmp_path: Path) -> None:
