@@ -182,7 +182,7 @@ class SnapshotStore:
 
         The roots in the log stay: they tell what was taken, not what is still there.
         returns   how many runs had such rows
-        raises    SnapshotLostError, FileError
+        raises    FileError
         """
         with reading(self._home.database) as connection:
             if erased.newest(connection) < 0:
@@ -190,7 +190,12 @@ class SnapshotStore:
         changed = 0
         for path in self._stored():
             if path.suffix == _SUFFIX and self._is_running(path.stem):
-                snapshot = self._load(path.stem)
+                try:
+                    snapshot = self._load(path.stem)
+                except SnapshotLostError:
+                    # The run cannot go on with it, and nobody can tell whose rows it holds.
+                    remove_file(path)
+                    continue
                 changed += self._spare(path.stem, snapshot) is not snapshot
                 if not self._is_running(path.stem):
                     remove_file(path)  # it ended meanwhile, and was removed before

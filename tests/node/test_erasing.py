@@ -230,6 +230,17 @@ def test_an_open_run_goes_on_without_the_enterprise(home: NodeHome, world: World
     assert again["kind"] == b"masked"
 
 
+def test_stored_rows_that_cannot_be_read_are_removed(home: NodeHome, world: World) -> None:
+    plan, digest = approved(home, world)
+    new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    stored = home.path / "snapshots" / f"{RUN}.sealed"
+    stored.write_bytes(stored.read_bytes()[:-1])
+    assert erase(home, A, REASON).runs == 0
+    assert not stored.exists()
+    with pytest.raises(pinned.SnapshotLostError):
+        SnapshotStore(home).pin(plan, world.view, RUN)
+
+
 def test_one_who_is_erased_while_the_snapshot_is_stored_is_not_in_it(
     home: NodeHome, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
