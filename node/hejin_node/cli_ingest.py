@@ -97,7 +97,7 @@ def ingest(
         if rules.sql is not None:
             if sources or corrects is not None:
                 raise typer.BadParameter("this mapping asks a database: name no files")
-            desk.database(url_env, url_file, every if watch else None)
+            desk.database(_address(url_env, url_file), every if watch else None)
             return
         if not sources:
             raise typer.BadParameter("name a file")
@@ -109,6 +109,16 @@ def ingest(
             desk.watch(sources[0], every)
             return
         desk.files(sources, corrects)
+
+
+def _address(url_env: str | None, url_file: Path | None) -> URL:
+    from hejin_node.source_sql import url_in_environment, url_in_file
+
+    if url_env is not None and url_file is None:
+        return url_in_environment(url_env)
+    if url_file is not None and url_env is None:
+        return url_in_file(url_file)
+    raise typer.BadParameter("this mapping asks a database: give --url-env NAME or --url-file FILE")
 
 
 @dataclass(frozen=True)
@@ -147,13 +157,11 @@ class _Desk:
             )
             raise typer.Exit(1)
 
-    def database(self, url_env: str | None, url_file: Path | None, every: float | None) -> None:
+    def database(self, url: URL, every: float | None) -> None:
         """Ask the database once, or every so many seconds."""
-        from hejin_node.source_sql import read_url
         from hejin_node.watch import watch_database
         from hejin_trust.process import until_signal
 
-        url = read_url(variable=url_env, file=url_file)
         if every is None:
             if self._take(self._of_database(url), ""):
                 self._check()

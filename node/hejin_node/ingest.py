@@ -252,7 +252,8 @@ class _Course:
     def take(self, block: Block, checked: pa.Table) -> None:
         """Write a block's rows, the good ones and the others; durable now and then."""
         dataset = self._mapping.dataset
-        good = checked.filter(pc.is_null(checked["_rule"]))
+        rules = checked["_rule"]
+        good = checked if rules.null_count == len(rules) else checked.filter(pc.is_null(rules))
         taken = self._work.writer("data", dataset, self._mapping.schema).write(good)
         if self._corrects is None:
             self._bad.update(quarantine(self._work, dataset, block.table, checked))
@@ -261,7 +262,7 @@ class _Course:
             self._corrected.append(
                 numbers.filter(pc.is_in(checked["_row"], taken["_row"].combine_chunks()))
             )
-            self._bad.update(count_rules(checked["_rule"]))
+            self._bad.update(count_rules(rules))
         self._loaded += taken.num_rows
         self._replaced += pc.sum(taken["_odd"]).as_py() or 0
         self.place = block.place

@@ -149,21 +149,18 @@ class SqlSource:
             )
 
 
-def read_url(*, variable: str | None, file: Path | None) -> URL:
-    """Return a database's address from an environment variable or a file that only its owner reads.
+def url_in_file(file: Path) -> URL:
+    """Return the address in a file that only its owner reads; raises IngestError, KeyFileError."""
+    return _url(read_private(file).decode("utf-8", "replace").strip())
 
-    raises   IngestError, which does not repeat it; KeyFileError: the file may be read by others
-    """
-    if (variable is None) == (file is None):
-        raise IngestError(
-            "A database's address comes from --url-env NAME or from --url-file FILE (mode 0600): "
-            "give one of them.",
-            "数据库地址须由 --url-env 变量名 或 --url-file 文件（权限 0600）给出，二者取一。",
-        )
-    if file is not None:
-        given = read_private(file).decode("utf-8", "replace").strip()
-    else:
-        given = os.environ.get(variable or "", "")
+
+def url_in_environment(variable: str) -> URL:
+    """Return the address in an environment variable; raises IngestError."""
+    return _url(os.environ.get(variable, ""))
+
+
+def _url(given: str) -> URL:
+    """Return a database's address; IngestError, which does not repeat it, if it is none."""
     try:
         return make_url(given)
     except (SQLAlchemyError, ValueError):

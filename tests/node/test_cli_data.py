@@ -99,7 +99,8 @@ def test_a_database_is_ingested_by_an_address_that_is_nowhere_shown(
     assert answer(home, *words)["already"] is True
     assert "canary" not in result.output
     assert b"canary" not in (home / "node.db").read_bytes()
-    for wrong in (("file.csv",), ("--corrects", "1")):
+    assert run(home, *words[:-2]).exit_code == 2
+    for wrong in (("file.csv",), ("--corrects", "1"), ("--url-file", "file")):
         assert run(home, *words, *wrong).exit_code == 2
 
 

@@ -6,11 +6,15 @@ import datetime as dt
 from pathlib import Path
 
 import pytest
+from openpyxl import Workbook
 
 from hejin_models.schemas import shipped_schemas
+from hejin_models.uscc import make_code
 from hejin_node.errors import MappingError
+from hejin_node.ingest import ingest
 from hejin_node.mapping import SourceMapping, find_mapping, shipped_mappings
 
+CODE = make_code(0)
 WHOLE = """
 dataset = "bills"
 encoding = "gb18030"
@@ -211,3 +215,51 @@ def test_the_shipped_mappings_show_every_data_set_and_kind_of_source() -> None:
     assert any(one.sheet for one in found)
     assert any(one.sql and one.sql.key for one in found)
     assert any(one.sql and one.sql.query for one in found)
+
+
+def rows_of(data, name: str, path: Path) -> list[dict[str, object]]:
+    report = ingest(data.warehouse, path, find_mapping(name))
+    assert report.quarantined == {}
+    return data.rows(report.dataset)
+
+
+def test_the_shipped_mapping_of_a_workbook_reads_it_as_enterprises_fill_it_in(data) -> None:
+    book = Workbook()
+    book.create_sheet("说明")
+    sheet = book.create_sheet("月度产出")
+    sheet.append(["统一社会信用代码", "月份", "产品", "产量", "产值（元）", "用电量（千瓦时）",
+                  "从业人数", "合格率"])  # fmt: skip
+    sheet.append([CODE, "2025-01", "丝网", 12.5, 1e5, "-", 40, 0.98])
+    sheet.append([CODE, dt.datetime.fromisoformat("2025-02-01"), "丝网", 13, "无", None, 41, 1])
+    sheet.append([f" {CODE}", "2025年3月", "丝网", "14", 3, 4, 42, "0.5"])
+    book.save(data.folder / "in.xlsx")
+    rows = rows_of(data, "monthly-output", data.folder / "in.xlsx")
+    assert [str(row["month"]) for row in rows] == ["2025-01-01", "2025-02-01", "2025-03-01"]
+    assert [row["energy"] for row in rows] == [None, None, 4.0]
+    assert [row["headcount"] for row in rows] == [40, 41, 42]
+
+
+def test_the_shipped_mapping_of_a_machine_log_reads_what_it_has(data) -> None:
+    text = (
+        "uscc;month;machine_no;scheduled_h;running_h;stop_count;failure_count\n"
+        f"{CODE};2025-01;M1;700;650.5;3;\n"
+    )
+    (row,) = rows_of(data, "machine-months", data.file("in.csv", text))
+    assert row == {
+        "enterprise": CODE, "month": dt.date(2025, 1, 1), "machine": "M1",
+        "planned_hours": 700.0, "run_hours": 650.5, "stop_hours": None, "stops": 3,
+        "failures": None,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["tax-sales", "tax-purchases", "stock-ledger"])
+def test_the_other_shipped_mappings_of_files_read_a_row_of_theirs(data, name: str) -> None:
+    mapping = find_mapping(name)
+    cells = dict.fromkeys(mapping.sources, "x") | {mapping.enterprise: CODE}
+    for rule in mapping.columns:
+        if rule.source is not None and rule.type != "text":
+            cells[rule.source] = "2025-01-31" if rule.type == "date" else "1"
+        if rule.source is not None and rule.translate:
+            cells[rule.source] = next(iter(rule.translate))
+    text = ",".join(cells) + "\n" + ",".join(cells.values()) + "\n"
+    assert len(rows_of(data, name, data.file("in.csv", text, mapping.encoding))) == 1

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hejin_models.uscc import make_code
-from hejin_node.errors import IngestError
+from hejin_node.errors import IngestError, SegmentError
 from hejin_node.ingest import ingest, ingest_corrected
 from hejin_node.mapping import SourceMapping
 from hejin_node.quarantine import export, held_back
@@ -162,3 +162,17 @@ def test_values_with_line_breaks_are_written_in_one_line(data) -> None:
     pq.write_table(table, path)
     ingest(data.warehouse, path, RULES)
     assert written(data)[0]["企业"] == "a b"
+
+
+def test_a_damaged_quarantine_refuses_corrections_and_nothing_changes(data, load: int) -> None:
+    rows = written(data)
+    rows[0]["金额"] = "2"
+    (part,) = data.warehouse.segments("quarantine", "bills")
+    file = data.folder / "warehouse" / part.file
+    whole = file.read_bytes()
+    file.write_bytes(whole[:200] + bytes([whole[200] ^ 1]) + whole[201:])
+    with pytest.raises(SegmentError, match="is damaged or was altered"):
+        ingest_corrected(data.warehouse, corrected(data, rows[:1]), RULES, load)
+    assert len(data.rows("bills")) == 1
+    file.write_bytes(whole)
+    assert ingest_corrected(data.warehouse, corrected(data, rows[:1]), RULES, load).loaded == 1

@@ -15,7 +15,7 @@ from hejin_node import source_sql
 from hejin_node.errors import IngestError, SourceGoneError
 from hejin_node.ingest import ingest_database
 from hejin_node.mapping import SourceMapping
-from hejin_node.source_sql import open_query, read_url
+from hejin_node.source_sql import open_query, url_in_environment, url_in_file
 from hejin_node.sources import Query, silent
 from hejin_trust.keys import KeyFileError
 
@@ -278,16 +278,14 @@ def test_an_address_comes_from_the_environment_or_a_file_of_mode_0600(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ERP_URL", "postgresql+psycopg://u:secret@h/d")
-    assert read_url(variable="ERP_URL", file=None).password == "secret"
+    assert url_in_environment("ERP_URL").password == "secret"
     path = tmp_path / "url"
     path.write_text("mysql+pymysql://u:secret@h/d\n")
     path.chmod(0o644)
     with pytest.raises(KeyFileError, match="can be read by other users"):
-        read_url(variable=None, file=path)
+        url_in_file(path)
     path.chmod(0o600)
-    assert read_url(variable=None, file=path).database == "d"
-    with pytest.raises(IngestError, match="give one of them"):
-        read_url(variable=None, file=None)
+    assert url_in_file(path).database == "d"
 
 
 @pytest.mark.parametrize("given", ["", "secret", "://secret", "a://b:secret:port/"])
@@ -296,5 +294,5 @@ def test_an_address_that_is_none_is_not_repeated(
 ) -> None:
     monkeypatch.setenv("ERP_URL", given)
     with pytest.raises(IngestError, match="empty or no SQLAlchemy URL") as caught:
-        read_url(variable="ERP_URL", file=None)
+        url_in_environment("ERP_URL")
     assert "secret" not in str(caught.value)
