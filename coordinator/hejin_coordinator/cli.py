@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hejin_coordinator.cli_ledger import export, preflight, recover, status
+from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.cli_outcomes import outcomes_app
 from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import open_home
@@ -28,10 +29,6 @@ models_app = typer.Typer(no_args_is_help=True, help="The model registry. 模型�
 app.add_typer(models_app, name="models")
 app.add_typer(outcomes_app, name="outcomes")
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PlanHash = Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")]
 
 

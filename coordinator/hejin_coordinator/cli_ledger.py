@@ -12,14 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.home import open_home
 from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
 from hejin_trust.text import Text
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def status(home: Home, as_json: AsJson = False) -> None:

@@ -5,23 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
+from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.home import open_home
 from hejin_trust.text import Text
 
 outcomes_app = typer.Typer(
     no_args_is_help=True, help="Outcomes of the bank's borrowers. 借款企业违约结果。"
 )
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @outcomes_app.command("import")
@@ -37,7 +33,9 @@ def import_file(
         str, typer.Option(help="What counts as bad: overdue90-12m-v1, or one of definitions/.")
     ],
     period: Annotated[str, typer.Option(help="Which months the outcomes cover: 2025.")] = "",
-    encoding: Annotated[str, typer.Option(help="utf-8 or gb18030.")] = "utf-8",
+    encoding: Annotated[
+        Literal["utf-8", "gb18030"], typer.Option(help="Of the CSV file.")
+    ] = "utf-8",
     as_json: AsJson = False,
 ) -> None:
     """Make the book of outcomes of a period, in place of the one before; all rows or none.
@@ -45,13 +43,11 @@ def import_file(
     `label` is 1 (bad) or 0 (good); `days_overdue` is the most that a loan was overdue within the
     definition's window.
     """
-    from hejin_coordinator.outcomes import Encoding, definition_of, import_outcomes
+    from hejin_coordinator.outcomes import definition_of, import_outcomes
 
-    if encoding not in ("utf-8", "gb18030"):
-        raise typer.BadParameter("write utf-8 or gb18030")
     with open_home(home) as bank:
         found, _ = definition_of(bank, definition)
-        made = import_outcomes(bank, file, found, period, cast("Encoding", encoding))
+        made = import_outcomes(bank, file, found, period, encoding)
     if as_json:
         typer.echo(json.dumps({**asdict(made.book), "bad": made.bad, "already": made.already}))
         return

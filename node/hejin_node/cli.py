@@ -14,8 +14,9 @@ from hejin_node.cli_ingest import ingest, mapping_app
 from hejin_node.cli_labels import labels_app
 from hejin_node.cli_ledger import export, preflight, recover
 from hejin_node.cli_lineage import data_lineage
+from hejin_node.cli_options import ApproveUpTo, AsJson, Highest, Home
 from hejin_node.cli_plan import plan_app
-from hejin_node.cli_policy import Highest, policy_app
+from hejin_node.cli_policy import policy_app
 from hejin_node.cli_quality import quality_app
 from hejin_node.cli_schema import schema_app
 from hejin_node.cli_status import status
@@ -51,11 +52,6 @@ app.add_typer(plan_app, name="plan")
 app.add_typer(policy_app, name="policy")
 app.add_typer(schema_app, name="schema")
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
 
 def _band(value: str) -> tuple[int, int]:
     low, _, high = value.partition(":")
@@ -74,13 +70,8 @@ def init(
     size_band: Annotated[
         str, typer.Option(help="Declared public number of enterprises, LOW:HIGH.")
     ],
-    approve_up_to: Annotated[
-        float | None,
-        typer.Option(help="Approve plans of at most this epsilon without the operator."),
-    ] = None,
-    grade: Annotated[
-        Highest, typer.Option(help="Highest grade of the columns that a plan may touch.")
-    ] = "important",
+    approve_up_to: ApproveUpTo = None,
+    grade: Highest = "important",
     as_json: AsJson = False,
 ) -> None:
     """Make keys and the enrolment request for the regulator."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_options import AsJson, Code, CsvEncoding, Home
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -25,11 +26,6 @@ authorisation_app = typer.Typer(
     no_args_is_help=True, help="Enterprises' authorisations. 企业数据授权。"
 )
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Code = Annotated[str, typer.Argument(help="Unified social credit code.")]
 From = Annotated[str, typer.Option("--from", help="YYYY-MM-DD, UTC.")]
 To = Annotated[str, typer.Option("--to", help="YYYY-MM-DD, UTC; the first day after.")]
 Purposes = Annotated[list[str], typer.Option("--purpose", help="May be repeated.")]
@@ -205,7 +201,7 @@ def authorisation_accept(
 def authorisation_import(
     home: Home,
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV.")],
-    encoding: Annotated[str, typer.Option(help="utf-8 or gb18030.")] = "utf-8",
+    encoding: CsvEncoding = "utf-8",
     as_json: AsJson = False,
 ) -> None:
     """Record the authorisations of a CSV file, if all its rows can be used.
@@ -218,12 +214,10 @@ def authorisation_import(
     from hejin_node.signed import find_record
     from hejin_trust.database import reading
 
-    if encoding not in ("utf-8", "gb18030"):
-        raise typer.BadParameter("write utf-8 or gb18030")
     with open_to_append(home) as node:
         with reading(node.database) as connection:
             find = partial(find_record, connection)
-            grants = read_grants(file, "utf-8" if encoding == "utf-8" else "gb18030", find)
+            grants = read_grants(file, encoding, find)
         new, already = grant_in_parts(node.database, node.internal_log, node.pseudonym_key, grants)
     said = Text(
         f"{new} authorisations recorded, {already} stood already",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_bar import progress_bar
-from hejin_node.cli_warehouse import AsJson, Home, data_app
+from hejin_node.cli_options import AsJson, Home
+from hejin_node.cli_warehouse import data_app
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 

@@ -1,19 +1,55 @@
-"""The node's commands about outcomes: asking a bank, and what was asked."""
+"""The node's commands about outcomes: from a file, from a bank, and what was asked of banks."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from hejin_node.cli_data import AsJson, Home, labels_app
+from hejin_node.cli_bar import progress_bar
+from hejin_node.cli_ingest import print_report
+from hejin_node.cli_options import AsJson, CsvEncoding, Home
 from hejin_trust.text import Text
 
-__all__ = ["labels_app"]
+labels_app = typer.Typer(no_args_is_help=True, help="Outcomes that banks reported. 标签。")
+
+
+@labels_app.command("load")
+def labels_load(
+    home: Home,
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet.")],
+    bank: Annotated[str, typer.Option(help="Member name of the bank whose outcomes they are.")],
+    definition: Annotated[
+        str, typer.Option(help="What counts as bad, with its version: overdue90-12m-v1.")
+    ],
+    period: Annotated[str, typer.Option(help="Which months the outcomes cover.")] = "",
+    enterprise_column: Annotated[str, typer.Option(help="Column of the codes.")] = "enterprise",
+    label_column: Annotated[str, typer.Option(help="Column of 1 (bad) and 0 (good).")] = "label",
+    encoding: CsvEncoding = "utf-8",
+    as_json: AsJson = False,
+) -> None:
+    """Load outcomes: one row per enterprise, 1 bad, 0 good."""
+    from hejin_node.appending import open_to_append
+    from hejin_node.labels import LabelFile, label_spec, load_labels
+
+    layout = LabelFile(enterprise_column, label_column, encoding)
+    spec = label_spec(bank, definition)
+    with open_to_append(home) as node, progress_bar(shown=not as_json) as progress:
+        report = load_labels(
+            node.warehouse,
+            node.internal_log,
+            file,
+            spec,
+            period=period,
+            layout=layout,
+            progress=progress,
+        )
+    print_report(report, as_json=as_json)
 
 
 @labels_app.command("match")

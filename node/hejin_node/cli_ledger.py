@@ -10,14 +10,10 @@ from typing import Annotated
 import typer
 
 from hejin_node.appending import dialled
+from hejin_node.cli_options import AsJson, Home
 from hejin_node.home import open_home
 from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
 from hejin_trust.text import Text
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def preflight(home: Home, as_json: AsJson = False) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hejin_node.appending import open_to_append
+from hejin_node.cli_options import AsJson, Home
 from hejin_node.home import open_home
 from hejin_trust.text import Text
 
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
 plan_app = typer.Typer(no_args_is_help=True, help="Plans that banks offer. 银行提出的计划。")
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 PlanHash = Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")]
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_options import ApproveUpTo, AsJson, Highest, Home
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -17,15 +18,6 @@ if TYPE_CHECKING:
 policy_app = typer.Typer(
     no_args_is_help=True, help="Which plans this node may approve. 计划准入策略。"
 )
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-
-
-# As hejin_models.grades.Grade, which would load all of numpy for `--help`.
-Highest = Literal["general", "important", "core"]
 
 
 @policy_app.command("show")
@@ -119,13 +111,8 @@ def _tell(found: list[Problem], *, as_json: bool) -> None:
 @policy_app.command("init")
 def init(
     home: Home,
-    approve_up_to: Annotated[
-        float | None,
-        typer.Option(help="Approve plans of at most this epsilon without the operator."),
-    ] = None,
-    grade: Annotated[
-        Highest, typer.Option(help="Highest grade of the columns that a plan may touch.")
-    ] = "important",
+    approve_up_to: ApproveUpTo = None,
+    grade: Highest = "important",
     as_json: AsJson = False,
 ) -> None:
     """Write a policy to begin with, where the node has none."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_options import AsJson, Home
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 quality_app = typer.Typer(no_args_is_help=True, help="Quality of the data sets. 数据质量。")
 
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _WORST = 5
 """Rules that are shown of a data set on the screen; the JSON has all."""

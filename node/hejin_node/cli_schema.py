@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_options import AsJson
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ Home = Annotated[
         help="The node's folder, for what its schemas/ adds; without, the shipped ones.",
     ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def _schemas(home: Path | None) -> dict[str, Schema]:

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
+from hejin_node.cli_options import AsJson, Home
 from hejin_trust.text import Text
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 _LABELS = {
     "member": Text("member", "成员"),

@@ -8,16 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_options import AsJson, Code, Home
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
     from hejin_node.trace import RunLine, SumLine, Trace
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Code = Annotated[str, typer.Argument(help="Unified social credit code.")]
 
 
 def trace(home: Home, code: Code, as_json: AsJson = False) -> None:

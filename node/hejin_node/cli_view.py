@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hejin_node.cli_options import AsJson, Home
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -17,11 +18,6 @@ if TYPE_CHECKING:
     from hejin_models.schemas import Schema
 
 view_app = typer.Typer(no_args_is_help=True, help="Feature views of this node. 特征视图。")
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @view_app.command("install")

@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_bar import progress_bar
+from hejin_node.cli_options import AsJson, Home
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
     from hejin_node.backup import Restored
 
 data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. 数据仓库。")
-
-Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The node's folder.", file_okay=False)
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @data_app.command("list")
