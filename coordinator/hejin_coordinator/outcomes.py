@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Column, Connection, Integer, LargeBinary, String, Table, select
 from sqlalchemy.dialects.sqlite import insert
 
@@ -28,6 +26,7 @@ from hejin_models.errors import CodeError, DefinitionError
 from hejin_models.label_definitions import LabelDefinition, definition_file
 from hejin_models.uscc import LENGTH, check_code
 from hejin_privacy.label_messages import LONGEST_NAME
+from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.canonical import time_text
 from hejin_trust.database import reading, writing
 from hejin_trust.keys import read_private, write_private
@@ -37,7 +36,6 @@ KEY_FILE: Final = "outcomes.key"
 LONGEST_FILE: Final = 64 << 20
 """Bytes of a CSV file: half a million borrowers take 15 MB."""
 
-_NONCE_BYTES: Final = 12
 _ROW: Final = LENGTH + 1  # a code and its label, 0 or 1
 
 book_table = Table(
@@ -160,10 +158,9 @@ def open_book(home: CoordinatorHome, connection: Connection, book: Book) -> dict
     )
     assert sealed is not None, "the caller has found the book in this transaction"
     key = read_private(_key_file(home))
-    nonce, ciphertext = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
     try:
-        rows = AESGCM(key).decrypt(nonce, ciphertext, _purpose(book))
-    except (InvalidTag, ValueError) as reason:
+        rows = decrypted(key, sealed, _purpose(book))
+    except NotOpenedError as reason:
         raise OutcomesError(
             f"the outcomes of {book.definition}, {book.period or 'no period'}, do not open with"
             f" keys/{KEY_FILE}: restore that file from the backup, or import them again",
@@ -179,8 +176,7 @@ def _seal(home: CoordinatorHome, book: Book, outcomes: Mapping[str, int]) -> byt
     if not path.exists():
         write_private(path, secrets.token_bytes(32))
     rows = b"".join(code.encode("ascii") + bytes([label]) for code, label in outcomes.items())
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(read_private(path)).encrypt(nonce, rows, _purpose(book))
+    return encrypted(read_private(path), rows, _purpose(book))
 
 
 def _key_file(home: CoordinatorHome) -> Path:

@@ -8,12 +8,9 @@ redone (`label_audit`). Scalar, seed and pseudonyms are kept under the warehouse
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import (
     Column,
     Connection,
@@ -30,9 +27,9 @@ from hejin_node.consent import pseudonym
 from hejin_node.errors import MatchingError
 from hejin_node.tables import metadata
 from hejin_privacy.set_intersection import Asking
+from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.merkle import leaf_hash, root_of
 
-_NONCE_BYTES: Final = 12
 _SLOT_BYTES: Final = 17
 _NOBODY: Final = bytes(_SLOT_BYTES)
 
@@ -126,9 +123,8 @@ def keep(
     connection: Connection, session: LabelSession, asking: Asking, slots: bytes, key: bytes
 ) -> None:
     """Store a session with its secrets under `key`, 32 bytes."""
-    nonce = secrets.token_bytes(_NONCE_BYTES)
     told = asking.scalar + asking.seed + slots
-    sealed = nonce + AESGCM(key).encrypt(nonce, told, _purpose(session.session))
+    sealed = encrypted(key, told, _purpose(session.session))
     row = {name: getattr(session, name) for name in LabelSession.__slots__}
     connection.execute(insert(session_table).values(**row, sealed=sealed))
 
@@ -174,10 +170,8 @@ def secrets_of(connection: Connection, session: LabelSession, key: bytes) -> Sec
     )
     assert sealed is not None, "the session was found"
     try:
-        told = AESGCM(key).decrypt(
-            sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _purpose(session.session)
-        )
-    except InvalidTag as reason:
+        told = decrypted(key, sealed, _purpose(session.session))
+    except NotOpenedError as reason:
         raise MatchingError(
             "the session's secrets do not open with this node's warehouse key: restore"
             " keys/warehouse.key, or node.db, from its backup",

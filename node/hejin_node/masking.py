@@ -8,13 +8,10 @@ gone, and a database that was put back could have lost a vote (SECURE_SUM sectio
 from __future__ import annotations
 
 import hashlib
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import (
     Column,
     Connection,
@@ -52,6 +49,7 @@ from hejin_privacy.secure_sum.keys import (
 from hejin_privacy.secure_sum.node import NodeRound, Party, check_votes, reveal, vote
 from hejin_privacy.secure_sum.thresholds import MOST_NODES
 from hejin_trust import canonical
+from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.charter import Charter
 from hejin_trust.database import erase_deleted, reading, writing
 from hejin_trust.envelope import SUM_KEYAD, SUM_VOTE, seal
@@ -78,8 +76,6 @@ vote_table = Table(
     Column("answer", LargeBinary, nullable=False),
     Column("opened", LargeBinary),  # the answer to the votes, once it was given
 )
-
-_NONCE_BYTES = 12
 
 
 class RoundBeforeRestartError(QueryOutOfOrderError):
@@ -405,14 +401,12 @@ class Masking:
         return self._parties[run]
 
     def _sealed(self, run: str, secret: bytes) -> bytes:
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        return nonce + AESGCM(self._home.snapshot_key).encrypt(nonce, secret, _purpose(run))
+        return encrypted(self._home.snapshot_key, secret, _purpose(run))
 
     def _opened(self, run: str, sealed: bytes) -> bytes:
-        cipher = AESGCM(self._home.snapshot_key)
         try:
-            return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], _purpose(run))
-        except InvalidTag as reason:
+            return decrypted(self._home.snapshot_key, sealed, _purpose(run))
+        except NotOpenedError as reason:
             raise _lost() from reason
 
 

@@ -15,8 +15,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import structlog
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Connection
 
 from hejin_models.features import FeatureView
@@ -27,11 +25,11 @@ from hejin_node.errors import NodeError, ViewFailedError
 from hejin_node.home import NodeHome
 from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
 from hejin_privacy.holdout import in_holdout
+from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.canonical import encode, time_text
 from hejin_trust.database import reading
 from hejin_trust.files import make_folder, remove_file, replace_file
 
-_NONCE_BYTES = 12
 _SUFFIX = ".sealed"
 
 _log = structlog.get_logger(__name__)
@@ -251,9 +249,6 @@ class SnapshotStore:
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}{_SUFFIX}"
 
-    def _cipher(self) -> AESGCM:
-        return AESGCM(self._home.snapshot_key)
-
     def _take(self, plan: Plan, view: FeatureView, codes: Collection[str]) -> tuple[Snapshot, bool]:
         def take(codes: Collection[str]) -> Snapshot:
             return take_snapshot(
@@ -284,18 +279,15 @@ class SnapshotStore:
             schema=np.array(snapshot.schema),
             replaced=np.array(snapshot.replaced),
         )
-        nonce = secrets.token_bytes(_NONCE_BYTES)
-        sealed = self._cipher().encrypt(nonce, buffer.getvalue(), run_id.encode())
+        sealed = encrypted(self._home.snapshot_key, buffer.getvalue(), run_id.encode())
         make_folder(self._folder, mode=0o700)
-        replace_file(self._path(run_id), nonce + sealed, mode=0o600)
+        replace_file(self._path(run_id), sealed, mode=0o600)
 
     def _load(self, run_id: str) -> Snapshot:
         try:
-            data = self._path(run_id).read_bytes()
-            opened = self._cipher().decrypt(
-                data[:_NONCE_BYTES], data[_NONCE_BYTES:], run_id.encode()
-            )
-        except (OSError, InvalidTag) as reason:
+            sealed = self._path(run_id).read_bytes()
+            opened = decrypted(self._home.snapshot_key, sealed, run_id.encode())
+        except (OSError, NotOpenedError) as reason:
             raise _lost() from reason
         with np.load(io.BytesIO(opened), allow_pickle=False) as stored:
             return Snapshot(

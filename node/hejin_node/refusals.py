@@ -12,6 +12,7 @@ from hejin_node.home import NodeHome
 from hejin_privacy.errors import AccountExhaustedError
 from hejin_privacy.secure_sum.errors import ShareWrongError
 from hejin_trust.archived import ArchiveError, ArchiveMissingError
+from hejin_trust.at_rest import NotOpenedError
 from hejin_trust.canonical import time_text
 from hejin_trust.database import StorageError, writing
 from hejin_trust.envelope import REFUSAL, seal
@@ -39,6 +40,7 @@ _INTERNAL: Final = (
     FileError,
     FrozenError,
     LogError,
+    NotOpenedError,
     StorageError,
     WarehouseError,
     WitnessRefusedError,

@@ -231,7 +231,7 @@ def why_not(grants: Iterable[Authorisation], need: Need, at: str, size: int) -> 
 def read_trace(home: NodeHome, code: str) -> Trace:
     """Return everything about one enterprise, read in one transaction.
 
-    raises   StorageError; MatchingError where a session's secrets do not open
+    raises   StorageError; NotOpenedError or MatchingError where what is kept does not open
     """
     name = pseudonym(home.pseudonym_key, code)
     with reading(home.database) as connection:

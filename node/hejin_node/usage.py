@@ -6,22 +6,20 @@ Who had no label is as confidential as the labels: what is kept is sealed with t
 from __future__ import annotations
 
 import io
-import secrets
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from sqlalchemy import Column, Connection, Integer, LargeBinary, String, Table, insert, select
 
 from hejin_node.tables import authorisation, metadata
+from hejin_trust.at_rest import decrypted, encrypted
 
 Fate = Literal["used", "unlabelled", "without-row", "view-failed"]
 """What became of an authorised enterprise when a run's rows were taken."""
 
-_NONCE_BYTES: Final = 12
 _FATES: Final = get_args(Fate)
 
 run_use = Table(
@@ -73,7 +71,10 @@ def note_run(
 
 
 def find_run(connection: Connection, key: bytes, run: str) -> RunUse | None:
-    """Return what `note_run` kept; None where it was lost with an older database."""
+    """Return what `note_run` kept; None where it was lost with an older database.
+
+    raises   NotOpenedError
+    """
     row = connection.execute(select(run_use).where(run_use.c.run == run)).first()
     if row is None:
         return None
@@ -111,7 +112,10 @@ def note_sum(
 
 
 def find_sum(connection: Connection, key: bytes, reservation: int) -> SumUse | None:
-    """Return what `note_sum` kept; None where nothing was released, or it was lost."""
+    """Return what `note_sum` kept; None where nothing was released, or it was lost.
+
+    raises   NotOpenedError
+    """
     row = connection.execute(select(sum_use).where(sum_use.c.reservation == reservation)).first()
     if row is None:
         return None
@@ -124,11 +128,10 @@ def _seal(
 ) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    return nonce + AESGCM(key).encrypt(nonce, buffer.getvalue(), what.encode())
+    return encrypted(key, buffer.getvalue(), what.encode())
 
 
 def _open(key: bytes, what: str, sealed: bytes) -> dict[str, npt.NDArray[np.int64]]:
-    data = AESGCM(key).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], what.encode())
+    data = decrypted(key, sealed, what.encode())
     with np.load(io.BytesIO(data), allow_pickle=False) as stored:
         return dict(stored)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from fractions import Fraction
@@ -488,15 +488,16 @@ def test_new_data_and_grants_wait_for_the_next_run(world: World, home: NodeHome)
     assert len(pinned.snapshot.codes) == 40
 
 
-def test_a_damaged_stored_snapshot_stops_the_run(world: World, home: NodeHome) -> None:
+@pytest.mark.parametrize("damage", [lambda data: data[:7], lambda data: data[:100] + data[101:]])
+def test_a_damaged_stored_snapshot_stops_the_run(
+    world: World, home: NodeHome, damage: Callable[[bytes], bytes]
+) -> None:
     fill(home, world)
     plan, digest = approved(home, world)
     session = new_session(home, world.receipts(home))
     result, named = world.result(session.answer(world.query(plan, digest, run=RUN)))
     path = home.path / "snapshots" / f"{RUN}.sealed"
-    data = bytearray(path.read_bytes())
-    data[100] ^= 1
-    path.write_bytes(data)
+    path.write_bytes(damage(path.read_bytes()))
     answer = new_session(home, world.receipts(home)).answer(
         world.query(plan, digest, run=RUN, number=2, index=1, previous=named, result=result)
     )

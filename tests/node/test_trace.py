@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from authorisation_world import answer, run
-from cryptography.exceptions import InvalidTag
 from node_world import BANK, World, approved, fill, found_world, new_session, terms
 from sqlalchemy import delete
 
@@ -24,6 +23,7 @@ from hejin_node.statement import render_statement, statement_of
 from hejin_node.trace import RunLine, Trace, read_trace
 from hejin_privacy.accounting import epsilon
 from hejin_privacy.holdout import in_holdout, split_key
+from hejin_trust.at_rest import NotOpenedError
 from hejin_trust.canonical import fraction
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import parse
@@ -276,7 +276,7 @@ def test_what_is_kept_of_a_run_names_nobody_in_clear_and_fits_no_other_run(
     with writing(home.database) as connection:
         moved = {"run": "cd" * 16, "taken": row.taken, "sealed": row.sealed}
         connection.execute(usage.run_use.insert().values(moved))
-    with reading(home.database) as connection, pytest.raises(InvalidTag):
+    with reading(home.database) as connection, pytest.raises(NotOpenedError):
         usage.find_run(connection, home.snapshot_key, "cd" * 16)
 
 
