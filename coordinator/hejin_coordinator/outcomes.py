@@ -29,7 +29,7 @@ from hejin_privacy.label_messages import LONGEST_NAME
 from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.canonical import time_text
 from hejin_trust.database import reading, writing
-from hejin_trust.keys import read_private, write_private
+from hejin_trust.keys import SECRET_BYTES, read_secret, write_private
 
 Encoding = Literal["utf-8", "gb18030"]
 KEY_FILE: Final = "outcomes.key"
@@ -157,7 +157,7 @@ def open_book(home: CoordinatorHome, connection: Connection, book: Book) -> dict
         )
     )
     assert sealed is not None, "the caller has found the book in this transaction"
-    key = read_private(_key_file(home))
+    key = read_secret(_key_file(home))
     try:
         rows = decrypted(key, sealed, _purpose(book))
     except NotOpenedError as reason:
@@ -174,9 +174,9 @@ def open_book(home: CoordinatorHome, connection: Connection, book: Book) -> dict
 def _seal(home: CoordinatorHome, book: Book, outcomes: Mapping[str, int]) -> bytes:
     path = _key_file(home)
     if not path.exists():
-        write_private(path, secrets.token_bytes(32))
+        write_private(path, secrets.token_bytes(SECRET_BYTES))
     rows = b"".join(code.encode("ascii") + bytes([label]) for code, label in outcomes.items())
-    return encrypted(read_private(path), rows, _purpose(book))
+    return encrypted(read_secret(path), rows, _purpose(book))
 
 
 def _key_file(home: CoordinatorHome) -> Path:

@@ -24,15 +24,22 @@ from hejin_node.erasing import erase_again
 from hejin_node.errors import NodeError
 from hejin_node.home import NodeHome
 from hejin_node.manifest import Segment
-from hejin_node.segments import Keyring, sync_folder
+from hejin_node.segments import Keyring
 from hejin_node.sources import Progress, Tally, silent
 from hejin_node.tables import backup as backup_table
 from hejin_node.verifying import is_as_written
-from hejin_node.warehouse import read_key
 from hejin_trust import canonical
 from hejin_trust.canonical import DocumentError, time_text
 from hejin_trust.database import copy_database, reading, writing
-from hejin_trust.files import held, make_folder, remove_file, replace_file, replace_stream
+from hejin_trust.files import (
+    held,
+    make_folder,
+    remove_file,
+    replace_file,
+    replace_stream,
+    sync_folder,
+)
+from hejin_trust.keys import read_secret
 
 MANIFEST: Final = "manifest.json"
 _SEGMENTS, _FILES = "segments", "files"
@@ -137,7 +144,7 @@ def back_up(home: NodeHome, folder: Path, progress: Progress = silent) -> Backed
         )
     with warehouse.still() as parts:
         database = _copy_of_database(home, folder)
-        sizes = [_size_of(warehouse.files.path(part.file)) for part in parts]
+        sizes = [warehouse.files.size(part.file) for part in parts]
         segments: list[_Held] = []
         copied = 0
         told = Tally(progress, sum(sizes))
@@ -178,7 +185,7 @@ def mend(home: NodeHome, folder: Path, progress: Progress = silent) -> Restored:
     lacking: list[tuple[str, str]] = []
     mended = 0
     with home.warehouse.still() as parts:
-        sizes = [_size_of(home.warehouse.files.path(part.file)) for part in parts]
+        sizes = [home.warehouse.files.size(part.file) for part in parts]
         told = Tally(progress, sum(sizes))
         for part, size in zip(parts, sizes, strict=True):
             target = home.warehouse.files.path(part.file)
@@ -203,7 +210,7 @@ def put_back(home: Path, folder: Path, progress: Progress = silent) -> Restored:
     mirror before it does anything, and freezes if that knows more.
     raises   BackupError, HeldError, FileError: no database is there then
     """
-    keys = Keyring(read_key(home / "keys" / "warehouse.key"))
+    keys = Keyring(read_secret(home / "keys" / "warehouse.key"))
     contents = _read(folder, keys)
     with held(home):
         told = Tally(progress, sum(one.bytes for one in contents.all))
@@ -402,10 +409,3 @@ def _blocks(path: Path) -> Iterator[bytes]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _size_of(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0

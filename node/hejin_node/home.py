@@ -20,7 +20,7 @@ from hejin_node.views import installed_views
 from hejin_node.warehouse import Warehouse
 from hejin_trust.clock import Clock, now
 from hejin_trust.home import MemberHome, RegulatorMissingError, open_member
-from hejin_trust.keys import read_private, write_private
+from hejin_trust.keys import SECRET_BYTES, read_secret, write_private
 from hejin_trust.membership import load
 from hejin_trust.settings import read_settings
 
@@ -103,7 +103,7 @@ def make_secrets(path: Path) -> None:
     """Make the keys that only a node has; raises KeyFileError if they exist."""
     (path / "keys").mkdir(mode=0o700, parents=True, exist_ok=True)
     for name in ("warehouse.key", "pseudonym.key"):
-        write_private(path / "keys" / name, secrets.token_bytes(32))
+        write_private(path / "keys" / name, secrets.token_bytes(SECRET_BYTES))
 
 
 @contextmanager
@@ -114,8 +114,8 @@ def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator
     """
     settings = read_settings(path / FILE, NodeSettings)
     membership = load(path, settings.member, "node", bytes.fromhex(settings.regulator_key))
-    warehouse_key = read_private(path / "keys" / "warehouse.key")
-    pseudonym_key = read_private(path / "keys" / "pseudonym.key")
+    warehouse_key = read_secret(path / "keys" / "warehouse.key")
+    pseudonym_key = read_secret(path / "keys" / "pseudonym.key")
     with open_member(path, membership, "node.db", MIGRATIONS, clock, found=found) as base:
         yield NodeHome(
             path=path,

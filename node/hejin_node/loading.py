@@ -34,11 +34,11 @@ from hejin_node.segments import (
     SegmentWriter,
     buckets_of,
     disk_errors,
-    sync_folder,
 )
 from hejin_trust.canonical import time_text
 from hejin_trust.clock import now
 from hejin_trust.database import reading, writing
+from hejin_trust.files import sync_folder
 
 ERASED: Final = "enterprise.erased"
 """The rule that drops rows of an enterprise that was erased; they are kept nowhere."""
@@ -66,6 +66,13 @@ class SegmentFiles:
     def path(self, file: str) -> Path:
         """Return where a segment lies."""
         return self.folder / file
+
+    def size(self, file: str) -> int:
+        """Return a segment's size, bytes; 0 if it cannot be looked at."""
+        try:
+            return self.path(file).stat().st_size
+        except OSError:
+            return 0
 
     def remove(self, file: str) -> None:
         """Remove a segment that no manifest row names."""

@@ -306,15 +306,6 @@ class SegmentWriter:
         self._path.unlink(missing_ok=True)
 
 
-def sync_folder(folder: Path) -> None:
-    """Make a folder's new names durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 @contextmanager
 def disk_errors() -> Iterator[None]:
     """Turn a failed write into a WarehouseError that says what to do."""

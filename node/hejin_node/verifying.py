@@ -40,7 +40,7 @@ def check_all(
                its place meanwhile
     progress   called with (bytes read, bytes in all)
     """
-    sizes = [_size(files.path(part.file)) for part in parts]
+    sizes = [files.size(part.file) for part in parts]
     found: list[Damage] = []
     told = Tally(progress, sum(sizes))
     for part, size in zip(parts, sizes, strict=True):
@@ -77,13 +77,6 @@ def is_as_written(path: Path, sha256: str) -> bool:
             return hashlib.file_digest(file, "sha256").hexdigest() == sha256
     except OSError:
         return False
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return 0
 
 
 def _not_as_listed(part: Segment) -> SegmentError:

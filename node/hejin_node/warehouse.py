@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -28,7 +27,6 @@ from hejin_node.manifest import Counts, Load, Segment
 from hejin_node.partitions import MOST_ROWS, Partition, Source, partitions
 from hejin_node.segments import (
     BUCKETS,
-    KEY_BYTES,
     LOAD,
     Columns,
     Keyring,
@@ -41,28 +39,8 @@ from hejin_node.sources import Progress, Tally, silent
 from hejin_node.verifying import Damage, check_all
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
-from hejin_trust.keys import read_private, write_private
 
 _log = structlog.get_logger(__name__)
-
-
-def create_key(path: Path) -> bytes:
-    """Make a new warehouse key file (0600, 32 random bytes) and return the key."""
-    key = secrets.token_bytes(KEY_BYTES)
-    write_private(path, key)
-    return key
-
-
-def read_key(path: Path) -> bytes:
-    """Return the warehouse key in a file; KeyFileError or WrongKeyError if it is none."""
-    key = read_private(path)
-    if len(key) != KEY_BYTES:
-        raise WrongKeyError(
-            f"The key file {path} has {len(key)} bytes, a warehouse key has {KEY_BYTES}: "
-            "restore it from its backup.",
-            f"密钥文件 {path} 为 {len(key)} 字节，仓库密钥应为 {KEY_BYTES} 字节：请从备份恢复。",
-        )
-    return key
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,9 @@ from hejin_node.errors import SegmentError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.recovery import recover
 from hejin_node.segments import Columns
-from hejin_node.warehouse import create_key
 from hejin_trust.database import reading, writing
 from hejin_trust.files import FileError
-from hejin_trust.keys import KeyFileError
+from hejin_trust.keys import KeyFileError, write_private
 from hejin_trust.one_history import FrozenError
 
 A = make_code(3)
@@ -262,7 +261,7 @@ def test_a_backup_that_is_made_again_forgets_the_erased(home: NodeHome, folder: 
 
 def another_key(home: Path, _folder: Path) -> None:
     (home / "keys" / "warehouse.key").unlink()
-    create_key(home / "keys" / "warehouse.key")
+    write_private(home / "keys" / "warehouse.key", bytes(32))
 
 
 def without_key(home: Path, _folder: Path) -> None:

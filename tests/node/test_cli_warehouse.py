@@ -17,6 +17,7 @@ from hejin_node.home import open_home
 from hejin_node.manifest import Counts
 from hejin_node.segments import Columns
 from hejin_trust.errors import HejinError
+from hejin_trust.keys import KeyFileError
 
 A, B = make_code(0), make_code(1)
 COLUMNS: Columns = {"enterprise": "text", "net": "number"}
@@ -149,3 +150,12 @@ def test_an_interrupted_load_can_be_given_up(home: Path) -> None:
     assert len(list((home / "warehouse").glob("*.parquet"))) == 2
     with pytest.raises(WarehouseError, match="no interrupted load 1"):
         run(home, "give-up", "1")
+
+
+@pytest.mark.parametrize("name", ["warehouse.key", "pseudonym.key"])
+@pytest.mark.parametrize("length", [0, 16])
+def test_a_key_file_that_was_cut_off_is_refused(home: Path, name: str, length: int) -> None:
+    key = home / "keys" / name
+    key.write_bytes(key.read_bytes()[:length])
+    with pytest.raises(KeyFileError, match=f"has {length} bytes"):
+        run(home, "list")

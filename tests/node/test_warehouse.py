@@ -26,9 +26,8 @@ from hejin_node.manifest import Counts
 from hejin_node.partitions import cut as cut_buckets
 from hejin_node.segments import Columns
 from hejin_node.tables import segment as segment_table
-from hejin_node.warehouse import Warehouse, create_key, read_key
+from hejin_node.warehouse import Warehouse
 from hejin_trust.database import writing
-from hejin_trust.keys import KeyFileError
 
 KEY = bytes(range(32))
 COLUMNS: Columns = {"enterprise": "text", "net": "number", "date": "date", "count": "integer"}
@@ -112,21 +111,6 @@ def test_a_missing_segment_is_named(data) -> None:
     with pytest.raises(SegmentError, match="is missing") as caught:
         data.warehouse.query("SELECT * FROM sales", [SALES])
     assert caught.value.code == "segment-damaged"
-
-
-def test_key_files_are_private_and_of_one_length(tmp_path: Path) -> None:
-    key = create_key(tmp_path / "key")
-    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
-    assert read_key(tmp_path / "key") == key
-    (tmp_path / "key").chmod(0o640)
-    with pytest.raises(KeyFileError):
-        read_key(tmp_path / "key")
-    (tmp_path / "short").write_bytes(b"x" * 16)
-    (tmp_path / "short").chmod(0o600)
-    with pytest.raises(WrongKeyError, match="16 bytes"):
-        read_key(tmp_path / "short")
-    with pytest.raises(ValueError, match="32 bytes"):
-        segments.Keyring(b"short")
 
 
 def test_what_fails_before_the_manifest_leaves_nothing(data) -> None:

@@ -15,7 +15,9 @@ from hejin_trust.keys import (
     load_tls_key,
     new_tls_key,
     read_private,
+    read_secret,
     verify,
+    write_private,
 )
 
 P = 2**255 - 19
@@ -111,6 +113,15 @@ def test_missing_and_foreign_key_files_are_refused(tmp_path: Path) -> None:
     for pem in (b"noise", (tmp_path / "identity.key").read_bytes()):
         with pytest.raises(KeyFileError, match="P-256"):
             load_tls_key(pem)
+
+
+@pytest.mark.parametrize("length", [0, 16, 31, 33])
+def test_a_secret_of_another_length_is_refused(tmp_path: Path, length: int) -> None:
+    write_private(tmp_path / "right", bytes(range(32)))
+    assert read_secret(tmp_path / "right") == bytes(range(32))
+    write_private(tmp_path / "wrong", bytes(length))
+    with pytest.raises(KeyFileError, match=f"has {length} bytes"):
+        read_secret(tmp_path / "wrong")
 
 
 def test_a_key_does_not_show_its_private_half() -> None:

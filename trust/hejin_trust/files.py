@@ -44,11 +44,7 @@ def replace_stream(path: Path, parts: Iterable[bytes], *, mode: int = 0o644) -> 
             os.fsync(file.fileno())
         Path(aside).replace(path)
         aside = None
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(path.parent)
     except OSError as reason:
         raise FileError(
             f"{path} cannot be written ({reason.strerror}); check the folder and free space",
@@ -57,6 +53,15 @@ def replace_stream(path: Path, parts: Iterable[bytes], *, mode: int = 0o644) -> 
     finally:
         if aside is not None:
             Path(aside).unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's new names durable; raises OSError."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_file(path: Path) -> None:

@@ -32,6 +32,10 @@ _SMALL_ORDER: Final = frozenset(
 )
 
 
+SECRET_BYTES: Final = 32
+"""Of a key that encrypts or makes pseudonyms."""
+
+
 class KeyFileError(HejinError):
     """A key cannot be read, stored or used."""
 
@@ -88,6 +92,18 @@ def read_private(path: Path) -> bytes:
             f"{path} 处的密钥可被其他用户读取（权限 {mode:04o}）；请执行 chmod 600",
         )
     return data
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the secret key at `path`, SECRET_BYTES long; raises KeyFileError."""
+    key = read_private(path)
+    if len(key) != SECRET_BYTES:
+        raise KeyFileError(
+            f"the key at {path} has {len(key)} bytes, {SECRET_BYTES} are right; restore it from"
+            " the backup",
+            f"{path} 处的密钥为 {len(key)} 字节，应为 {SECRET_BYTES} 字节；请从备份恢复",
+        )
+    return key
 
 
 class SigningKey:
