@@ -144,6 +144,13 @@ def copy_open_database(home: NodeHome, to: Path) -> None:
         source.backup(target)
 
 
+def lose_database(home: Path) -> None:
+    """Take a closed node's database away, and its segments, which nothing else names."""
+    for path in home.glob("node.db*"):
+        path.unlink()
+    (home / "warehouse").rename(home / "warehouse.before")
+
+
 def put_database(copy: Path, home: Path) -> None:
     """Put a backup back in place of a closed node's database."""
     for path in home.glob("node.db*"):

@@ -25,6 +25,12 @@ class WrongKeyError(WarehouseError):
     code: ClassVar[str] = "warehouse-key"
 
 
+class ManifestLostError(WarehouseError):
+    """Segments are there, and the database that lists them is not."""
+
+    code: ClassVar[str] = "manifest-lost"
+
+
 class SegmentError(WarehouseError):
     """A segment file is missing or is not what was written."""
 

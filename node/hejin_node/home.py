@@ -13,7 +13,7 @@ from pathlib import Path
 from hejin_models.features import FeatureView
 from hejin_models.schemas import Schema, load_schemas
 from hejin_node.config import FILE, NodeSettings
-from hejin_node.errors import NodeError, PolicyMissingError
+from hejin_node.errors import ManifestLostError, NodeError, PolicyMissingError
 from hejin_node.policy_file import FILE as POLICY
 from hejin_node.policy_file import Policy
 from hejin_node.views import installed_views
@@ -111,8 +111,10 @@ def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator
     """Open the node in `path`; raises SettingsError, MembershipError, KeyFileError, StorageError.
 
     The first opening after `join` founds both logs with their `genesis` entry; see `open_member`.
+    raises   ManifestLostError, too: there would be a new database beside the old one's segments
     """
     settings = read_settings(path / FILE, NodeSettings)
+    _check_manifest(path)
     membership = load(path, settings.member, "node", bytes.fromhex(settings.regulator_key))
     warehouse_key = read_secret(path / "keys" / "warehouse.key")
     pseudonym_key = read_secret(path / "keys" / "pseudonym.key")
@@ -128,4 +130,16 @@ def open_home(path: Path, clock: Clock = now, *, found: bool = True) -> Iterator
             warehouse=Warehouse(path / "warehouse", warehouse_key, base.database, pseudonym_key),
             pseudonym_key=pseudonym_key,
             snapshot_key=hmac.digest(warehouse_key, b"hejin/snapshot/v1", "sha256"),
+        )
+
+
+def _check_manifest(path: Path) -> None:
+    """A new database would name none of the segments that are there, and they would be removed."""
+    if not (path / "node.db").exists() and any((path / "warehouse").glob("*.parquet")):
+        raise ManifestLostError(
+            f"{path / 'node.db'} is gone, and warehouse/ holds segments that only it can name: put"
+            " it back with `hejin node data restore`, or, if there is no backup, move warehouse/ to"
+            " another place and recover",
+            f"{path / 'node.db'} 缺失，而 warehouse/ 中有只有它才能识别的分段文件：请执行"
+            " `hejin node data restore` 恢复；如无备份，请先将 warehouse/ 移走再执行恢复流程",
         )

@@ -18,6 +18,7 @@ from bent_mirror import (
     copy_open_database,
     internal_log,
     is_level,
+    lose_database,
     put_database,
     release_log,
 )
@@ -32,6 +33,7 @@ from hejin_models.uscc import make_code
 from hejin_node import account, consent, inbox, offers, signed
 from hejin_node.account import Reservation
 from hejin_node.consent import grant, grant_many, revoke
+from hejin_node.errors import ManifestLostError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.receipts import ReceiptWrongError, collect
 from hejin_node.recovery import FOLDER, Recovered, recover
@@ -502,8 +504,7 @@ def test_a_node_that_was_recovered_is_recovered_again(told: Story) -> None:
 
 def test_a_node_that_lost_its_whole_database_gets_account_and_ledgers_back(told: Story) -> None:
     """Nothing but its keys and the mirror is left: who allowed what must be granted again."""
-    for path in told.world.nodes["node-1"].glob("node.db*"):
-        path.unlink()
+    lose_database(told.world.nodes["node-1"])
     door = told.world.mirror.door("node-1")
     with open_home(told.world.nodes["node-1"], told.world.clock, found=False) as home:
         found = recover(home, door, approval(told.world))
@@ -529,8 +530,7 @@ def test_a_node_that_lost_its_whole_database_gets_account_and_ledgers_back(told:
 
 def test_a_database_that_was_begun_anew_is_not_mixed_with_the_old_ledgers(told: Story) -> None:
     path = told.world.nodes["node-1"]
-    for file in path.glob("node.db*"):
-        file.unlink()
+    lose_database(path)
     with open_home(path, told.world.clock) as home:
         before = all_of(home)
         with pytest.raises(RecoveryError, match="move a database that was begun anew") as refused:
@@ -795,3 +795,20 @@ def test_a_receipt_of_other_bytes_is_refused_for_what_the_mirror_knows(told: Sto
         assert owed.state == "released"
         with pytest.raises(ReceiptWrongError):
             collect(node.home, owed, told.desk)
+
+
+def test_no_new_database_is_made_beside_segments_that_it_would_not_name(told: Story) -> None:
+    path = told.world.nodes["node-1"]
+    for file in path.glob("node.db*"):
+        file.unlink()
+    kept = sorted(path.glob("warehouse/*.parquet"))
+    assert kept
+    with (
+        pytest.raises(ManifestLostError, match="hejin node data restore") as refused,
+        open_home(path, told.world.clock, found=False),
+    ):
+        pass
+    assert refused.value.code == "manifest-lost"
+    assert "移走" in refused.value.text.zh
+    assert sorted(path.glob("warehouse/*.parquet")) == kept
+    assert not (path / "node.db").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from bank_world import Bank, findings, open_world
-from bent_mirror import BentMirror, copy_open_database, put_database, release_log
+from bent_mirror import BentMirror, copy_open_database, lose_database, put_database, release_log
 from node_world import BANK
 from recovery_world import approval
 
@@ -112,8 +112,7 @@ def test_a_run_during_which_a_node_lost_its_database_verifies(
     def lose(_: Payload) -> None:
         home.database.dispose()
         if whole:
-            for path in home.path.glob("node.db*"):
-                path.unlink()
+            lose_database(home.path)
         else:
             put_database(copy, home.path)
         again = stack.enter_context(open_home(home.path, bank.world.clock, found=False))

@@ -86,7 +86,9 @@ def test_a_node_that_lost_its_database_freezes_and_goes_on_after_its_recovery(
             spent = account.spent(connection, home.charter.period_from)
             size = home.release_log.size(connection)
         _remove(database)
-        if not whole:
+        if whole:
+            (database.parent / "warehouse").rename(tmp_path / "warehouse")
+        else:
             shutil.copy(backup, database)
 
         members.start(NODE)
