@@ -47,6 +47,19 @@ def locked_down(memory_mb: int = DEFAULT_MEMORY_MB) -> Iterator[duckdb.DuckDBPyC
         yield connection
 
 
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Let Ctrl-C during a query be what it is elsewhere, and no error of the query."""
+    try:
+        yield
+    except duckdb.InterruptException:
+        raise KeyboardInterrupt from None
+    except RuntimeError as reason:
+        if str(reason) != "Query interrupted":
+            raise
+        raise KeyboardInterrupt from None
+
+
 class Rewindable:
     """A source of batches that DuckDB may scan again: it asks for a new stream each time.
 
@@ -102,7 +115,8 @@ def select(
         for name, source in sources.items():
             connection.register(name, source)
         used = {name: given[name] for name in statements[0].named_parameters}
-        table: pa.Table = connection.sql(sql, params=used or None).to_arrow_table()
+        with interruptible():
+            table: pa.Table = connection.sql(sql, params=used or None).to_arrow_table()
     except duckdb.Error as reason:
         for source in sources.values():
             if isinstance(source, Rewindable) and source.failure is not None:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hejin_models.uscc import LENGTH, valid_codes
+from hejin_node.duck import interruptible
 from hejin_node.errors import IngestError
 from hejin_node.mapping import Bound, ColumnRule, SourceMapping
 
@@ -68,7 +69,8 @@ class Checker:
         self._row += table.num_rows
         self._connection.register("source", pa.table(columns))
         try:
-            checked = self._connection.sql(self._sql).to_arrow_table()
+            with interruptible():
+                checked = self._connection.sql(self._sql).to_arrow_table()
             if self._mapping.unique:
                 self.know(checked.filter(pc.is_null(checked["_rule"])).column("enterprise"))
         except duckdb.Error as reason:

@@ -1,4 +1,4 @@
-"""`hejin node ingest --watch` as a real process: each file once, a clean end, and on from there."""
+"""`hejin node ingest` as a real process that is ended: cleanly, and the next one goes on."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,3 +90,29 @@ def test_a_folder_is_watched_until_sigterm_and_each_file_is_loaded_once(tmp_path
     with open_home(home) as node:
         assert node.warehouse.rows("data", "bills") == 3
         assert len(node.warehouse.loads("bills")) == 3
+
+
+def test_ctrl_c_ends_an_ingest_without_a_traceback_and_the_next_one_goes_on(
+    tmp_path: Path,
+) -> None:
+    home = found_world(tmp_path).nodes["node-1"]
+    file, mapping = tmp_path / "in.csv", tmp_path / "m.toml"
+    rows = 800_000
+    codes = [make_code(n) for n in range(100)]
+    file.write_text("e,net\n" + "".join(f"{codes[n % 100]},{n}\n" for n in range(rows)))
+    mapping.write_text(MAPPING)
+    words = [sys.executable, "-m", "hejin_sandbox.main", "node", "ingest", "--home", str(home),
+             str(file), "--mapping", str(mapping), "--json"]  # fmt: skip
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        folder = home / "warehouse"
+        while process.poll() is None and not list(folder.glob("*.part")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=SECONDS)
+    assert process.returncode == 1
+    assert b"Traceback" not in complained
+    assert said == b""
+    with open_home(home) as node:
+        assert node.warehouse.rows("data", "bills") == 0
+    done = subprocess.run(words, check=True, stdout=subprocess.PIPE)
+    assert json.loads(done.stdout)["loaded"] == rows
