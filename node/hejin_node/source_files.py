@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +58,7 @@ class FileSource:
     def blocks(self, place: Place | None, progress: Progress) -> Generator[Block]:
         """Yield the rows after `place`; see `sources.Source`."""
         try:
-            with self.path.open("rb") as file:
+            with _opened(self.path) as file:
                 self._check_unchanged(file)
                 rows = rows_before(place)
                 for block in self.reader(
@@ -86,7 +88,7 @@ def open_file(path: Path, columns: Sequence[str], layout: Layout) -> FileSource:
     """Take a file's digest and see what it is; raises IngestError."""
     name = path.name
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             stamp = _stamp(file)
             head = file.read(_HEAD)
             reader = _kind(name, head, layout)
@@ -109,7 +111,7 @@ def open_file(path: Path, columns: Sequence[str], layout: Layout) -> FileSource:
 def file_digest(path: Path) -> str:
     """Return the hex SHA-256 of a file's bytes; IngestError if it cannot be read or is empty."""
     try:
-        with path.open("rb") as file:
+        with _opened(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
                 _empty(path.name)
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -133,6 +135,22 @@ def _kind(name: str, head: bytes, layout: Layout) -> _Reader:
             )
     source_csv.check_head(name, head, layout)
     return source_csv.read
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file; IngestError for a pipe or device, which would never end, or not even begin."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    kind = os.fstat(handle).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(kind):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+    refuse(
+        path.name,
+        "it is a pipe or a device, not a file; write its content into a file.",
+        "这是管道或设备，不是文件，请将其内容写入文件。",
+    )
 
 
 def _stamp(file: IO[bytes]) -> tuple[int, int, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import stat
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -48,18 +50,20 @@ class Folder:
 
 
 def source_files(folder: Path) -> dict[str, Stamp]:
-    """Return the files of a folder that may be sources; IngestError if it cannot be read."""
+    """Return the files of a folder that may be sources; IngestError if it cannot be read.
+
+    Links and pipes are none: whoever may put files there could name any file of the node, or
+    hold up all that come after.
+    """
     found: dict[str, Stamp] = {}
     try:
         for path in folder.iterdir():
             # Hidden files and Excel's "~$" are still being written, or never were data.
             if path.suffix.lower() in SUFFIXES and not path.name.startswith((".", "~")):
-                status = path.stat()
-                found[path.name] = (status.st_size, status.st_mtime_ns, status.st_ino)
-    except FileNotFoundError:
-        if folder.is_dir():  # a file went away meanwhile
-            return found
-        raise _unreadable(folder) from None
+                with suppress(FileNotFoundError):  # it went away meanwhile
+                    status = path.lstat()
+                    if stat.S_ISREG(status.st_mode):
+                        found[path.name] = (status.st_size, status.st_mtime_ns, status.st_ino)
     except OSError:
         raise _unreadable(folder) from None
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -243,6 +244,15 @@ def test_old_excel_files_are_refused_by_name(tmp_path: Path) -> None:
     path.write_bytes(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(512))
     with pytest.raises(IngestError, match=r"old Excel workbook \(\.xls\)"):
         read(path, ["a"])
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_pipes_and_devices_are_refused_at_once(tmp_path: Path, make) -> None:
+    """The one would wait for ever for somebody who writes, the other never end."""
+    path = tmp_path / "a.csv"
+    make(path)
+    with pytest.raises(IngestError, match="a pipe or a device"):
+        open_file(path, ["enterprise"], Layout())
 
 
 def test_a_file_that_is_replaced_between_digest_and_reading_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def test_only_files_that_may_be_sources_are_seen(tmp_path: Path) -> None:
     assert files_in([tmp_path / "e.txt"]) == [tmp_path / "e.txt"]
     with pytest.raises(IngestError, match="cannot be read"):
         source_files(tmp_path / "absent")
+
+
+def test_links_pipes_and_folders_are_no_sources_and_hide_no_other(tmp_path: Path) -> None:
+    """Whoever puts files there may not choose which of the node's are read, nor stop the rest."""
+    elsewhere = tmp_path / "elsewhere.txt"
+    elsewhere.write_text("x")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").symlink_to(elsewhere)
+    (folder / "b.csv").symlink_to(tmp_path / "nowhere")
+    (folder / "c.csv").symlink_to("c.csv")
+    (folder / "d.csv").mkdir()
+    os.mkfifo(folder / "e.csv")
+    (folder / "f.csv").write_text("x")
+    assert list(source_files(folder)) == ["f.csv"]
 
 
 class Rounds(threading.Event):
