@@ -25,6 +25,10 @@ MAGIC: Final = b"PK\x03\x04"
 _BLOCK_ROWS: Final = 8192
 #: Excel's own limit of rows a sheet; a forged row number beyond it would be counted up to.
 _MOST_ROWS: Final = 1_048_576
+#: Excel's own limit of a text, characters: cells may share one, and each would be a copy of it.
+_LONGEST_TEXT: Final = 32_767
+#: Characters of a block, by which it ends early.
+_BLOCK_TEXTS: Final = 16 << 20
 #: openpyxl streams sheets and keeps everything else in memory: unpacked bytes.
 _MOST_STREAMED: Final = 2 << 30
 _MOST_KEPT: Final = 64 << 20
@@ -53,7 +57,7 @@ def read(
         header = [spelled(cell, None) or "" for cell in next(rows, ())]
         check_header(name, header, columns)
         picked = [(header.index(column), layout.formats.get(column)) for column in columns]
-        seen = 0
+        seen = held = 0
         for number, row in enumerate(rows):
             if number >= _MOST_ROWS:
                 _bomb(name)
@@ -62,16 +66,20 @@ def read(
             seen += 1
             if seen <= skip:
                 continue
-            waiting.append(
-                tuple(
-                    spelled(row[at], pattern) if at < len(row) else None for at, pattern in picked
-                )
+            cells = tuple(
+                spelled(row[at], pattern) if at < len(row) else None for at, pattern in picked
             )
-            if len(waiting) == _BLOCK_ROWS:
+            lengths = [len(cell) for cell in cells if cell is not None]
+            if max(lengths, default=0) > _LONGEST_TEXT:
+                _bomb(name)
+            waiting.append(cells)
+            held += sum(lengths)
+            if len(waiting) == _BLOCK_ROWS or held >= _BLOCK_TEXTS:
                 done += len(waiting)
                 # How far a sheet goes is not known before its end.
                 progress(min(done * size // _MOST_ROWS, size - 1), size)
                 yield _block(name, columns, waiting, done)
+                held = 0
                 waiting = []
     finally:
         rows.close()
@@ -168,7 +176,8 @@ def _damaged(name: str) -> NoReturn:
 def _bomb(name: str) -> NoReturn:
     refuse(
         name,
-        "the workbook unpacks to more than a node reads (1,048,576 rows, 64 MB of texts, 2 GB a "
-        "sheet); split it, or save it as CSV.",
-        "工作簿解压后超出节点可读范围（1,048,576 行、64 MB 文本、每表 2 GB），请拆分或另存为 CSV。",
+        "the workbook unpacks to more than a node reads (1,048,576 rows, 32,767 characters a cell, "
+        "64 MB of texts, 2 GB a sheet); split it, or save it as CSV.",
+        "工作簿解压后超出节点可读范围（1,048,576 行、每格 32,767 字符、64 MB 文本、每表 2 GB），"
+        "请拆分或另存为 CSV。",
     )

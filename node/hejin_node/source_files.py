@@ -9,6 +9,7 @@ import os
 import stat
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Final, NoReturn, Protocol
 
@@ -137,20 +138,20 @@ def _kind(name: str, head: bytes, layout: Layout) -> _Reader:
     return source_csv.read
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedReader:
     """Open a file; IngestError for a pipe or device, which would never end, or not even begin."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     kind = os.fstat(handle).st_mode
-    if stat.S_ISREG(kind):
-        return os.fdopen(handle, "rb")
-    os.close(handle)
-    if stat.S_ISDIR(kind):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-    refuse(
-        path.name,
-        "it is a pipe or a device, not a file; write its content into a file.",
-        "这是管道或设备，不是文件，请将其内容写入文件。",
-    )
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        if stat.S_ISDIR(kind):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        refuse(
+            path.name,
+            "it is a pipe or a device, not a file; write its content into a file.",
+            "这是管道或设备，不是文件，请将其内容写入文件。",
+        )
+    return os.fdopen(handle, "rb")
 
 
 def _stamp(file: IO[bytes]) -> tuple[int, int, int]:

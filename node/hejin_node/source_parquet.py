@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
-from typing import IO, Final
+from typing import IO, Final, NoReturn
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from hejin_node.sources import (
@@ -21,6 +22,9 @@ from hejin_node.sources import (
 )
 
 MAGIC: Final = b"PAR1"
+#: Bytes. A text of 1 MB that a page of a few bytes names for each row of a block takes 64 GB.
+_MOST_TEXTS: Final = 256 << 20
+_MOST_GROUP: Final = 1 << 30
 
 
 def read(
@@ -34,9 +38,13 @@ def read(
     """Yield blocks; a row group that was read in part is opened again and skipped through."""
     size = file.seek(0, 2)
     try:
-        with pq.ParquetFile(file) as parquet:
-            check_header(name, parquet.schema_arrow.names, columns)
-            meta = parquet.metadata
+        with pq.ParquetFile(file) as looked:
+            schema, meta = looked.schema_arrow, looked.metadata
+        check_header(name, schema.names, columns)
+        _check_columns(name, schema, meta, columns)
+        # Each text once, whatever the rows: what they take together is known before they take it.
+        texts = [one for one in columns if _is_text(schema.field(one).type)]
+        with pq.ParquetFile(file, metadata=meta, read_dictionary=texts) as parquet:
             rows, done = meta.num_rows, rows_before(place)
             ends = list(accumulate(meta.row_group(i).num_rows for i in range(meta.num_row_groups)))
             groups = [i for i, end in enumerate(ends) if end > done]
@@ -51,10 +59,78 @@ def read(
                 if fresh.num_rows:
                     done = seen
                     progress(size * done // rows, size)
-                    yield Block(pa.Table.from_batches([fresh]), {"rows": done})
+                    yield Block(_decoded(name, pa.Table.from_batches([fresh])), {"rows": done})
     except (OSError, pa.ArrowException):
         refuse(
             name,
             "the Parquet file is damaged or encrypted; export it again.",
             "Parquet 文件已损坏或被加密，请重新导出。",
         )
+
+
+def _check_columns(
+    name: str, schema: pa.Schema, meta: pq.FileMetaData, columns: Sequence[str]
+) -> None:
+    """Refuse columns whose size is not known before they are unpacked, or is too much."""
+    odd = next((one for one in columns if not _is_plain(schema.field(one).type)), None)
+    if odd is not None:
+        refuse(
+            name,
+            f"column {odd} is of type {schema.field(odd).type}; export it as texts or numbers.",
+            f"列 {odd} 的类型为 {schema.field(odd).type}，请导出为文本或数值。",
+        )
+    for i in range(meta.num_row_groups):
+        group = meta.row_group(i)
+        parts = [group.column(place) for place in range(group.num_columns)]
+        if sum(p.total_uncompressed_size for p in parts if p.path_in_schema in columns) > (
+            _MOST_GROUP
+        ):
+            _bomb(name)
+
+
+def _decoded(name: str, rows: pa.Table) -> pa.Table:
+    """Return rows with plain texts in place of dictionaries; refuse what would be too long."""
+    coded = [
+        i
+        for i, field in enumerate(rows.schema)
+        if pa.types.is_dictionary(field.type) and _is_text(field.type.value_type)
+    ]
+    if sum(_bytes(rows.column(i)) for i in coded) > _MOST_TEXTS:
+        _bomb(name)
+    for i in coded:
+        plain = rows.column(i).cast(rows.schema.field(i).type.value_type)
+        rows = rows.set_column(i, rows.column_names[i], plain)
+    return rows
+
+
+def _bytes(column: pa.ChunkedArray) -> int:
+    """Return how many bytes a column of dictionary-encoded texts has once it is decoded."""
+    return sum(
+        pc.sum(pc.binary_length(chunk.dictionary).cast(pa.int64()).take(chunk.indices)).as_py() or 0
+        for chunk in column.chunks
+    )
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return not (
+        pa.types.is_nested(kind) or pa.types.is_string_view(kind) or pa.types.is_binary_view(kind)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _bomb(name: str) -> NoReturn:
+    refuse(
+        name,
+        "the Parquet file unpacks to more than a node reads (1 GB a row group, 256 MB of texts in "
+        "65,536 rows); write smaller row groups and shorter texts.",
+        "Parquet 文件解压后超出节点可读范围（每行组 1 GB，每 65,536 行文本 256 MB），"
+        "请使用更小的行组与更短的文本。",
+    )

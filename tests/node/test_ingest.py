@@ -305,7 +305,7 @@ def test_parquet_without_rows_or_columns_or_with_lists_is_refused(data) -> None:
     for table, said in (
         (pa.table({name: pa.array([], pa.string()) for name in names}), "no rows"),
         (pa.table({"企业代号": [A]}), "no column"),
-        (pa.table({name: [[A]] for name in names}), "single texts"),
+        (pa.table({name: [[A]] for name in names}), "of type list"),
     ):
         pq.write_table(table, path)
         with pytest.raises(IngestError, match=said):

@@ -9,6 +9,7 @@ import os
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -145,6 +146,48 @@ def workbook(path: Path, rows: list[list[object]], title: str = "一", more: int
     return path
 
 
+def test_a_parquet_file_that_unpacks_to_too_much_is_refused_before_it_does(tmp_path: Path) -> None:
+    """724 bytes: a page names one text of 1 MB for each of 200,000 rows."""
+    path = tmp_path / "a.parquet"
+    named = pa.array(np.zeros(200_000, np.int32))
+    table = pa.table({"a": pa.DictionaryArray.from_arrays(named, pa.array(["x" * (1 << 20)]))})
+    pq.write_table(table, path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 1000
+    before = pa.total_allocated_bytes()
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(path, ["a"])
+    assert pa.total_allocated_bytes() - before < 64 << 20
+
+
+def test_a_row_group_that_unpacks_to_too_much_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["x" * 10_000, "y"], "b": ["z" * 10_000, "z"]}), path)
+    monkeypatch.setattr(source_parquet, "_MOST_GROUP", 15_000)
+    assert len(rows_of(read(path, ["a"]))) == 2
+    monkeypatch.setattr(source_parquet, "_MOST_GROUP", 5_000)
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(path, ["a"])
+
+
+@pytest.mark.parametrize("column", [pa.array([["x"]]), pa.array(["x"]).cast(pa.string_view())])
+def test_parquet_columns_of_no_plain_type_are_refused(tmp_path: Path, column: pa.Array) -> None:
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": column}), path)
+    with pytest.raises(IngestError, match="column a is of type"):
+        read(path, ["a"])
+
+
+@pytest.mark.parametrize("dictionary", [True, False])
+def test_parquet_texts_are_read_however_they_are_kept(tmp_path: Path, *, dictionary: bool) -> None:
+    path = tmp_path / "a.parquet"
+    texts = ["x", None, "", "x", "核金"]
+    for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())):
+        pq.write_table(pa.table({"a": pa.array(texts).cast(kind)}), path, use_dictionary=dictionary)
+        assert rows_of(read(path, ["a"])) == [(text,) for text in texts]
+
+
 def test_excel_cells_are_spelled_as_csv_would_be(tmp_path: Path) -> None:
     path = workbook(
         tmp_path / "in.xlsx",
@@ -229,6 +272,29 @@ def test_a_sheet_with_a_row_number_beyond_excels_own_is_not_counted_up_to(tmp_pa
     bad = repacked(good, tmp_path / "in.xlsx", "xl/worksheets/sheet1.xml", sheet)
     with pytest.raises(IngestError, match="1,048,576 rows"):
         read(bad, ["a"])
+
+
+def test_a_workbook_with_a_longer_text_than_excel_allows_is_refused(tmp_path: Path) -> None:
+    """8192 cells that share a text of 60 MB, some kB in the file, would take 480 GB."""
+    assert read(workbook(tmp_path / "good.xlsx", [["a"], ["x" * 32_767]]), ["a"])
+    sheet = (
+        b'<worksheet xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"><sheetData>'
+        b'<row r="1"><c r="A1" t="inlineStr"><is><t>a</t></is></c></row>'
+        b'<row r="2"><c r="A2" t="inlineStr"><is><t>' + b"x" * 32_768 + b"</t></is></c></row>"
+        b"</sheetData></worksheet>"
+    )
+    bad = repacked(tmp_path / "good.xlsx", tmp_path / "a.xlsx", "xl/worksheets/sheet1.xml", sheet)
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(bad, ["a"])
+
+
+def test_long_texts_in_a_workbook_come_in_smaller_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = workbook(tmp_path / "a.xlsx", [["a", "b"], *([i, "x" * 100] for i in range(50))])
+    monkeypatch.setattr(source_excel, "_BLOCK_TEXTS", 1000)
+    assert [block.table.num_rows for block in read(path, ["a", "b"])] == [10] * 5
+    check_every_place(path, ["a", "b"])
 
 
 def test_a_zip_archive_that_is_no_workbook_is_refused(tmp_path: Path) -> None:
