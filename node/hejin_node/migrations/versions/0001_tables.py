@@ -5,7 +5,16 @@ from __future__ import annotations
 from alembic import op
 from sqlalchemy import MetaData
 
-from hejin_node import account, inbox, label_sessions, masking, quality_store, tables
+from hejin_node import (
+    account,
+    inbox,
+    label_sessions,
+    masking,
+    quality_store,
+    signed,
+    tables,
+    usage,
+)
 from hejin_trust.stored_log import log_tables
 
 revision = "0001"
@@ -24,6 +33,8 @@ def upgrade() -> None:
         label_sessions.session_table,
         masking.run_table,
         quality_store.quality_table,
+        signed.signature_table,
+        usage.run_use,
     )
     assert all(table.metadata is tables.metadata for table in defined)
     tables.metadata.create_all(op.get_bind())
