@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from hejin_node.errors import WarehouseError
+from hejin_node.errors import QueryError, WarehouseError
 from hejin_node.segments import Buckets, Columns, Kind
 from hejin_node.tables import load as load_table
 from hejin_node.tables import segment as segment_table
@@ -233,6 +233,26 @@ def already() -> WarehouseError:
         "This file is in the data set already: nothing was added twice.",
         "该文件已在数据集中：未重复添加。",
     )
+
+
+def columns_of(parts: Iterable[Segment]) -> Columns:
+    """Return the columns of all segments: later ones may have more."""
+    return {name: kind for part in parts for name, kind in part.columns.items()}
+
+
+def check_columns(dataset: str, wanted: Columns, present: Columns) -> None:
+    """Raise QueryError unless a data set's columns are there as a view wants them."""
+    for name, kind in wanted.items():
+        held = present.get(name)
+        if held != kind and (held, kind) != ("integer", "number"):
+            have = "is not there" if held is None else f"is of type {held}"
+            hat = "不存在" if held is None else f"类型为 {held}"
+            raise QueryError(
+                f"The view needs column {name} ({kind}) of data set {dataset}, which {have}: "
+                "load the data with a mapping that fits the view.",
+                f"视图需要数据集 {dataset} 的列 {name}（{kind}），但该列{hat}："
+                "请用与视图相符的映射文件载入数据。",
+            )
 
 
 def _change_load(connection: Connection, load: int, counts: Counts, **values: object) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from hejin_models.features import Dataset, FeatureView
 from hejin_models.plan_rules import Problem
 from hejin_node.errors import QueryError
 from hejin_node.home import NodeHome
+from hejin_node.manifest import check_columns
 from hejin_node.quality_check import gate_problems
-from hejin_node.warehouse import check_columns
+from hejin_node.segments import Columns
 from hejin_trust.database import reading
 from hejin_trust.text import Text
 
@@ -21,27 +20,19 @@ def data_problems(home: NodeHome, view: FeatureView) -> list[Problem]:
     """
     with reading(home.database) as connection:
         quality = gate_problems(connection, home.schemas(), view)
-    return [
-        *(problem for item in view.datasets for problem in _missing(home, item)),
-        *(problem for item in view.datasets for problem in _unfit(home, item)),
-        *quality,
-    ]
+    found = (_unready(item, home.warehouse.columns("data", item.name)) for item in view.datasets)
+    return [*(problem for problem in found if problem is not None), *quality]
 
 
-def _missing(home: NodeHome, item: Dataset) -> Iterator[Problem]:
-    if home.warehouse.columns("data", item.name) is None:
+def _unready(item: Dataset, present: Columns | None) -> Problem | None:
+    if present is None:
         said = Text(
             f"data set {item.name} has no rows: load it with `hejin node ingest`",
             f"数据集 {item.name} 没有数据：请用 `hejin node ingest` 载入",
         )
-        yield Problem("data-missing", said)
-
-
-def _unfit(home: NodeHome, item: Dataset) -> Iterator[Problem]:
-    present = home.warehouse.columns("data", item.name)
-    if present is None:
-        return
+        return Problem("data-missing", said)
     try:
         check_columns(item.name, {"enterprise": "text", **item.columns}, present)
     except QueryError as reason:
-        yield Problem("data-columns", reason.text)
+        return Problem("data-columns", reason.text)
+    return None

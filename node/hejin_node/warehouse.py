@@ -20,7 +20,7 @@ from hejin_models.features import Dataset
 from hejin_node import duck, manifest
 from hejin_node.compaction import MANY, Compacted, Keep, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
-from hejin_node.errors import QueryError, WarehouseError, WrongKeyError
+from hejin_node.errors import WarehouseError, WrongKeyError
 from hejin_node.giving_way import GivingWay
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
@@ -110,7 +110,7 @@ class Warehouse:
 
     def columns(self, kind: Kind, dataset: str) -> Columns | None:
         """Return a data set's columns (`enterprise` included), or None if it has no segment."""
-        return _columns(self.segments(kind, dataset)) or None
+        return manifest.columns_of(self.segments(kind, dataset)) or None
 
     def rows(self, kind: Kind, dataset: str) -> int:
         """Return how many rows a data set has."""
@@ -186,7 +186,7 @@ class Warehouse:
         columns   also `_bucket` and `_load`, if named; by default all but these
         """
         with self._opened(kind, dataset) as parts:
-            whole = _columns([part for part, _ in parts]) if kind == "data" else None
+            whole = manifest.columns_of([part for part, _ in parts]) if kind == "data" else None
             for part, reader in parts:
                 names = list(whole or part.columns) if columns is None else list(columns)
                 yield from (batch.select(names) for batch in reader.batches(names))
@@ -280,7 +280,9 @@ class Warehouse:
                 wanted: Columns = {"enterprise": "text", **item.columns}
                 parts = open_files.enter_context(self._opened("data", item.name))
                 if parts:
-                    check_columns(item.name, wanted, _columns([part for part, _ in parts]))
+                    manifest.check_columns(
+                        item.name, wanted, manifest.columns_of([part for part, _ in parts])
+                    )
                 sources[item.name] = Source(wanted, parts)
             yield from partitions(sources, enterprises, self._partition_rows)
 
@@ -429,7 +431,7 @@ class Warehouse:
             while len(found) < len(parts):
                 part = parts[len(found)]
                 # What quarantine holds has the columns of its source.
-                whole = _columns(parts) if kind == "data" else None
+                whole = manifest.columns_of(parts) if kind == "data" else None
                 try:
                     found.append((part, open_files.enter_context(self._files.open(part, whole))))
                 except FileNotFoundError:
@@ -470,32 +472,12 @@ class Warehouse:
             os.close(handle)
 
 
-def _columns(parts: Iterable[Segment]) -> Columns:
-    """Return the columns of all segments: later ones may have more."""
-    return {name: kind for part in parts for name, kind in part.columns.items()}
-
-
 def _describe(name: str, parts: Sequence[Segment]) -> DatasetInfo:
     data = [part for part in parts if part.kind == "data"]
     return DatasetInfo(
         name,
-        _columns(data),
+        manifest.columns_of(data),
         len(data),
         sum(part.rows for part in data),
         sum(part.rows for part in parts if part.kind == "quarantine"),
     )
-
-
-def check_columns(dataset: str, wanted: Columns, present: Columns) -> None:
-    """Raise QueryError unless a data set's columns are there as a view wants them."""
-    for name, kind in wanted.items():
-        held = present.get(name)
-        if held != kind and (held, kind) != ("integer", "number"):
-            have = "is not there" if held is None else f"is of type {held}"
-            hat = "不存在" if held is None else f"类型为 {held}"
-            raise QueryError(
-                f"The view needs column {name} ({kind}) of data set {dataset}, which {have}: "
-                "load the data with a mapping that fits the view.",
-                f"视图需要数据集 {dataset} 的列 {name}（{kind}），但该列{hat}："
-                "请用与视图相符的映射文件载入数据。",
-            )
