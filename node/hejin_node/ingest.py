@@ -258,10 +258,8 @@ class _Course:
         if self._corrects is None:
             self._bad.update(quarantine(self._work, dataset, block.table, checked))
         else:
-            numbers = self._numbers(block.table)
-            self._corrected.append(
-                numbers.filter(pc.is_in(checked["_row"], taken["_row"].combine_chunks()))
-            )
+            corrected = pc.is_in(checked["_row"], taken["_row"].combine_chunks())
+            self._corrected.append(self._numbers(block.table).filter(corrected.combine_chunks()))
             self._bad.update(count_rules(rules))
         self._loaded += taken.num_rows
         self._replaced += pc.sum(taken["_odd"]).as_py() or 0
@@ -313,13 +311,13 @@ class _Course:
         rows = self._warehouse.rows_of_load("quarantine", self._mapping.dataset, load)
         return pa.chunked_array([one["row"].combine_chunks() for one in rows], pa.int64())
 
-    def _numbers(self, table: pa.Table) -> pa.ChunkedArray:
+    def _numbers(self, table: pa.Table) -> pa.Array:
         """Return the rows' numbers in the load that they correct; IngestError if one has none."""
         try:
-            numbers = pc.cast(table[ROW_COLUMN], pa.int64())
+            numbers = pc.cast(table[ROW_COLUMN], pa.int64()).combine_chunks()
             loads = pc.cast(table[LOAD_COLUMN], pa.int64())
         except pa.ArrowInvalid:
-            numbers = loads = pa.chunked_array([], pa.int64())
+            numbers = loads = pa.array([], pa.int64())
         if (
             len(numbers) != table.num_rows
             or not pc.all(pc.fill_null(pc.equal(loads, self._corrects), False), min_count=0).as_py()

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from hejin_models.uscc import make_code
+from hejin_node import source_csv
 from hejin_node.errors import IngestError, SegmentError
 from hejin_node.ingest import ingest, ingest_corrected
 from hejin_node.mapping import SourceMapping
@@ -119,6 +120,20 @@ def test_all_of_quarantine_can_be_corrected_in_parts(data, load: int) -> None:
     assert sorted(row["net"] for row in data.rows("bills")) == [1.0, 2.0, 3.0, 4.0, 5.0]
     assert data.rows("bills", "quarantine") == []
     assert held_back(data.warehouse, "bills") == {}
+
+
+def test_corrections_may_take_many_blocks(data, load: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = written(data)
+    for row, change in zip(
+        rows, ({"金额": "2"}, {"企业": B}, {}, {"日期": "2025-12-01"}), strict=True
+    ):
+        row.update(change)
+    monkeypatch.setattr(source_csv, "_BLOCK", 80)
+    with pytest.raises(IngestError, match="or one twice"):
+        ingest_corrected(data.warehouse, corrected(data, [*rows, rows[0]]), RULES, load)
+    report = ingest_corrected(data.warehouse, corrected(data, rows), RULES, load)
+    assert (report.loaded, report.quarantined) == (3, {"net.required": 1})
+    assert [row["row"] for row in data.rows("bills", "quarantine")] == [4]
 
 
 @pytest.mark.parametrize(
