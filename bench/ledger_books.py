@@ -296,6 +296,12 @@ class _Writer:
         size, root = node.release.size, node.release.root()
         made = {"vector": secrets.token_hex(32), "header": secrets.token_hex(32)}
         node.release.append("release", {"reservation": seq, **common, **made}, self._moment)
+        use: Body = {
+            "reservation": seq,
+            "authorisations": self._entitled,
+            "internal_size": node.internal.size,
+        }
+        node.internal.append("authorisation.use", use, self._moment)
         return {
             **common,
             **made,

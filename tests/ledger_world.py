@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from fractions import Fraction
 from pathlib import Path
+from typing import cast
 
 from ledger_papers import (
     AT,
@@ -54,6 +55,7 @@ from hejin_trust.canonical import encode, fraction_body, time_text
 from hejin_trust.charter import Charter
 from hejin_trust.checkpoint import Checkpoint
 from hejin_trust.cosignature import Cosigned, cosign, witness_name
+from hejin_trust.entries import parse
 from hejin_trust.envelope import (
     NOT_RECEIVED,
     PLAN,
@@ -77,6 +79,9 @@ __all__ = ["AT", "CAP", "NODES", "RUN", "SUMS", "Body", "Consortium", "Tamper", 
 MEMBERS = (*NODES, "bank", "regulator")
 OUTAGE = timedelta(minutes=10)
 """How long the regulator is away after jing's second reservation, which is renewed then."""
+
+FEATURES = ("amount", "year", "margin")
+"""Of the plan's view."""
 
 Body = dict[str, object]
 Tamper = Callable[[str, str, Body], Body | None]
@@ -354,6 +359,7 @@ class Consortium:
                     "header": header,
                 },
             )
+            self._use(connection, party, seq)
             sent[name] = (seq, header, vector)
         for name in asked.survivors:
             self._accept(connection, self.parties[name], asked, *sent[name])
@@ -361,6 +367,38 @@ class Consortium:
         for name, (seq, header, vector) in sent.items():
             self._receive(connection, self.parties[name], asked, seq, header, vector)
         self._close(connection, asked)
+
+    def _use(self, connection: Connection, party: Party, reservation: int) -> None:
+        body: Body = {
+            "reservation": reservation,
+            "authorisations": self.standing(connection, party),
+            "internal_size": party.internal.size(connection),
+        }
+        self.log(connection, party.internal, "authorisation.use", body)
+
+    def standing(self, connection: Connection, party: Party) -> str:
+        """Return the hash of the authorisations that stand for the plan, read off the log."""
+        grants: dict[int, Body] = {}
+        for entry in map(parse, party.internal.entries(connection)):
+            if entry.type == "authorisation.grant":
+                grants[entry.seq] = dict(entry.body)
+            elif entry.type == "authorisation.revoke":
+                grants.pop(cast("int", entry.body["grant"]), None)
+        newest = {body["enterprise"]: seq for seq, body in grants.items() if self._covers(body)}
+        return hashlib.sha256(encode(sorted(newest.values()))).hexdigest()
+
+    def _covers(self, grant: Body) -> bool:
+        def has(key: str, *wanted: str) -> bool:
+            given = cast("list[str]", grant[key])
+            return "*" in given or set(wanted) <= set(given)
+
+        return (
+            self.plan.purpose in cast("list[str]", grant["purposes"])
+            and has("banks", "bank")
+            and has("categories", "trade")
+            and has("features", *FEATURES)
+            and str(grant["valid_from"]) <= time_text(self.moment) < str(grant["valid_to"])
+        )
 
     def before_release(self, number: int) -> None:
         """Let time pass, where a test wants it to."""

@@ -53,6 +53,25 @@ class Basis:
     internal_root: bytes
     at: datetime
 
+    @property
+    def authorisations(self) -> str:
+        """The hash that the log names them by: SHA-256 of their sorted numbers in JCS."""
+        return hashlib.sha256(encode(sorted(self.grants.values()))).hexdigest()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standing:
+    """What one sum of a run rests on.
+
+    rows            bool[n]: the snapshot's rows that may enter it
+    authorisations  hash of all authorisations that cover its plan now
+    internal_size   of the internal log that holds them
+    """
+
+    rows: npt.NDArray[np.bool_]
+    authorisations: str
+    internal_size: int
+
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
@@ -106,12 +125,12 @@ class SnapshotStore:
         self._held[run_id] = snapshot
         return Pinned(snapshot, basis, failed)
 
-    def still_entitled(
-        self, snapshot: Snapshot, plan: Plan, view: FeatureView
-    ) -> npt.NDArray[np.bool_]:
-        """Return bool[n]: the rows whose enterprises have not revoked since."""
-        now = self._entitled(plan, view)
-        return np.fromiter((code in now for code in snapshot.codes), np.bool_, len(snapshot.codes))
+    def still_entitled(self, snapshot: Snapshot, plan: Plan, view: FeatureView) -> Standing:
+        """Return the rows whose enterprises have not revoked since, and what says so."""
+        basis = self._basis(plan, view)
+        codes = snapshot.codes
+        rows = np.fromiter((code in basis.grants for code in codes), np.bool_, len(codes))
+        return Standing(rows, basis.authorisations, basis.internal_size)
 
     def left_out(
         self, run_id: str, snapshot: Snapshot, chosen: npt.NDArray[np.bool_]
@@ -149,7 +168,7 @@ class SnapshotStore:
                 "plan": digest,
                 "root": pinned.snapshot.root.hex(),
                 "schema": pinned.snapshot.schema,
-                "authorisations": hashlib.sha256(encode(sorted(basis.grants.values()))).hexdigest(),
+                "authorisations": basis.authorisations,
                 "internal_size": basis.internal_size,
                 "internal_root": basis.internal_root.hex(),
             },
@@ -241,10 +260,6 @@ class SnapshotStore:
             now = home.now()
             grants = grants_for(connection, plan, view, now)
             return Basis(grants, size, log.root(connection, size), now)
-
-    def _entitled(self, plan: Plan, view: FeatureView) -> dict[str, int]:
-        with reading(self._home.database) as connection:
-            return grants_for(connection, plan, view, self._home.now())
 
     def _path(self, run_id: str) -> Path:
         return self._folder / f"{run_id}{_SUFFIX}"

@@ -28,7 +28,7 @@ from hejin_node import account, inbox, receipts, usage
 from hejin_node.checking import Checker, Context, check_repeat
 from hejin_node.home import NodeHome
 from hejin_node.masking import Masking
-from hejin_node.pinned import Pinned, SnapshotLostError, SnapshotStore
+from hejin_node.pinned import Pinned, SnapshotLostError, SnapshotStore, Standing
 from hejin_node.query import QueryOutOfOrderError, QueryRefusedError
 from hejin_node.refusals import Refusals
 from hejin_node.reserving import Reserved, reserve, stand_again
@@ -69,6 +69,7 @@ class _Answer:
     """What leaves (signed header, vector, packed ciphertexts), and the node's own share.
 
     left_out  grants of the run whose enterprises are not in its sums any more
+    standing  the authorisations that it rests on
     """
 
     header: bytes
@@ -76,6 +77,7 @@ class _Answer:
     ciphertexts: bytes
     own_share: bytes
     left_out: tuple[int, ...] | None
+    standing: Standing
 
 
 class Session:
@@ -263,12 +265,12 @@ class Session:
     ) -> _Answer:
         """Return this node's noisy sum, masked if the plan's noise is shared."""
         home, query, mechanism = self._home, context.query, context.query.mechanism
-        chosen = self._snapshots.still_entitled(snapshot, context.plan, context.view)
-        left_out = self._snapshots.left_out(query.run, snapshot, chosen)
+        standing = self._snapshots.still_entitled(snapshot, context.plan, context.view)
+        left_out = self._snapshots.left_out(query.run, snapshot, standing.rows)
         held_out = self._snapshots.held_out(
             query.run, snapshot, context.split_key, context.plan.holdout
         )
-        chosen &= held_out if query.part == "holdout" else ~held_out
+        chosen = standing.rows & (held_out if query.part == "holdout" else ~held_out)
         total = quantised_sum(
             context.checked.statistic.contribute(
                 context.view, snapshot.cells[chosen], snapshot.labels[chosen], context.checked.state
@@ -300,7 +302,7 @@ class Session:
             masking=commitments,
         )
         signed = seal(SUM_MASKED, header.body(), home.identity, home.member_id)
-        return _Answer(signed, vector, ciphertexts, own_share, left_out)
+        return _Answer(signed, vector, ciphertexts, own_share, left_out, standing)
 
     # -- steps 5 and 6 -------------------------------------------------------------------
 
@@ -320,7 +322,16 @@ class Session:
                     "header": opened.digest,
                 },
             )
-            # After the entry took its time: computing took long, the world went on meanwhile.
+            home.internal_log.append(
+                connection,
+                "authorisation.use",
+                {
+                    "reservation": seq,
+                    "authorisations": answer.standing.authorisations,
+                    "internal_size": answer.standing.internal_size,
+                },
+            )
+            # After the entries took their time: computing took long, the world went on meanwhile.
             self._checker.check_release(context)
             account.mark_released(
                 connection,

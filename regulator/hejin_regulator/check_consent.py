@@ -1,4 +1,4 @@
-"""V7, authorisations: every grant behind a snapshot was in force, for that bank and purpose."""
+"""V7, authorisations: what a snapshot or sum rests on was in force, for that bank and purpose."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from hejin_regulator.check_reservations import Standing
 from hejin_regulator.evidence import Evidence
 from hejin_regulator.label_rules import OUTCOME, PURPOSE
 from hejin_regulator.plans import KnownPlan, PlanBook
@@ -20,6 +21,9 @@ from hejin_trust.entries import Body, Entry
 #: A snapshot is taken a little before its entry is written; an authorisation that began or ended
 #: in between counts as it stood at either moment.
 _TAKING: Final = timedelta(minutes=10)
+
+#: A log's clock may be set back this far, so that the moment of a sum lies before its entries.
+_SET_BACK: Final = timedelta(minutes=2)
 
 _ANY: Final = "*"
 
@@ -52,6 +56,22 @@ SELECT (SELECT time FROM granted WHERE seq >= ?1 ORDER BY seq LIMIT 1),
 (SELECT revoked_time FROM granted WHERE revoked >= ?1 ORDER BY revoked LIMIT 1)
 """
 
+_SUMS: Final = """
+SELECT summed.bank, summed.seq, summed.time, summed.since, summed.plan, summed.reservation,
+used.seq, used.authorisations, used.internal_size, accounted.seq
+FROM summed LEFT JOIN used ON used.reservation = summed.reservation
+LEFT JOIN accounted ON accounted.reservation = summed.reservation
+WHERE NOT summed.lost ORDER BY summed.bank, summed.plan, summed.seq
+"""
+#: Said of no release, or of one twice.
+_BESIDE: Final = """
+SELECT used.seq, used.reservation FROM used LEFT JOIN summed
+ON summed.reservation = used.reservation
+WHERE summed.reservation IS NULL OR used.seq > (
+    SELECT MIN(seq) FROM used AS first WHERE first.reservation = used.reservation)
+ORDER BY used.seq
+"""
+
 _Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # purpose, bank, categories, features
 
 
@@ -71,8 +91,8 @@ class ConsentCheck:
 
     A snapshot names the hash of the sorted grants it rests on: the newest one of each enterprise
     that covers purpose, bank, and the categories and features of the plan's view.
-    Rows of enterprises that revoke later are left out of the sums that follow; of that a log
-    holds no trace, so it cannot be verified.
+    Rows of enterprises that revoke later are left out of the sums that follow: each sum names in
+    the same way the grants that stood for its plan when it was computed.
     """
 
     def __init__(self, evidence: Evidence, plans: PlanBook, node: str) -> None:
@@ -82,8 +102,8 @@ class ConsentCheck:
         self._hashes: dict[tuple[object, ...], str] = {}
         for name in _INDEX_NAMES:
             evidence.workbook.change(f"DROP INDEX IF EXISTS {name}")
-        for table in ("granted", "scope", "snapshot"):
-            evidence.workbook.change(f"DELETE FROM {table}")  # noqa: S608 - of the three above
+        for table in ("granted", "scope", "snapshot", "summed", "used", "accounted"):
+            evidence.workbook.change(f"DELETE FROM {table}")  # noqa: S608 - of those above
 
     def take(self, entry: Entry, bank: str | None) -> None:
         """Take a `snapshot` entry of the release log; bank: who may ask under its plan."""
@@ -154,11 +174,45 @@ class ConsentCheck:
                 log="internal",
             )
 
+    def account(self, entry: Entry) -> None:
+        """Take an `account` entry of the internal log: what stands before it counts for its sum."""
+        self._evidence.workbook.put("accounted", number(entry.body, "reservation"), entry.seq)
+
+    def use(self, entry: Entry) -> None:
+        """Take an `authorisation.use` entry of the internal log."""
+        body = entry.body
+        self._evidence.workbook.put(
+            "used",
+            number(body, "reservation"),
+            entry.seq,
+            text(body, "authorisations"),
+            number(body, "internal_size"),
+        )
+
+    def released(self, entry: Entry, standing: Standing, *, lost: bool) -> None:
+        """Take a `release` entry; lost: a bank's word on it, after a database was lost."""
+        reservation = standing.reservation
+        self._evidence.workbook.put(
+            "summed",
+            reservation.seq,
+            entry.seq,
+            entry.time,
+            standing.since[1],
+            reservation.bank,
+            reservation.plan,
+            lost,
+        )
+
     def finish(self) -> None:
-        """Check every snapshot against the grants that stood when it was taken."""
+        """Check snapshots and sums against the grants that stood when they were taken."""
         workbook = self._evidence.workbook
         for statement in _INDEXES:
             workbook.change(statement)
+        self._check_snapshots()
+        self._check_sums()
+
+    def _check_snapshots(self) -> None:
+        workbook = self._evidence.workbook
         snapshots = workbook.rows(
             "SELECT bank, seq, time, plan, authorisations, internal_size FROM snapshot ORDER BY seq"
         )
@@ -185,10 +239,8 @@ class ConsentCheck:
             if (need := _need(known)) != needed:
                 needed = need
                 self._fit(need)
-            if all(
-                self._hash(need, taken.internal_size, moment) != taken.authorisations
-                for moment in self._moments(taken.time)
-            ):
+            start = time_text(time_from(taken.time) - _TAKING)
+            if not self._rests(need, taken.authorisations, taken.internal_size, start, taken.time):
                 self._note(
                     taken,
                     "the snapshot rests on authorisations that were not in force for this bank and "
@@ -204,6 +256,58 @@ class ConsentCheck:
         self._fit((PURPOSE, bank, (OUTCOME,), ()))
         found = self._evidence.workbook.row(_COUNTED, before, time)
         return 0 if found is None else int(found[0])
+
+    def _check_sums(self) -> None:
+        needed: _Need | None = None
+        for row in self._evidence.workbook.rows(_SUMS):
+            bank, seq, time, since, plan, reservation, place, hashed, size, accounted = row
+            known = self._plans.find(bank, plan)
+            if place is None:
+                self._note_sum(
+                    seq,
+                    f"the sum of reservation {reservation} does not say which authorisations it "
+                    "rests on",
+                    f"预留 {reservation} 的求和未说明所依据的授权",
+                )
+                continue
+            if known is None or known.view is None:
+                continue  # noted at the snapshot
+            if (need := _need(known)) != needed:
+                needed = need
+                self._fit(need)
+            start = time_text(time_from(since) - _SET_BACK)
+            if (
+                not (accounted or 0) < size <= place
+                or self._came_before(size, start)
+                or not self._rests(need, hashed, size, start, time)
+            ):
+                self._note_sum(
+                    seq,
+                    f"the sum of reservation {reservation} rests on authorisations that were not "
+                    "in force for this bank and purpose, or leaves out some that were",
+                    f"预留 {reservation} 的求和所依据的授权当时对该银行和用途无效，"
+                    "或遗漏了有效授权",
+                    place,
+                )
+        for place, reservation in self._evidence.workbook.rows(_BESIDE):
+            self._evidence.notes.add(
+                "V7",
+                self._node,
+                place,
+                f"this names the authorisations of reservation {reservation}, for which nothing "
+                "was released, or which has named them before",
+                f"此条说明预留 {reservation} 所依据的授权，但该预留并无输出或此前已说明",
+                log="internal",
+            )
+
+    def _came_before(self, size: int, start: str) -> bool:
+        """Return whether a grant or revocation behind the first `size` entries is of before."""
+        times = self._evidence.workbook.row(_NEXT, size) or ()
+        return any(time is not None and time < start for time in times)
+
+    def _note_sum(self, seq: int, en: str, zh: str, place: int | None = None) -> None:
+        beside = () if place is None else (f"{self._node}/internal.jsonl:{place}",)
+        self._evidence.notes.add("V7", self._node, seq, en, zh, evidence=beside)
 
     def _check_newest(self, taken: _Taken) -> None:
         """A snapshot rests on all authorisations that were logged when it was taken."""
@@ -263,15 +367,18 @@ class ConsentCheck:
             )
         return found
 
-    def _moments(self, time: str) -> Iterator[str]:
-        """Yield `time` and, if grants began or ended shortly before it, the moments before that."""
-        yield time
-        earliest = time_text(time_from(time) - _TAKING)
+    def _rests(self, need: _Need, hashed: str, size: int, start: str, end: str) -> bool:
+        """Return whether `hashed` are the grants that stood at some moment from start to end."""
+        return any(self._hash(need, size, time) == hashed for time in self._moments(start, end))
+
+    def _moments(self, start: str, end: str) -> Iterator[str]:
+        """Yield `end` and, where grants began or ended since `start`, the moments before that."""
+        yield end
         changes = self._evidence.workbook.rows(
             "SELECT valid_from FROM granted WHERE valid_from > ?1 AND valid_from <= ?2 "
             "UNION SELECT valid_to FROM granted WHERE valid_to > ?1 AND valid_to <= ?2 ORDER BY 1",
-            earliest,
-            time,
+            start,
+            end,
         )
         for (change,) in changes:
             yield time_text(time_from(change) - timedelta(seconds=1))

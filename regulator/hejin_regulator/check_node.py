@@ -115,7 +115,9 @@ class NodeCheck:
         self._receipts.sent(release, standing)
         if standing is not None:
             self._replay.released(standing.period, standing.reservation.bank)
-            if not self._reservations.was_lost(standing):
+            lost = self._reservations.was_lost(standing)
+            self._consent.released(entry, standing, lost=lost)
+            if not lost:
                 self._check_moment(entry, standing)
 
     def _reserve(self, entry: Entry) -> None:
@@ -174,7 +176,10 @@ class NodeCheck:
         for entry, _ in LogReader(self._evidence, self._node, "internal").entries():
             match entry.type:
                 case "account":
+                    self._consent.account(entry)
                     yield entry
+                case "authorisation.use":
+                    self._consent.use(entry)
                 case "authorisation.grant" | "authorisation.revoke":
                     self._consent.see(entry)
                     self._signatures.see(entry)

@@ -50,6 +50,13 @@ CREATE INDEX label_ask_session ON label_ask (node, session);
 CREATE TABLE label_answer (bank TEXT, seq INTEGER, node TEXT, session TEXT, content TEXT,
     proof_size INTEGER);
 CREATE INDEX label_answer_session ON label_answer (node, session);
+CREATE TABLE summed (reservation INTEGER, seq INTEGER, time TEXT, since TEXT, bank TEXT, plan TEXT,
+    lost INTEGER);
+CREATE TABLE used (reservation INTEGER, seq INTEGER, authorisations TEXT, internal_size INTEGER);
+CREATE TABLE accounted (reservation INTEGER, seq INTEGER);
+CREATE INDEX used_reservation ON used (reservation);
+CREATE INDEX summed_reservation ON summed (reservation);
+CREATE INDEX accounted_reservation ON accounted (reservation);
 CREATE TABLE noise (period TEXT, plan TEXT, part TEXT, multiplier REAL, multiplier_alone REAL,
     count INTEGER, cost REAL, cost_alone REAL);
 CREATE TABLE cosigned (member TEXT, size INTEGER, time TEXT);
@@ -72,6 +79,9 @@ _INSERT: Final = {
     "label_request": "INSERT INTO label_request VALUES (?,?,?,?,?,?,?,?,?)",
     "label_ask": "INSERT INTO label_ask VALUES (?,?,?,?,?,?,?)",
     "label_answer": "INSERT INTO label_answer VALUES (?,?,?,?,?,?)",
+    "summed": "INSERT INTO summed VALUES (?,?,?,?,?,?,?)",
+    "used": "INSERT INTO used VALUES (?,?,?,?)",
+    "accounted": "INSERT INTO accounted VALUES (?,?)",
     "noise": "INSERT INTO noise VALUES (?,?,?,?,?,?,?,?)",
     "cosigned": "INSERT INTO cosigned VALUES (?,?,?)",
     "claim": "INSERT INTO claim VALUES (?,?,?,?,?,?,?,?)",

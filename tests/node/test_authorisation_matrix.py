@@ -164,6 +164,29 @@ def test_a_node_that_counts_in_one_more_or_one_less_is_found(
     assert all("were not in force" in one.reason.en for one in findings)
 
 
+def test_a_node_that_goes_on_counting_whoever_it_began_with_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its snapshot is honest; revocations and ends amid the run do not reach its sums."""
+    honest, kept = pinned.entitled, {}
+
+    def forgetful(connection: Connection, **asked: object) -> dict[str, int]:
+        place = (str(connection.engine.url), asked["bank"])
+        if made.step == 0:  # also before, where the plan is looked at
+            kept[place] = honest(connection, **asked)  # type: ignore[arg-type]
+        return kept[place]
+
+    monkeypatch.setattr(pinned, "entitled", forgetful)
+    monkeypatch.setattr(session, "discrete_gaussian", no_noise)
+    mixtures = everything(seed=6)
+    with ExitStack() as stack:
+        made = open_matrix(tmp_path, stack, (mixtures[::2], mixtures[1::2]))
+        made.carry_out("bank-1", first=0, change_in=3)
+        findings = made.verify(tmp_path / "export").findings
+    assert {(one.check, one.member) for one in findings} == {("V7", node) for node in made.nodes}
+    assert all("the sum of reservation" in one.reason.en for one in findings)
+
+
 def round_of(one: Answered) -> int:
     return int(str(body_of(one.payload["query"])["round"]))
 

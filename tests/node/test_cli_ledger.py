@@ -291,7 +291,7 @@ def test_recover_puts_back_what_was_lost_and_serve_goes_on(site: Site, tmp_path:
         told = json.loads(out)
         assert code == 0
         assert told == {
-            "entries": 4, "reservations": 1, "unknown": 0, "authorisations": 0, "lapsed": 0,
+            "entries": 5, "reservations": 1, "unknown": 0, "authorisations": 0, "lapsed": 0,
             "runs": 1,
         }  # fmt: skip
         _, out, _ = site.hejin("node", "preflight", "--home", site.node, "--json")

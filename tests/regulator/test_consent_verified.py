@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledger_lies import Build, found, once, put, reasons
+from ledger_lies import Build, drop, found, once, put, reasons
 from ledger_papers import AT
 from ledger_world import GRANTS, Body, Consortium, Party
 from sqlalchemy import Connection
@@ -201,3 +201,65 @@ def test_a_grant_that_outlives_its_enterprises_data_is_found(tmp_path: Path, rev
     if not revokes:
         assert found(verification) == {("V7", "jing")}
         assert "erased here, and the grant still stands" in reasons(verification, "V7")
+
+
+# -- what each sum rests on ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(drop, "does not say which authorisations", id="not said"),
+        pytest.param(put(reservation=1), "does not say which authorisations", id="of another"),
+        pytest.param(resting_on(1), "leaves out some that were", id="one less"),
+        pytest.param(resting_on(1, 3, 5), "leaves out some that were", id="one more"),
+        pytest.param(put(internal_size=2), "leaves out some that were", id="of an older log"),
+        pytest.param(put(internal_size=99), "leaves out some that were", id="of what is to come"),
+    ],
+)
+def test_a_sum_that_rests_on_other_authorisations_than_stood_is_found(
+    build: Build, change: Callable[[Body], Body | None], said: str
+) -> None:
+    verification = build(once("jing", "authorisation.use", change, nth=1)).verify()
+    assert found(verification) == {("V7", "jing")}
+    assert said in reasons(verification, "V7")
+
+
+def test_authorisations_of_a_sum_that_was_not_released_are_found(tmp_path: Path) -> None:
+    class Twice(Consortium):
+        """jing names those of its second sum once more."""
+
+        def _use(self, connection: Connection, party: Party, reservation: int) -> None:
+            super()._use(connection, party, reservation)
+            if (party.id, len(self.rounds)) == ("jing", 2):
+                super()._use(connection, party, reservation)
+
+    verification = Twice(tmp_path / "export").run().verify()
+    assert found(verification) == {("V7", "jing")}
+    assert "has named them before" in reasons(verification, "V7")
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_a_node_that_goes_on_with_a_revoked_enterprise_is_found(
+    tmp_path: Path, forgets: bool
+) -> None:
+    class Forgets(Consortium):
+        """An enterprise of jing revokes after the second round."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 2:
+                body: Body = {"grant": 1, "reason": "no more"}
+                self.log(connection, self.parties["jing"].internal, "authorisation.revoke", body)
+
+        def standing(self, connection: Connection, party: Party) -> str:
+            told = super().standing(connection, party)
+            if forgets and party.id == "jing":
+                return hashlib.sha256(encode([1, 3])).hexdigest()
+            return told
+
+    verification = Forgets(tmp_path / "export").run().verify()
+    assert verification.ok != forgets
+    if forgets:
+        assert found(verification) == {("V7", "jing")}
+        assert "the sum of reservation" in reasons(verification, "V7")

@@ -84,6 +84,7 @@ BODIES: dict[str, dict[str, object]] = {
     "authorisation.revoke": {"grant": 1, "reason": "企业撤回授权"},
     "authorisation.key": {"enterprise": HALF, "key": HASH, "evidence": HASH},
     "authorisation.signature": {"grant": 1, "key": HASH, "signature": HASH * 2},
+    "authorisation.use": {"reservation": 3, "authorisations": HASH, "internal_size": 7},
     "erase": {"enterprise": HALF, "reason": "the enterprise asked for it"},
     "plan.approve": {
         "plan": HASH,

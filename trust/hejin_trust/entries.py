@@ -207,6 +207,13 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
     "authorisation.key": {"enterprise": _half, "key": _hash, "evidence": _hash},
     # Of grade A, directly behind the grant: the enterprise's own signature over it.
     "authorisation.signature": {"grant": _count, "key": _hash, "signature": _signature},
+    # Of a released sum: the hash of the authorisations that it rests on, and how long this log was
+    # when they were looked up.
+    "authorisation.use": {
+        "reservation": _count,
+        "authorisations": _hash,
+        "internal_size": _count,
+    },
     # The rows of an enterprise left the disk; its grants ended just before.
     "erase": {"enterprise": _half, "reason": _sentence},
     "plan.approve": {
@@ -312,6 +319,7 @@ INTERNAL_TYPES = frozenset(
         "authorisation.revoke",
         "authorisation.key",
         "authorisation.signature",
+        "authorisation.use",
         "erase",
         "account",
         "labels",

@@ -17,6 +17,7 @@ TYPES: Final[Mapping[str, Text]] = {
     "authorisation.revoke": Text("an authorisation ends", "撤销授权"),
     "authorisation.key": Text("an enterprise's key is registered", "登记企业公钥"),
     "authorisation.signature": Text("an enterprise signed its authorisation", "企业签署授权"),
+    "authorisation.use": Text("authorisations of a released sum", "一次输出所依据的授权"),
     "erase": Text("an enterprise's data are erased", "删除企业数据"),
     "plan.approve": Text("a node approves a bank's plan", "节点批准银行计划"),
     "plan.refuse": Text("a node refuses a bank's plan", "节点拒绝银行计划"),
@@ -84,6 +85,14 @@ def _signed(body: Body) -> Text:
     key = _short(body, "key")
     return Text(
         f"that of entry {body['grant']}, by key {key}", f"条目 {body['grant']} 的授权，公钥 {key}"
+    )
+
+
+def _use(body: Body) -> Text:
+    at = _short(body, "authorisations")
+    return Text(
+        f"reservation {body['reservation']}: authorisations {at}",
+        f"预留 {body['reservation']}：授权 {at}",
     )
 
 
@@ -202,6 +211,7 @@ _WORDS: Final[Mapping[str, Callable[[Body], Text]]] = {
     "authorisation.revoke": _revoke,
     "authorisation.key": _enterprise_key,
     "authorisation.signature": _signed,
+    "authorisation.use": _use,
     "erase": _erase,
     "plan.approve": _approve,
     "plan.refuse": _refuse,
