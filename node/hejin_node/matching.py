@@ -56,6 +56,9 @@ from hejin_trust.witness import Witness
 
 PURPOSE: Final = "model-training"
 
+_RULES: Final = {0: None, 1: None, None: "label.unreadable"}
+"""What a bank's label breaks; another byte than these has `label.range` against it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Described:
@@ -339,28 +342,17 @@ def _store(
     period: str,
     session: str,
     transcript: str,
-    found: Mapping[str, int],
+    found: Mapping[str, int | None],
 ) -> IngestReport:
     """Step 6: labels of enterprises that revoked meanwhile are not kept."""
     began = time.monotonic()
     warehouse = home.warehouse
-    with reading(home.database) as connection:
-        still = authorised(connection, spec.bank, home.now())
-    kept = {code: found[code] for code in still if code in found}
-    given = pa.table(
-        {
-            "_row": pa.array(range(1, len(kept) + 1), pa.int64()),
-            "enterprise": pa.array(list(kept), pa.string()),
-            "label": pa.array(list(kept.values()), pa.int64()),
-            "_odd": pa.array([0] * len(kept), pa.int64()),
-            "_rule": pa.array(
-                [None if label in (0, 1) else "label.range" for label in kept.values()],
-                pa.string(),
-            ),
-        }
-    )
-    raw = given.select(["enterprise", "label"])
     with warehouse.loading("labels", spec.dataset, transcript, f"match:{session[:8]}") as work:
+        # Now, not before: it may have waited for another load.
+        with reading(home.database) as connection:
+            still = authorised(connection, spec.bank, home.now())
+        given = _given({code: found[code] for code in still if code in found})
+        raw = given.select(["enterprise", "label"])
         checked = judged(warehouse, spec, given)
         # What is known already is no fault of a bank that is asked again.
         news = pc.fill_null(pc.not_equal(checked["_rule"], "label.duplicate"), True)
@@ -381,4 +373,18 @@ def _store(
         quarantined=work.counts.quarantined,
         replaced=0,
         seconds=time.monotonic() - began,
+    )
+
+
+def _given(labels: Mapping[str, int | None]) -> pa.Table:
+    """Return labels as `judged` takes them."""
+    rules = [_RULES.get(label, "label.range") for label in labels.values()]
+    return pa.table(
+        {
+            "_row": pa.array(range(1, len(labels) + 1), pa.int64()),
+            "enterprise": pa.array(list(labels), pa.string()),
+            "label": pa.array(list(labels.values()), pa.int64()),
+            "_odd": pa.array([0] * len(labels), pa.int64()),
+            "_rule": pa.array(rules, pa.string()),
+        }
     )

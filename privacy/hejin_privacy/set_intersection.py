@@ -138,18 +138,22 @@ def answer(
     return Answer(b"".join(_times_each(scalar, points)), b"".join(items))
 
 
-def open_answer(asking: Asking, given: Answer, size: int, context: bytes) -> dict[str, int]:
+def open_answer(asking: Asking, given: Answer, size: int, context: bytes) -> dict[str, int | None]:
     """Return member -> value of the members that the holder has too.
 
     size     items that were declared; the rest as for `answer`
-    raises   IntersectionError: other sizes, or an item that its key does not open; PointError
+    returns  None as the value of an item that bears a member's tag and does not open with its key
+    raises   IntersectionError: other sizes; PointError
+
+    Such an item is no error: a holder that spoils the item of one member would learn from a
+    session that fails, and is asked again, that the asker has that member.
     """
     points = _points(given.points, len(asking.slots))
     if len(given.items) != size * ITEM_BYTES:
         raise _wrong_size(len(given.items), size * ITEM_BYTES)
     sealed = {item[:TAG_BYTES]: item[TAG_BYTES:] for item in _cut(given.items, ITEM_BYTES)}
     inverse = rbcl.crypto_core_ristretto255_scalar_invert(asking.scalar)
-    found: dict[str, int] = {}
+    found: dict[str, int | None] = {}
     # Those of dummies as well: what came back for them is looked at as closely.
     for member, point in zip(asking.slots, _times_each(inverse, points), strict=True):
         if member is None:
@@ -220,15 +224,11 @@ def _keys(member: str, shared: bytes, context: bytes) -> tuple[bytes, bytes]:
     return digest[:TAG_BYTES], digest[TAG_BYTES : TAG_BYTES + 32]
 
 
-def _opened(key: bytes, sealed: bytes) -> int:
+def _opened(key: bytes, sealed: bytes) -> int | None:
     try:
         return ChaCha20Poly1305(key).decrypt(_NONCE, sealed, None)[0]
-    except InvalidTag as reason:
-        raise IntersectionError(
-            "an item bears the tag of a member and does not open with its key: its sender has to"
-            " use this version",
-            "有一项带有成员标记却无法以其密钥打开：请发送方使用本版本",
-        ) from reason
+    except InvalidTag:
+        return None
 
 
 def _wrong_size(got: int, wanted: int) -> IntersectionError:

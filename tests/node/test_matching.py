@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -221,6 +221,26 @@ def test_one_who_revokes_while_the_bank_answers_has_no_label(world: LabelWorld) 
     assert world.labels().keys() == codes([2])
 
 
+def test_one_who_revokes_while_the_answer_waits_for_another_load_has_no_label(
+    world: LabelWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.grant(1, 2)
+    world.book({1: 1, 2: 1})
+    warehouse = world.node.warehouse
+    loading = warehouse.loading
+
+    @contextmanager
+    def waits(*told: str) -> Iterator[Loading]:
+        with writing(world.node.database) as connection:
+            revoke(connection, world.node.internal_log, "no more", code=make_code(1))
+        with loading(*told) as work:
+            yield work
+
+    monkeypatch.setattr(warehouse, "loading", waits)
+    assert world.match().report.loaded == 1
+    assert world.labels().keys() == codes([2])
+
+
 def test_more_than_are_authorised_are_refused_by_the_node_s_own_code_and_logged(
     world: LabelWorld,
 ) -> None:
@@ -381,6 +401,28 @@ def test_a_bank_s_label_of_neither_kind_goes_to_quarantine(world: LabelWorld) ->
         label_desk.open_book = honest
     assert found.report.quarantined == {"label.range": 1}
     assert world.labels() == {}
+
+
+def test_a_bank_that_spoils_an_item_does_not_learn_whose_it_was(world: LabelWorld) -> None:
+    """Were the session refused, the node would ask again, and the bank know that it has that one.
+
+    The outcome alone goes to quarantine, the session is over as any other.
+    """
+    world.grant(1, 2)
+    world.book({1: 1, 2: 0, 9: 1})
+
+    def spoils(given: Given) -> Given:
+        size = len(given.items) // ITEM_BYTES
+        items = [given.items[ITEM_BYTES * i : ITEM_BYTES * (i + 1) - 1] + b"!" for i in range(size)]
+        return resigned(world, given.points, b"".join(items), given)
+
+    world.door.bent = spoils  # type: ignore[method-assign]
+    found = world.match()
+    assert found.report.quarantined == {"label.unreadable": 2}
+    assert world.labels() == {}
+    assert len(entries(world.node, "labels")) == 1
+    world.door.bent = lambda given: given  # type: ignore[method-assign]
+    assert world.match().report.loaded == 2
 
 
 def test_without_the_regulator_nobody_is_asked(world: LabelWorld) -> None:
