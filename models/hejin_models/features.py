@@ -165,7 +165,7 @@ def _view(table: Table, digest: str) -> FeatureView:
     label = table.table("label")
     text = label.both()
     label.close()
-    source = table.text("source")
+    source = table.shown("source")
     datasets = tuple(_dataset(key, dataset) for key, dataset in table.table("datasets").tables())
     features = _features(table)
     table.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import tomllib
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -19,6 +20,9 @@ MAX_DOTS: Final = 200
 MAX_BOUND: Final = 1e100
 MIN_BOUND: Final = 1e-100
 """Numbers are 0 or of a size between: nothing that is computed from them overflows."""
+
+_NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+"""Unicode's categories of characters that are not to be seen."""
 
 NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -127,9 +131,23 @@ class Table:
             return value
         raise self.wrong(key, 'must be a date such as "2020-01-31"', '应为日期，例如 "2020-01-31"')
 
+    def shown(self, key: str) -> str:
+        """Return a text that people read before they agree to it: it is what a terminal shows.
+
+        Control characters would move the cursor, format characters turn or hide what is written.
+        """
+        value = self.text(key)
+        if any(unicodedata.category(c) in _NOT_SHOWN and c not in "\n\r\t" for c in value):
+            raise self.wrong(
+                key,
+                "has control or format characters, which a terminal shows as something else",
+                "含控制字符或格式字符，终端显示会与实际内容不符",
+            )
+        return value
+
     def both(self) -> Text:
         """Return the fields `en` and `zh`."""
-        return Text(self.text("en"), self.text("zh"))
+        return Text(self.shown("en"), self.shown("zh"))
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Return a list of texts."""

@@ -37,7 +37,7 @@ from hejin_node.manifest import Counts
 from hejin_node.quarantine import quarantine
 from hejin_node.snapshot import LabelSpec
 from hejin_node.terms import OUTCOME
-from hejin_privacy.label_messages import LabelAnswer, LabelQuestion
+from hejin_privacy.label_messages import LONGEST_NAME, LabelAnswer, LabelQuestion
 from hejin_privacy.set_intersection import (
     ITEM_BYTES,
     MOST_SLOTS,
@@ -285,6 +285,13 @@ def _agreed(
         raise MatchingError(
             f"{spec.bank} sent another definition than was asked for: ask its operator",
             f"{spec.bank} 发来的定义与所请求的不同：请联系其运维人员",
+        )
+    if not all(len(one) <= LONGEST_NAME and one.isprintable() for one in described.periods):
+        raise MatchingError(
+            f"{spec.bank} names periods that are none, of up to {LONGEST_NAME} characters in one"
+            " line: ask its operator",
+            f"{spec.bank} 的期间名称不合规（应为至多 {LONGEST_NAME} 个字符的单行文本）："
+            "请联系其运维人员",
         )
     with reading(home.database) as connection:
         known = [one for one in label_sessions.sessions(connection)

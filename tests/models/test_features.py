@@ -57,6 +57,11 @@ def test_a_column_that_the_sql_does_not_give_is_named(view: FeatureView) -> None
         ("version = 3", "version = 3\nsecret = 1", "`secret` is not a field of a view"),
         ('zh = "测试"', "", "`label.zh` is missing"),
         ('en = "Test"', 'en = " "', "`label.en` must be a text"),
+        # What an operator reads before installing a view is what the file holds.
+        ('en = "Test"', 'en = "\\u001b[2JTest"', "`label.en` has control or format"),
+        ('zh = "测试"', 'zh = "测\u202e试"', "`label.zh` has control or format"),
+        ("SELECT", "/* \u202e */ SELECT", "`source` has control or format"),
+        ("SELECT", "/* \u200b */ SELECT", "`source` has control or format"),
         ('category = "production"', 'category = "gossip"', "`datasets.loans.category` must be one"),
         ('amount = "number"', 'amount = "float"', "`datasets.loans.columns.amount` must be one"),
         ('amount = "number"', 'enterprise = "text"', "which is always there"),

@@ -92,6 +92,7 @@ def test_a_definition_that_cannot_be_read_says_so(tmp_path: Path) -> None:
         ("window_months = 6", "window_months = true", "window_months"),
         ("window_months = 6", "", "window_months"),
         ('zh = "6个月内逾期30天"', "", "text.zh"),
+        ('zh = "6个月内逾期30天"', 'zh = "6个月\\u001b[2J"', "text.zh"),
         ("[text]", "note = 1\n[text]", "note"),
         ("[text]", "[texts]", "text"),
     ],

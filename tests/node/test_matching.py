@@ -318,6 +318,22 @@ def test_a_bank_that_sends_another_definition_or_changes_one_is_refused(
         world.match()
 
 
+@pytest.mark.parametrize("period", ["\x1b[2J", "2025\n2024", "\u202e5202", "9" * 65])
+def test_a_bank_s_period_that_a_terminal_shows_as_something_else_is_not_shown(
+    world: LabelWorld, monkeypatch: pytest.MonkeyPatch, period: str
+) -> None:
+    world.grant(1)
+    world.book({1: 1})
+    given = world.door.describe(DEFINITION)
+    monkeypatch.setattr(
+        world.door, "describe", lambda _: Described(given.definition, ("2024", period))
+    )
+    with pytest.raises(MatchingError, match="names periods that are none") as refused:
+        world.match()
+    assert period not in refused.value.text.en
+    assert world.door.sent == []
+
+
 def swapped(world: LabelWorld, **changes: object) -> Callable[[Given], Given]:
     """Return a bank that signs something else."""
 
