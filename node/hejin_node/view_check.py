@@ -105,7 +105,7 @@ def _in_time(view: FeatureView, connection: duckdb.DuckDBPyConnection) -> Iterat
     watcher.start()
     try:
         yield
-    except QueryError as reason:
+    except (QueryError, KeyboardInterrupt) as reason:  # DuckDB gives either for an interrupt
         if not late.is_set():
             raise
         raise SlowViewError(
