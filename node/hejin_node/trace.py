@@ -259,7 +259,7 @@ def affected_runs(home: NodeHome, connection: Connection, grants: Iterable[int])
     found = []
     for run in inbox.runs(connection):
         use = usage.find_run(connection, home.snapshot_key, run.run)
-        if use is not None and any(use.fates.get(grant) == "used" for grant in wanted):
+        if use is not None and any(use.fate(grant) == "used" for grant in wanted):
             found.append(run)
     return found
 
@@ -325,15 +325,15 @@ def _run(
     plan = inbox.find_offer(connection, run.plan).plan
     entry = home.release_log.entry(connection, run.snapshot_seq)
     use = usage.find_run(connection, home.snapshot_key, run.run)
-    own = {one.seq for one in grants}
     grant: int | None = None
     part: Part | None = None
     why: tuple[Reason, ...] = (Reason("unknown"),)
     need = _need(home, plan)
     if use is not None:
-        held = next((seq for seq in use.fates if seq in own), None)
+        fates = ((one.seq, use.fate(one.seq)) for one in grants)
+        held = next(((seq, fate) for seq, fate in fates if fate is not None), None)
         if held is not None:
-            grant, why = _fate(held, use.fates[held], erased, use.taken)
+            grant, why = _fate(*held, erased, use.taken)
         else:
             size = cast("int", entry.body["internal_size"])
             why = why_not(grants, need, use.taken, size) or why

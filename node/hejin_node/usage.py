@@ -20,7 +20,7 @@ from hejin_trust.at_rest import decrypted, encrypted
 Fate = Literal["used", "unlabelled", "without-row", "view-failed"]
 """What became of an authorised enterprise when a run's rows were taken."""
 
-_FATES: Final = get_args(Fate)
+_FATES: Final[tuple[Fate, ...]] = get_args(Fate)
 
 run_use = Table(
     "run_use",
@@ -40,12 +40,31 @@ sum_use = Table(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RunUse:
-    """The authorisations that covered a run when its rows were taken, and what became of each."""
+    """The authorisations that covered a run when its rows were taken, and what became of each.
+
+    taken  when, RFC 3339
+    seqs   int64[n]: the grants, ascending
+    kinds  int64[n]: index of the fate of each
+    """
 
     taken: str
-    fates: Mapping[int, Fate]
+    seqs: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.int64]
+
+    def fate(self, grant: int) -> Fate | None:
+        """Return what became of a grant's enterprise; None where it did not cover the run."""
+        place = int(np.searchsorted(self.seqs, grant))
+        if place == len(self.seqs) or self.seqs[place] != grant:
+            return None
+        return _FATES[int(self.kinds[place])]
+
+    @property
+    def used(self) -> npt.NDArray[np.int64]:
+        """The grants whose enterprises are in the run's rows, ascending."""
+        found: npt.NDArray[np.int64] = self.seqs[self.kinds == _FATES.index("used")]
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +98,7 @@ def find_run(connection: Connection, key: bytes, run: str) -> RunUse | None:
     if row is None:
         return None
     stored = _open(key, f"run {run}", row.sealed)
-    pairs = zip(stored["seqs"].tolist(), stored["kinds"].tolist(), strict=True)
-    return RunUse(row.taken, {seq: _FATES[kind] for seq, kind in pairs})
+    return RunUse(row.taken, stored["seqs"], stored["kinds"])
 
 
 def left_out(
@@ -93,10 +111,9 @@ def left_out(
     use = find_run(connection, key, run)
     if use is None:
         return None
-    used = {seq for seq, fate in use.fates.items() if fate == "used"}
-    if len(used) == len(contributing):
+    if len(use.used) == len(contributing):
         return ()
-    codes = frozenset(contributing)
+    used, codes = frozenset(use.used.tolist()), frozenset(contributing)
     rows = connection.execute(select(authorisation.c.seq, authorisation.c.code))
     return tuple(seq for seq, code in rows if seq in used and code not in codes)
 
