@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -30,7 +29,6 @@ from hejin_models.uscc import make_code
 from hejin_node import label_sessions, matching
 from hejin_node.consent import grant_many, pseudonym, revoke
 from hejin_node.errors import LabelsExceedError, MatchingError
-from hejin_node.home import open_home
 from hejin_node.label_audit import audit
 from hejin_node.label_sessions import Secrets
 from hejin_node.labels import LabelFile, load_labels
@@ -629,13 +627,3 @@ def test_the_logs_hold_what_was_asked_in_order(world: LabelWorld) -> None:
         "genesis", "authorisation.grant", "labels.request", "labels",
     ]  # fmt: skip
     assert [entry.type for entry in release_log(world.node)] == ["genesis", "labels.ask"]
-
-
-def test_a_node_s_database_of_before_gets_the_table(tmp_path: Path) -> None:
-    with label_world(tmp_path) as world:
-        path = world.node.path
-    with closing(sqlite3.connect(path / "node.db")) as database, database:
-        database.execute("DROP TABLE label_session")
-        database.execute("UPDATE alembic_version SET version_num = '0007'")
-    with open_home(path) as again, reading(again.database) as connection:
-        assert label_sessions.sessions(connection) == []
