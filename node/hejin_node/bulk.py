@@ -16,7 +16,8 @@ from hejin_node.errors import ConsentError
 from hejin_node.mapping import Encoding
 from hejin_node.record import Record, parse_record
 from hejin_node.signed import Signed, signature_from
-from hejin_node.terms import SCOPES, Terms, read_terms
+from hejin_node.terms import Terms, read_terms
+from hejin_trust.authorisation import SCOPES
 from hejin_trust.canonical import DocumentError, hexbytes, time_text
 
 CSV_COLUMNS: Final = (

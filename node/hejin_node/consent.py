@@ -34,7 +34,8 @@ from hejin_node.signed import (
     restore_signature,
 )
 from hejin_node.tables import authorisation as table
-from hejin_node.terms import ANY, OUTCOME, SCOPES, Terms
+from hejin_node.terms import Terms
+from hejin_trust.authorisation import SCOPES, Scope, covers
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import Body, Entry
@@ -44,8 +45,6 @@ PART: Final = 5_000
 """Authorisations in one transaction: it takes about a second."""
 
 _PAUSE_SECONDS: Final = 0.2  # other processes look every 0.1 s whether they may write
-
-_NEVER_WILD: Final = {**dict.fromkeys(SCOPES, frozenset[str]()), "categories": {OUTCOME}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +314,11 @@ def entitled(
         .where(_in_force(at))
         .order_by(table.c.seq)
     )
-    needed = {
-        "purposes": {purpose},
-        "banks": {bank},
-        "categories": set(categories),
-        "features": set(features),
+    needed: dict[Scope, Collection[str]] = {
+        "purposes": (purpose,),
+        "banks": (bank,),
+        "categories": categories,
+        "features": features,
     }
     # Bulk grants share their words: each distinct scope is read once.
     fits: dict[tuple[str, ...], bool] = {}
@@ -379,11 +378,10 @@ def _in_force(at: datetime) -> ColumnElement[bool]:
     )
 
 
-def _covers(scope: Sequence[str], needed: Mapping[str, set[str]]) -> bool:
-    given = (set(json.loads(words)) for words in scope)
+def _covers(lists: Sequence[str], needed: Mapping[Scope, Collection[str]]) -> bool:
     return all(
-        have >= (needed[name] & _NEVER_WILD[name] if ANY in have else needed[name])
-        for name, have in zip(SCOPES, given, strict=True)
+        covers(scope, json.loads(words), needed[scope])
+        for scope, words in zip(SCOPES, lists, strict=True)
     )
 
 

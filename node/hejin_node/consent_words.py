@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from hejin_node.terms import ANY
+from hejin_trust.authorisation import ANY
 from hejin_trust.text import Text
 
 PURPOSES: Final[Mapping[str, Text]] = {

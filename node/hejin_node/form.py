@@ -9,8 +9,7 @@ from hejin_console.page import render
 from hejin_node import consent_words, form_words
 from hejin_node.consent import grant_body
 from hejin_node.record import Record
-from hejin_node.terms import ANY
-from hejin_trust.authorisation import statement_to_sign
+from hejin_trust.authorisation import ANY, statement_to_sign
 from hejin_trust.canonical import time_text
 from hejin_trust.files import make_folder, replace_file
 from hejin_trust.text import Language, current_language

@@ -15,9 +15,8 @@ from hejin_node.consent import Authorisation, authorisations
 from hejin_node.errors import MatchingError
 from hejin_node.home import NodeHome
 from hejin_node.label_sessions import LabelSession, Secrets
-from hejin_node.matching import PURPOSE
-from hejin_node.terms import ANY, OUTCOME
 from hejin_privacy.set_intersection import Asking
+from hejin_trust.authorisation import OUTCOME, OUTCOME_PURPOSE, covers
 from hejin_trust.canonical import time_from
 from hejin_trust.database import reading
 
@@ -93,7 +92,7 @@ def _stood(grant: Authorisation, session: LabelSession, at: datetime) -> bool:
         grant.seq < session.request
         and (grant.revoked_seq is None or grant.revoked_seq > session.request)
         and terms.valid_from <= at < terms.valid_to
-        and PURPOSE in terms.purposes
-        and OUTCOME in terms.categories
-        and not {session.bank, ANY}.isdisjoint(terms.banks)
+        and covers("purposes", terms.purposes, (OUTCOME_PURPOSE,))
+        and covers("categories", terms.categories, (OUTCOME,))
+        and covers("banks", terms.banks, (session.bank,))
     )

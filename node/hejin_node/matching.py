@@ -36,7 +36,6 @@ from hejin_node.labels import COLUMNS, judged, log_labels
 from hejin_node.manifest import Counts
 from hejin_node.quarantine import quarantine
 from hejin_node.snapshot import LabelSpec
-from hejin_node.terms import OUTCOME
 from hejin_privacy.label_messages import LONGEST_NAME, LabelAnswer, LabelQuestion
 from hejin_privacy.set_intersection import (
     ITEM_BYTES,
@@ -46,6 +45,7 @@ from hejin_privacy.set_intersection import (
     ask,
     open_answer,
 )
+from hejin_trust.authorisation import OUTCOME, OUTCOME_PURPOSE
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.checkpoint import format_proof
 from hejin_trust.database import reading, writing
@@ -53,8 +53,6 @@ from hejin_trust.entries import Entry
 from hejin_trust.envelope import LABELS_ANSWER, LABELS_QUESTION, Opened, open_envelope, seal
 from hejin_trust.merkle import leaf_hash
 from hejin_trust.witness import Witness
-
-PURPOSE: Final = "model-training"
 
 _RULES: Final = {0: None, 1: None, None: "label.unreadable"}
 """What a bank's label breaks; another byte than these has `label.range` against it."""
@@ -172,7 +170,9 @@ def match(
 def authorised(connection: Connection, bank: str, at: datetime) -> list[str]:
     """Return the enterprises of which a bank may be asked now: their grant names the outcome."""
     return sorted(
-        entitled(connection, purpose=PURPOSE, bank=bank, categories={OUTCOME}, features=(), at=at)
+        entitled(
+            connection, purpose=OUTCOME_PURPOSE, bank=bank, categories={OUTCOME}, features=(), at=at
+        )
     )
 
 

@@ -12,7 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from hejin_models.grades import Grade
 from hejin_models.plan import FAMILIES
 from hejin_models.statistics import CATALOGUE
-from hejin_node.terms import ANY, Purpose
+from hejin_node.terms import Purpose
+from hejin_trust.authorisation import ANY
 from hejin_trust.members import LARGEST_SIZE
 from hejin_trust.settings import SettingsError
 

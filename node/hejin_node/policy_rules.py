@@ -9,8 +9,8 @@ from hejin_models.grades import GRADE_NAMES, GRADES
 from hejin_models.plan import Plan
 from hejin_models.plan_rules import Problem
 from hejin_node.policy_file import Automatic, BankRules, Policy
-from hejin_node.terms import ANY
 from hejin_privacy.accounting import epsilon
+from hejin_trust.authorisation import ANY
 from hejin_trust.charter import Charter
 from hejin_trust.text import Text
 

@@ -18,9 +18,9 @@ from hejin_node.home import NodeHome
 from hejin_node.policy_file import Policy
 from hejin_node.policy_rules import bank_problems, charter_problems
 from hejin_node.readiness import data_problems
-from hejin_node.terms import ANY
 from hejin_node.views import installed_views
 from hejin_privacy.accounting import epsilon
+from hejin_trust.authorisation import ANY
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
 from hejin_trust.database import reading

@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from hejin_models.uscc import check_code
 from hejin_node.errors import ConsentError
 from hejin_node.notice import Notice
-from hejin_node.terms import ANY, SCOPES, Terms, read_terms
+from hejin_node.terms import Terms, read_terms
 from hejin_trust import canonical
+from hejin_trust.authorisation import ANY, SCOPES
 from hejin_trust.canonical import DocumentError
 from hejin_trust.charter import Charter
 from hejin_trust.members import Member

@@ -20,8 +20,8 @@ from hejin_node.consent import Authorisation
 from hejin_node.home import NodeHome, ViewMissingError
 from hejin_node.label_sessions import LabelSession
 from hejin_node.notice import Notice, read_notice
-from hejin_node.terms import ANY
 from hejin_node.trace import PeriodCost, Reason, RunLine, SumLine, Trace, clock, loss, read_trace
+from hejin_trust.authorisation import ANY
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.charter import Charter, NotAMemberError
 from hejin_trust.files import replace_file

@@ -11,18 +11,12 @@ from typing import Final, Literal, NoReturn, cast, get_args
 
 from hejin_models.features import Category
 from hejin_node.errors import ConsentError
+from hejin_trust.authorisation import ANY, OUTCOME
 from hejin_trust.canonical import DocumentError, time_from, time_text
 
 Purpose = Literal["model-training", "credit-approval", "post-loan-monitoring"]
 Grade = Literal["A", "B"]
-ANY: Final = "*"
-OUTCOME: Final = "outcome"
-"""违约结果: a category of its own, which "*" does not cover. Whose grant names it lets the platform
-learn from the bank whether that enterprise defaulted."""
-
 _CATEGORIES: Final = frozenset({*get_args(Category), OUTCOME})
-SCOPES: Final = ("purposes", "banks", "categories", "features")
-"""The lists of `Terms`."""
 _BANK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _FEATURE = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _HASH = re.compile(r"[0-9a-f]{64}")

@@ -18,10 +18,10 @@ from hejin_node.home import NodeHome, ViewMissingError
 from hejin_node.label_sessions import LabelSession, asked_about
 from hejin_node.signed import RegisteredKey, keys
 from hejin_node.tables import erasure
-from hejin_node.terms import ANY
 from hejin_privacy.accounting import epsilon
 from hejin_privacy.budget import Part
 from hejin_privacy.holdout import part_of, split_key
+from hejin_trust.authorisation import covers
 from hejin_trust.canonical import child, time_text
 from hejin_trust.database import reading
 from hejin_trust.text import Text
@@ -281,16 +281,12 @@ def _missing(one: Authorisation, need: Need, at: str, size: int) -> ReasonCode |
         ("revoked", one.revoked_seq is not None and one.revoked_seq < size),
         ("not-begun", time_text(terms.valid_from) > at),
         ("expired", time_text(terms.valid_to) <= at),
-        ("purpose", need.purpose not in terms.purposes),
-        ("bank", not {ANY, need.bank} & set(terms.banks)),
-        ("category", _lacks(terms.categories, need.categories)),
-        ("feature", _lacks(terms.features, need.features)),
+        ("purpose", not covers("purposes", terms.purposes, (need.purpose,))),
+        ("bank", not covers("banks", terms.banks, (need.bank,))),
+        ("category", not covers("categories", terms.categories, need.categories or ())),
+        ("feature", not covers("features", terms.features, need.features or ())),
     )
     return next((code for code, lacks in checks if lacks), None)
-
-
-def _lacks(given: Sequence[str], wanted: frozenset[str] | None) -> bool:
-    return wanted is not None and ANY not in given and not wanted <= set(given)
 
 
 def _erased(home: NodeHome, connection: Connection, name: str) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from typing import Final
 
 from hejin_regulator.check_reservations import Standing
 from hejin_regulator.evidence import Evidence
-from hejin_regulator.label_rules import OUTCOME, PURPOSE
 from hejin_regulator.plans import KnownPlan, PlanBook
 from hejin_regulator.records import number, text
 from hejin_regulator.workbook import Shelf
+from hejin_trust.authorisation import OUTCOME, OUTCOME_PURPOSE, SCOPES, covers
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.entries import Body, Entry
 
@@ -24,8 +24,6 @@ _TAKING: Final = timedelta(minutes=10)
 
 #: A log's clock may be set back this far, so that the moment of a sum lies before its entries.
 _SET_BACK: Final = timedelta(minutes=2)
-
-_ANY: Final = "*"
 
 _STANDING: Final = """
 SELECT MAX(seq) FROM granted WHERE seq < ?1 AND (revoked IS NULL OR revoked >= ?1)
@@ -72,7 +70,7 @@ WHERE summed.reservation IS NULL OR used.seq > (
 ORDER BY used.seq
 """
 
-_Need = tuple[str, str, tuple[str, ...], tuple[str, ...]]  # purpose, bank, categories, features
+_Need = tuple[tuple[str, ...], ...]  # by scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,7 +251,7 @@ class ConsentCheck:
 
         After `finish`. Only a grant that names the outcome counts, whatever stars it has.
         """
-        self._fit((PURPOSE, bank, (OUTCOME,), ()))
+        self._fit(((OUTCOME_PURPOSE,), (bank,), (OUTCOME,), ()))
         found = self._evidence.workbook.row(_COUNTED, before, time)
         return 0 if found is None else int(found[0])
 
@@ -334,10 +332,7 @@ class ConsentCheck:
 
     def _scope(self, body: Body) -> int:
         """Return the number of a grant's scope; bulk grants share theirs."""
-        words = json.dumps(
-            [body[key] for key in ("purposes", "banks", "categories", "features")],
-            ensure_ascii=False,
-        )
+        words = json.dumps([body[key] for key in SCOPES], ensure_ascii=False)
         known = self._scopes.get(words)
         if known is None:
             self._known_scopes += 1
@@ -387,17 +382,12 @@ class ConsentCheck:
 def _need(known: KnownPlan) -> _Need:
     assert known.view is not None, "the caller has looked"
     features = tuple(feature.name for feature in known.view.features)
-    return known.plan.purpose, known.plan.bank, known.categories, features
+    return (known.plan.purpose,), (known.plan.bank,), known.categories, features
 
 
 def _covers(scope: list[list[str]], need: _Need) -> bool:
-    purposes, banks, categories, features = (frozenset(words) for words in scope)
-    purpose, bank, wanted, named = need
-    return (
-        purpose in purposes
-        and not banks.isdisjoint((bank, _ANY))
-        and (categories.issuperset(wanted) or (_ANY in categories and OUTCOME not in wanted))
-        and (_ANY in features or features.issuperset(named))
+    return all(
+        covers(name, given, wanted) for name, given, wanted in zip(SCOPES, scope, need, strict=True)
     )
 
 

@@ -11,13 +11,8 @@ from typing import Final
 
 from hejin_regulator.witness_rules import WitnessRefusedError
 from hejin_trust import canonical
+from hejin_trust.authorisation import OUTCOME, OUTCOME_PURPOSE
 from hejin_trust.entries import Body
-
-ANY: Final = "*"
-OUTCOME: Final = "outcome"
-"""A category of authorisations that no star covers: 违约结果."""
-
-PURPOSE: Final = "model-training"
 
 _SHARED: Final = (
     "session",
@@ -64,7 +59,7 @@ def covers_outcome(grant: Body) -> bool:
     purposes, categories = grant["purposes"], grant["categories"]
     assert isinstance(purposes, list)
     assert isinstance(categories, list)
-    return PURPOSE in purposes and OUTCOME in categories
+    return OUTCOME_PURPOSE in purposes and OUTCOME in categories
 
 
 def question_of(body: Body) -> str:

@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping, Sequence
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from hejin_regulator.label_rules import (
-    ANY,
     LabelsExceedError,
     LabelsUnmatchedError,
     covers_outcome,
@@ -21,6 +20,7 @@ from hejin_regulator.label_rules import (
 )
 from hejin_regulator.mirror_tables import label_request, outcome_grant
 from hejin_regulator.records import number, text
+from hejin_trust.authorisation import ANY
 from hejin_trust.entries import Entry
 from hejin_trust.merkle import leaf_hash
 

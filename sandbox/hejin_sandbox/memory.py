@@ -41,7 +41,7 @@ from hejin_node.home import open_home as open_node
 from hejin_node.labels import label_spec, load_labels
 from hejin_node.quality_check import check
 from hejin_node.session import Session
-from hejin_node.terms import ANY, Terms
+from hejin_node.terms import Terms
 from hejin_privacy.accounting import epsilon
 from hejin_regulator import authority
 from hejin_regulator.authority import Office
@@ -50,6 +50,7 @@ from hejin_sandbox.consortium import CONSORTIUM, DEFINITION, HOLDOUT, plans_cap,
 from hejin_sandbox.inputs import NodeData, only_dataset
 from hejin_sandbox.tables import BANK, REGULATOR
 from hejin_trust import membership
+from hejin_trust.authorisation import ANY
 from hejin_trust.clock import now
 from hejin_trust.database import reading, writing
 from hejin_trust.fleet import Payload

@@ -1,15 +1,35 @@
-"""What an enterprise signs when it authorises a use of its data (grade A)."""
+"""What an authorisation covers, and what an enterprise signs to give one (grade A)."""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Collection
+from typing import Final, Literal, get_args
 
 from hejin_trust.canonical import encode
 from hejin_trust.entries import Body
 from hejin_trust.envelope import AUTHORISATION, pae
 from hejin_trust.keys import verify
 
+Scope = Literal["purposes", "banks", "categories", "features"]
+SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
+"""The lists of a grant."""
+
+ANY: Final = "*"
+OUTCOME: Final = "outcome"
+"""违约结果: a category of its own, which "*" does not cover. Whose grant names it lets the platform
+learn from the bank whether that enterprise defaulted."""
+
+OUTCOME_PURPOSE: Final = "model-training"
+"""What outcomes are learnt for: a grant must name it beside OUTCOME."""
+
 SIGNATURE_BYTES: Final = 64
+
+
+def covers(scope: Scope, given: Collection[str], wanted: Collection[str]) -> bool:
+    """Return whether one list of a grant covers all that is wanted; purposes know no "*"."""
+    left = set(wanted).difference(given)
+    named = scope == "purposes" or (scope == "categories" and OUTCOME in left)
+    return not left or (ANY in given and not named)
 
 
 def statement_to_sign(origin: str, grant: Body) -> bytes:
