@@ -50,6 +50,14 @@ def in_force(connection: Connection) -> frozenset[str]:
     return frozenset(connection.scalars(latest))
 
 
+def since(connection: Connection, size: int) -> frozenset[str]:
+    """Return the enterprises that were erased since the internal log had `size` entries.
+
+    Whatever they granted since: that is for what is read after it.
+    """
+    return frozenset(connection.scalars(select(erasure.c.pseudonym).where(erasure.c.seq >= size)))
+
+
 def pending(connection: Connection) -> frozenset[str]:
     """Return the erased enterprises whose rows came back with a backup and are to go again."""
     return frozenset(connection.scalars(select(erasure.c.pseudonym).where(erasure.c.applied == 0)))

@@ -112,16 +112,18 @@ class SnapshotStore:
         if run_id in self._held:
             return Pinned(self._held[run_id], None)
         if known is not None:
-            snapshot = self._load(run_id)
+            snapshot, size = self._load(run_id)
+            # It may be erased in the log and not yet in the file.
+            snapshot = self._spare(run_id, snapshot, size)
             if snapshot.root.hex() != known.snapshot_root:
                 raise _lost()
             self._held[run_id] = snapshot
             return Pinned(snapshot, None)
         basis = self._basis(plan, view)
         snapshot, failed = self._take(plan, view, basis.grants.keys())
-        self._store(run_id, snapshot)
+        self._store(run_id, snapshot, basis.internal_size)
         # Whoever was erased meanwhile: either that looks at the file, or this at the erasure.
-        snapshot = self._spare(run_id, snapshot)
+        snapshot = self._spare(run_id, snapshot, basis.internal_size)
         self._held[run_id] = snapshot
         return Pinned(snapshot, basis, failed)
 
@@ -195,9 +197,10 @@ class SnapshotStore:
             remove_file(self._path(run_id))
 
     def leave_out_erased(self) -> int:
-        """Store the rows of open runs anew without those of erased enterprises.
+        """Store the rows of runs anew without those of erased enterprises.
 
-        The roots in the log stay: they tell what was taken, not what is still there.
+        Also of runs that are about to begin, or were refused when they were. The roots in the log
+        stay: they tell what was taken, not what is still there.
         returns   how many runs had such rows
         raises    FileError
         """
@@ -206,15 +209,15 @@ class SnapshotStore:
                 return 0
         changed = 0
         for path in self._stored():
-            if path.suffix == _SUFFIX and self._is_running(path.stem):
+            if path.suffix == _SUFFIX and not self._is_over(path.stem):
                 try:
-                    snapshot = self._load(path.stem)
+                    snapshot, size = self._load(path.stem)
                 except SnapshotLostError:
                     # The run cannot go on with it, and nobody can tell whose rows it holds.
                     remove_file(path)
                     continue
-                changed += self._spare(path.stem, snapshot) is not snapshot
-                if not self._is_running(path.stem):
+                changed += self._spare(path.stem, snapshot, size) is not snapshot
+                if self._is_over(path.stem):
                     remove_file(path)  # it ended meanwhile, and was removed before
         return changed
 
@@ -226,15 +229,18 @@ class SnapshotStore:
             if path.suffix != _SUFFIX or run is None or run.closed:
                 remove_file(path)
 
-    def _is_running(self, run_id: str) -> bool:
+    def _is_over(self, run_id: str) -> bool:
         with reading(self._home.database) as connection:
             run = inbox.find_run(connection, run_id)
-        return run is not None and not run.closed
+        return run is not None and run.closed
 
-    def _spare(self, run_id: str, snapshot: Snapshot) -> Snapshot:
-        """Return a run's rows without those of erased enterprises; store them if any went."""
+    def _spare(self, run_id: str, snapshot: Snapshot, size: int) -> Snapshot:
+        """Return a run's rows without those of erased enterprises; store them if any went.
+
+        size   of the internal log when they were taken: who was erased before is not in them
+        """
         with reading(self._home.database) as connection:
-            gone = erased.Erased(self._home.pseudonym_key, erased.in_force(connection))
+            gone = erased.Erased(self._home.pseudonym_key, erased.since(connection, size))
         stays = np.fromiter(
             (not gone.names(code) for code in snapshot.codes), np.bool_, len(snapshot.codes)
         )
@@ -246,7 +252,7 @@ class SnapshotStore:
             cells=snapshot.cells[stays],
             labels=snapshot.labels[stays],
         )
-        self._store(run_id, left)
+        self._store(run_id, left, size)
         return left
 
     def _stored(self) -> list[Path]:
@@ -283,7 +289,7 @@ class SnapshotStore:
             _log.error("view-failed", view=view.id, reason=reason.text.en)
             return take(()), True
 
-    def _store(self, run_id: str, snapshot: Snapshot) -> None:
+    def _store(self, run_id: str, snapshot: Snapshot, size: int) -> None:
         buffer = io.BytesIO()
         np.savez(
             buffer,
@@ -293,19 +299,21 @@ class SnapshotStore:
             root=np.frombuffer(snapshot.root, np.uint8),
             schema=np.array(snapshot.schema),
             replaced=np.array(snapshot.replaced),
+            size=np.array(size),
         )
         sealed = encrypted(self._home.snapshot_key, buffer.getvalue(), run_id.encode())
         make_folder(self._folder, mode=0o700)
         replace_file(self._path(run_id), sealed, mode=0o600)
 
-    def _load(self, run_id: str) -> Snapshot:
+    def _load(self, run_id: str) -> tuple[Snapshot, int]:
+        """Return stored rows, and the size of the internal log when they were taken."""
         try:
             sealed = self._path(run_id).read_bytes()
             opened = decrypted(self._home.snapshot_key, sealed, run_id.encode())
         except (OSError, NotOpenedError) as reason:
             raise _lost() from reason
         with np.load(io.BytesIO(opened), allow_pickle=False) as stored:
-            return Snapshot(
+            snapshot = Snapshot(
                 codes=tuple(stored["codes"].tolist()),
                 cells=stored["cells"],
                 labels=stored["labels"],
@@ -313,6 +321,7 @@ class SnapshotStore:
                 schema=str(stored["schema"]),
                 replaced=int(stored["replaced"]),
             )
+            return snapshot, int(stored["size"])
 
 
 def _fates(pinned: Pinned, basis: Basis) -> dict[int, usage.Fate]:

@@ -248,16 +248,65 @@ def test_one_who_is_erased_while_the_snapshot_is_stored_is_not_in_it(
     real = SnapshotStore._store
     calls = []
 
-    def store(self: SnapshotStore, run: str, snapshot: pinned.Snapshot) -> None:
+    def store(self: SnapshotStore, run: str, snapshot: pinned.Snapshot, size: int) -> None:
         calls.append(A in snapshot.codes)
         if len(calls) == 1:
             erase(home, A, REASON)
-        real(self, run, snapshot)
+        real(self, run, snapshot, size)
 
     monkeypatch.setattr(SnapshotStore, "_store", store)
     snapshot = SnapshotStore(home).pin(plan, world.view, RUN).snapshot
     assert calls == [True, False]
     assert A not in snapshot.codes
+
+
+def test_one_who_is_erased_before_the_run_is_logged_is_not_in_its_stored_rows(
+    home: NodeHome, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor are its rows used again when it grants anew: they are none of what it grants then."""
+    plan, digest = approved(home, world)
+    real = SnapshotStore.pin
+
+    def pin(self: SnapshotStore, *told: object) -> pinned.Pinned:
+        found = real(self, *told)
+        erase(home, A, REASON)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotStore, "pin", pin)
+        new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    with writing(home.database) as connection:
+        grant(connection, home.internal_log, home.pseudonym_key, A, terms(world))
+    stored, _ = SnapshotStore(home)._load(RUN)
+    assert A not in stored.codes
+    assert B in stored.codes
+    assert A not in SnapshotStore(home).pin(plan, world.view, RUN).snapshot.codes
+
+
+def test_rows_that_a_crashed_erasure_left_are_not_used_when_the_enterprise_grants_anew(
+    home: NodeHome, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan, digest = approved(home, world)
+    new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    with monkeypatch.context() as patched:
+        patched.setattr(SnapshotStore, "leave_out_erased", lambda _: 0)
+        erase(home, A, REASON)
+    with writing(home.database) as connection:
+        grant(connection, home.internal_log, home.pseudonym_key, A, terms(world))
+    assert A not in SnapshotStore(home).pin(plan, world.view, RUN).snapshot.codes
+    assert SnapshotStore(home).leave_out_erased() == 0  # that stored them anew
+    assert A not in SnapshotStore(home)._load(RUN)[0].codes
+
+
+def test_rows_of_a_run_that_was_never_opened_lose_the_enterprise_as_well(
+    home: NodeHome, world: World
+) -> None:
+    """A refused reservation leaves them until the next start."""
+    plan, _ = approved(home, world)
+    SnapshotStore(home).pin(plan, world.view, RUN)
+    assert A in SnapshotStore(home)._load(RUN)[0].codes
+    assert erase(home, A, REASON).runs == 1
+    assert A not in SnapshotStore(home)._load(RUN)[0].codes
 
 
 def test_what_came_back_with_a_backup_goes_again(home: NodeHome, world: World) -> None:
