@@ -20,15 +20,15 @@ TO_SIGN: Final = "to-sign.bin"
 
 
 def write_form(folder: Path, record: Record, origin: str) -> None:
-    """Write the three files of a form; raises FileError.
+    """Write the three files of a form, for their owner only; raises FileError.
 
     origin  of the internal log that will hold the grant
     """
-    make_folder(folder)
-    replace_file(folder / PAGE, render_form(record, current_language()).encode())
-    replace_file(folder / RECORD, record.raw)
+    make_folder(folder, mode=0o700)
+    replace_file(folder / PAGE, render_form(record, current_language()).encode(), mode=0o600)
+    replace_file(folder / RECORD, record.raw, mode=0o600)
     to_sign = statement_to_sign(origin, grant_body(record.pseudonym, record.code, record.terms))
-    replace_file(folder / TO_SIGN, to_sign)
+    replace_file(folder / TO_SIGN, to_sign, mode=0o600)
 
 
 def render_form(record: Record, language: Language) -> str:

@@ -222,6 +222,17 @@ def _delimiter(table: Table) -> str:
     return value
 
 
+def _select(table: Table) -> str:
+    """Return the one statement that a database is sent; a second one could be anything.
+
+    A semicolon inside a text is refused as well: what ends a text differs between databases.
+    """
+    sql = table.text("query")
+    if ";" in sql:
+        raise table.wrong("query", "must be one SELECT without `;`", "应为一条不含 `;` 的 SELECT")
+    return sql
+
+
 def _query(table: Table) -> Query:
     if ("table" in table) == ("query" in table):
         raise table.wrong("", "must have `table` or `query`", "应有 `table` 或 `query` 之一")
@@ -229,7 +240,7 @@ def _query(table: Table) -> Query:
         name, query = table.text("table"), Query(table.text("table"), table=table.text("table"))
     else:
         name = table.text("name")
-        query = Query(name, query=table.text("query"))
+        query = Query(name, query=_select(table))
     if len(name) > _LONGEST_NAME:
         raise table.wrong("", "has too long a name", "名称过长")
     if "key" in table:

@@ -252,7 +252,8 @@ def _engine(url: URL) -> Engine:
 
 def _from(query: Query, columns: Sequence[str]) -> FromClause:
     if query.query is not None:
-        # Inside a SELECT it can change nothing; a colon would be taken for a parameter.
+        # Inside a SELECT, and with no `;` (see mapping), it can change nothing; a colon would be
+        # taken for a parameter.
         given = text(query.query.replace(":", "\\:"))
         return given.columns(*map(column, columns)).subquery("source")
     schema, _, name = (query.table or "").rpartition(".")

@@ -91,6 +91,11 @@ def test_what_is_left_out_has_a_default() -> None:
         ("[enterprise]", "[sql]\n[enterprise]", "sql"),
         ("[enterprise]", '[sql]\ntable = "t"\nquery = "SELECT 1"\n[enterprise]', "sql"),
         ("[enterprise]", '[sql]\nquery = "SELECT 1"\n[enterprise]', "sql.name"),
+        (
+            "[enterprise]",
+            '[sql]\nname = "n"\nquery = "SELECT 1) AS s; DELETE FROM t --"\n[enterprise]',
+            "sql.query",
+        ),
         ("[enterprise]", '[sql]\ntable = "t"\nurl = "sqlite://"\n[enterprise]', "sql.url"),
         ("[enterprise]", 'absent = ["a"]\n[enterprise]', "absent"),
         ('column = "e"', 'column = "e"\ncheck = "none"', "enterprise.check"),

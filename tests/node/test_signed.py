@@ -84,6 +84,7 @@ def test_a_form_that_is_signed_with_openssl_is_granted_as_grade_a(
     home = found_world(tmp_path).nodes["node-1"]
     form, key = tmp_path / "form", tmp_path / "enterprise.key"
     made = answer(home, "authorisation", "form", A, "--out", str(form), *TERMS)
+    assert {path.stat().st_mode & 0o777 for path in form.iterdir()} == {0o600}
     openssl("genpkey", "-algorithm", "ed25519", "-out", str(key))
     openssl("pkey", "-in", str(key), "-pubout", "-out", str(tmp_path / "enterprise.pem"))
     signature = tmp_path / "signature.bin"
