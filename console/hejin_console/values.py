@@ -84,3 +84,8 @@ def first(rows: Iterable[_T], most: int) -> Rows[_T]:
 def beijing(moment: datetime) -> str:
     """Return a moment as Beijing's clocks show it, to the second."""
     return f"{moment + _BEIJING:%Y-%m-%d %H:%M:%S}"
+
+
+def clock(time: str) -> str:
+    """Return an RFC 3339 UTC time as people write it."""
+    return time.replace("T", " ").removesuffix("Z")

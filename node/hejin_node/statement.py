@@ -14,13 +14,14 @@ from markupsafe import Markup
 
 from hejin_console import values
 from hejin_console.page import both, render
-from hejin_console.values import Rows
+from hejin_console.values import Rows, clock
 from hejin_node import consent_words, statement_words
 from hejin_node.consent import Authorisation
 from hejin_node.home import NodeHome, ViewMissingError
 from hejin_node.label_sessions import LabelSession
 from hejin_node.notice import Notice, read_notice
-from hejin_node.trace import PeriodCost, Reason, RunLine, SumLine, Trace, clock, loss, read_trace
+from hejin_node.reasons import Reason
+from hejin_node.trace import PeriodCost, RunLine, SumLine, Trace, loss, read_trace
 from hejin_trust.authorisation import ANY
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.charter import Charter, NotAMemberError

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
-from hejin_node.trace import GrantLine, Reason, RunLine, SumLine, Trace, loss
+from hejin_node.reasons import Reason
+from hejin_node.trace import GrantLine, RunLine, SumLine, Trace, loss
 from hejin_trust.canonical import fraction_body, time_text
 
 
