@@ -54,6 +54,8 @@ def read(
             for batch in parquet.iter_batches(
                 BLOCK_ROWS, row_groups=groups, columns=list(columns), use_threads=False
             ):
+                # Texts may be no UTF-8, and lists end where they should not.
+                batch.validate(full=True)
                 fresh = batch.slice(max(done - seen, 0))
                 seen += batch.num_rows
                 if fresh.num_rows:

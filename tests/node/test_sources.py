@@ -133,6 +133,14 @@ def test_parquet_is_read_from_any_place_on(tmp_path: Path, monkeypatch: pytest.M
     check_every_place(path, ["a", "b"])
 
 
+def test_parquet_with_texts_that_are_no_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"a": ["AAAA", "BBBB"]}), path, compression="none")
+    path.write_bytes(path.read_bytes().replace(b"BBBB", b"B\xff\xfeB"))
+    with pytest.raises(IngestError, match="Parquet file is damaged"):
+        read(path, ["a"])
+
+
 def workbook(path: Path, rows: list[list[object]], title: str = "一", more: int = 0) -> Path:
     book = Workbook()
     sheet = book.active
