@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hejin_coordinator.cli_ledger import export, preflight, recover, status
@@ -17,6 +16,7 @@ from hejin_coordinator.cli_outcomes import outcomes_app
 from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import open_home
 from hejin_trust import membership
+from hejin_trust.listing import print_table
 from hejin_trust.members import check_address
 from hejin_trust.settings import read_settings, write_settings
 from hejin_trust.text import Text
@@ -153,7 +153,7 @@ def propose(
     table = Table(show_header=False)
     for label, value in rows.items():
         table.add_row(str(label), value)
-    Console().print(table)
+    print_table(table)
     typer.echo(
         Text(
             "nothing is spent yet: the nodes decide now. The loss is simulated on a synthetic"
@@ -202,11 +202,10 @@ def plans(home: Home, as_json: AsJson = False) -> None:
             item.state,
             f"{item.done}/{item.sums}",
         )
-    console = Console()
-    console.print(table)
+    print_table(table)
     for item in listed:
         if item.error:
-            console.print(f"{item.digest[:16]}: {item.error}", markup=False)
+            typer.echo(f"{item.digest[:16]}: {item.error}")
 
 
 @app.command()
@@ -229,9 +228,8 @@ def report(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     table = _table(headings)
     for item in found.rounds:
         table.add_row(*item.cells)
-    console = Console()
-    console.print(table)
-    console.print(str(found.summary), markup=False)
+    print_table(table)
+    typer.echo(found.summary)
 
 
 @app.command()
@@ -261,7 +259,7 @@ def disputes(home: Home, as_json: AsJson = False) -> None:
             str(item.id), item.run[:16], str(item.round), item.giver, item.taker, item.time,
             str(yes),
         )  # fmt: skip
-    Console().print(table)
+    print_table(table)
 
 
 @app.command()
@@ -339,7 +337,7 @@ def list_models(home: Home, as_json: AsJson = False) -> None:
     table = _table(headings)
     for model in models:
         table.add_row(model.id, model.product, model.state, model.plan[:16])
-    Console().print(table)
+    print_table(table)
 
 
 @models_app.command("show")

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.home import open_home
 from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 
@@ -56,8 +55,8 @@ def status(home: Home, as_json: AsJson = False) -> None:
         (Text("plans", "计划"), plans or "0"),
         (Text("regulator's mirror", "监管方镜像"), says),
     ):
-        table.add_row(str(label), escape(str(value)))
-    Console().print(table)
+        table.add_row(str(label), str(value))
+    print_table(table)
 
 
 def preflight(home: Home, as_json: AsJson = False) -> None:

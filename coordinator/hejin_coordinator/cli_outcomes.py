@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.home import open_home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 outcomes_app = typer.Typer(
@@ -88,4 +88,4 @@ def list_books(home: Home, as_json: AsJson = False) -> None:
         table.add_row(
             book.definition, book.period, str(book.outcomes), str(declared), book.imported
         )
-    Console().print(table)
+    print_table(table)

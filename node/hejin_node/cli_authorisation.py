@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Code, CsvEncoding, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -302,7 +303,6 @@ def authorisation_list(
     as_json: AsJson = False,
 ) -> None:
     """List authorisations."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node.consent import authorisations
@@ -333,7 +333,7 @@ def authorisation_list(
     table = Table(*map(str, heads), title=str(title))
     for one in found:
         table.add_row(*_authorisation_row(one))
-    Console().print(table)
+    print_table(table)
 
 
 @authorisation_app.command("show")
@@ -343,7 +343,6 @@ def authorisation_show(
     as_json: AsJson = False,
 ) -> None:
     """Show one authorisation with its record and, of grade A, key and signature."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node.consent import find_grant
@@ -362,7 +361,7 @@ def authorisation_show(
     table.add_column(overflow="fold")
     for name, value in _shown_rows(one, signed):
         table.add_row(str(name), value)
-    Console().print(table)
+    print_table(table)
 
 
 def _print_granted(seq: int, *, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_options import AsJson, Home
 from hejin_node.cli_warehouse import data_app
 from hejin_trust.errors import HejinError
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -248,7 +249,6 @@ class _Desk:
 @mapping_app.command("list")
 def mapping_list(as_json: AsJson = False) -> None:
     """List the mappings that come with Hejin, as examples or to be used as they are."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node.mapping import find_mapping, shipped_mappings
@@ -264,7 +264,7 @@ def mapping_list(as_json: AsJson = False) -> None:
         lines = shipped_mappings()[name].decode("utf-8").splitlines()
         about = " ".join(line.removeprefix("# ") for line in lines if line.startswith("# "))
         table.add_row(name, one.dataset, about)
-    Console().print(table)
+    print_table(table)
 
 
 @mapping_app.command("show")
@@ -377,7 +377,6 @@ def _plain(
 def _show_quarantine(
     dataset: str, found: Mapping[int, Mapping[str, int]], names: Mapping[int, str]
 ) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     rows = sum(sum(rules.values()) for rules in found.values())
@@ -392,4 +391,4 @@ def _show_quarantine(
     for load, rules in found.items():
         for rule, count in sorted(rules.items(), key=lambda item: -item[1]):
             table.add_row(str(load), names.get(load, ""), rule, f"{count:,}")
-    Console().print(table)
+    print_table(table)

@@ -14,6 +14,7 @@ from rich.table import Table
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_ingest import print_report
 from hejin_node.cli_options import AsJson, CsvEncoding, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 labels_app = typer.Typer(no_args_is_help=True, help="Outcomes that banks reported. 标签。")
@@ -156,7 +157,7 @@ def labels_sessions(home: Home, as_json: AsJson = False) -> None:
             one.session[:8], one.time, one.bank, one.definition, one.period, str(one.size),
             str(one.slots), str(states[one.state]),
         )  # fmt: skip
-    Console().print(table)
+    print_table(table)
 
 
 @labels_app.command("audit")

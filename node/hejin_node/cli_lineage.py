@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -130,7 +131,6 @@ def _show_sources(title: Text, found: Sequence[Origin]) -> None:
 
 
 def _show_features(features: Sequence[FeatureOrigin], found: Sequence[Origin]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(title=str(Text("Features", "特征")))
@@ -145,4 +145,4 @@ def _show_features(features: Sequence[FeatureOrigin], found: Sequence[Origin]) -
         columns = "; ".join(f"{name}: {', '.join(listed)}" for name, listed in told.items())
         loads = ", ".join(map(str, _loads_of(told, found)))
         table.add_row(one.feature, columns, loads)
-    Console().print(table)
+    print_table(table)

@@ -14,6 +14,7 @@ from rich.table import Table
 from hejin_node.appending import open_to_append
 from hejin_node.cli_options import AsJson, Home
 from hejin_node.home import open_home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -60,8 +61,8 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
     for offer in offered:
         plan = offer.plan
         row = (offer.digest[:16], plan.bank, plan.product, offer.received, offer.answer)
-        table.add_row(*map(escape, row))
-    Console().print(table)
+        table.add_row(*row)
+    print_table(table)
 
 
 @plan_app.command("show")
@@ -133,9 +134,9 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     }
     table = Table(show_header=False)
     for label, value in rows.items():
-        table.add_row(str(label), escape(str(value)))
+        table.add_row(str(label), str(value))
     console = Console()
-    console.print(table)
+    print_table(table)
     for problem in found.problems:
         console.print(f"[red]{problem.code}[/red] {escape(str(problem.text))}")
     for reason in found.waits:

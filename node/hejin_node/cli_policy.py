@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import ApproveUpTo, AsJson, Highest, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ policy_app = typer.Typer(
 @policy_app.command("show")
 def show(home: Home, as_json: AsJson = False) -> None:
     """Show what each bank's plans may ask of this node."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node.home import read_policy
@@ -49,7 +49,7 @@ def show(home: Home, as_json: AsJson = False) -> None:
         table.add_row(bank, *_cells(rules))
     if policy.default is not None:
         table.add_row(str(Text("any other", "其他银行")), *_cells(policy.default))
-    Console().print(table)
+    print_table(table)
 
 
 def _cells(rules: BankRules) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ def _schemas(home: Path | None) -> dict[str, Schema]:
 @schema_app.command("list")
 def schema_list(home: Home = None, as_json: AsJson = False) -> None:
     """List the data sets that have a schema."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_models.grades import GRADE_NAMES
@@ -72,7 +72,7 @@ def schema_list(home: Home = None, as_json: AsJson = False) -> None:
             str(len(one.columns)),
             str(GRADE_NAMES[one.grade]),
         )
-    Console().print(table)
+    print_table(table)
 
 
 @schema_app.command("show")
@@ -82,7 +82,6 @@ def schema_show(
     as_json: AsJson = False,
 ) -> None:
     """Show the columns of a data set: what they mean, their units, ranges and grades."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_models.errors import SchemaError
@@ -109,7 +108,7 @@ def schema_show(
         table.add_column(str(head))
     for column in schema.columns.values():
         table.add_row(*_cells(column))
-    Console().print(table)
+    print_table(table)
     if schema.time:
         typer.echo(
             Text(

@@ -7,6 +7,7 @@ import json
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 _LABELS = {
@@ -31,7 +32,6 @@ _LABELS = {
 
 def status(home: Home, as_json: AsJson = False) -> None:
     """Show budget account, ledgers, authorisations, views, plans, data sets and outcomes."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node import account, consent, inbox
@@ -81,7 +81,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
         table.add_row(str(Text(f"rows of {name}", f"{name} 行数")), f"{rows:,}")
     for name, rows in labels.items():
         table.add_row(str(Text(f"outcomes {name}", f"标签 {name}")), f"{rows:,}")
-    Console().print(table)
+    print_table(table)
     typer.echo(
         Text(
             "The guarantee is the cap; what is spent so far is only a reading of the odometer.",

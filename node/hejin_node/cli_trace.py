@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Code, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -60,11 +61,9 @@ def statement(
 
 
 def _print(found: Trace) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
-    console.print(Text(f"{found.code}, {found.pseudonym}", f"{found.code}，{found.pseudonym}"))
+    typer.echo(Text(f"{found.code}, {found.pseudonym}", f"{found.code}，{found.pseudonym}"))
     grants = Table(
         *map(str, (Text("seq", "序号"), Text("recorded", "登记"), Text("grade", "等级"),
                    Text("valid", "有效期"), Text("revoked", "撤销"))),
@@ -74,11 +73,11 @@ def _print(found: Trace) -> None:
         one = line.authorisation
         valid = f"{one.terms.valid_from:%Y-%m-%d} - {one.terms.valid_to:%Y-%m-%d}"
         grants.add_row(str(one.seq), line.granted, one.terms.grade, valid, one.revoked_at or "")
-    console.print(grants)
+    print_table(grants)
     for time in found.erased:
-        console.print(Text(f"data erased at {time}", f"{time} 已删除数据"))
+        typer.echo(Text(f"data erased at {time}", f"{time} 已删除数据"))
     for asked in found.questions:
-        console.print(
+        typer.echo(
             Text(
                 f"{asked.bank} was asked for its outcome ({asked.definition}, {asked.period}) at"
                 f" {asked.time}, session {asked.session[:8]}",
@@ -87,19 +86,17 @@ def _print(found: Trace) -> None:
             )
         )
     for run in found.runs:
-        _print_run(console, run)
+        _print_run(run)
     if not found.runs:
-        console.print(Text("no run of any bank so far", "尚无任何银行的运行"))
+        typer.echo(Text("no run of any bank so far", "尚无任何银行的运行"))
 
 
-def _print_run(console: object, run: RunLine) -> None:
-    from rich.console import Console
+def _print_run(run: RunLine) -> None:
     from rich.table import Table
 
-    assert isinstance(console, Console)
     plan = run.plan
     state = Text("open", "进行中") if run.open else Text("over", "已结束")
-    console.print(
+    typer.echo(
         Text(
             f"\nrun {run.run[:8]} of {plan.bank}, plan {run.digest[:8]} ({plan.purpose}, "
             f"{plan.view.name}-v{plan.view.version}), begun {run.began}, {state.en}",
@@ -109,10 +106,10 @@ def _print_run(console: object, run: RunLine) -> None:
     )
     if run.grant is None:
         for reason in run.why:
-            console.print(Text(f"  not in it: {reason.text.en}", f"  未参与：{reason.text.zh}"))
+            typer.echo(Text(f"  not in it: {reason.text.en}", f"  未参与：{reason.text.zh}"))
         return
     part = Text("hold-out", "留出") if run.part == "holdout" else Text("training", "训练")
-    console.print(
+    typer.echo(
         Text(
             f"  in it by authorisation {run.grant}, in the {part.en} part",
             f"  依第 {run.grant} 号授权参与，属{part.zh}部分",
@@ -130,7 +127,7 @@ def _print_run(console: object, run: RunLine) -> None:
             f"{float(line.cost):.6g}",
             str(_counted(line)),
         )
-    console.print(table)
+    print_table(table)
 
 
 def _counted(line: SumLine) -> Text:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -248,10 +249,9 @@ def _document(
 
 
 def _table(title: Text, heads: Sequence[Text], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(*map(str, heads), title=str(title))
     for row in rows:
         table.add_row(*row)
-    Console().print(table)
+    print_table(table)

@@ -11,6 +11,7 @@ import typer
 
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. �
 @data_app.command("list")
 def data_list(home: Home, as_json: AsJson = False) -> None:
     """List the data sets: rows, rows in quarantine, files, and loads that were interrupted."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node.home import open_home
@@ -63,7 +63,7 @@ def data_list(home: Home, as_json: AsJson = False) -> None:
     for row in rows:
         name, *counts = row.values()
         table.add_row(str(name), *(f"{count:,}" for count in counts))
-    Console().print(table)
+    print_table(table)
 
 
 @data_app.command("show")
@@ -73,7 +73,6 @@ def data_show(
     as_json: AsJson = False,
 ) -> None:
     """Show a data set's columns and every source that it comes from."""
-    from rich.console import Console
     from rich.table import Table
 
     from hejin_node.errors import WarehouseError
@@ -114,7 +113,7 @@ def data_show(
             f"{sum(load.counts.quarantined.values()):,}",
             load.completed or str(Text("interrupted: load it again", "已中断：请再次导入")),
         )
-    Console().print(table)
+    print_table(table)
 
 
 @data_app.command("give-up")

@@ -24,6 +24,7 @@ from hejin_trust.canonical import time_text
 from hejin_trust.clock import now
 from hejin_trust.errors import RefusedError
 from hejin_trust.files import replace_file
+from hejin_trust.listing import print_table
 from hejin_trust.recovery import Recovery
 from hejin_trust.text import Text
 
@@ -63,7 +64,7 @@ def logs(
     if any(item.refusals for item in held):
         console.print(_refusals_table(held))
     if check:
-        console.print(
+        typer.echo(
             Text("everything that is held was checked and fits", "所持全部内容均已核验且相符")
         )
 
@@ -76,7 +77,7 @@ def certificates(home: Home, as_json: AsJson = False) -> None:
         body = {"issued": status.issued, "charters": len(status.charters), "certificates": listed}
         typer.echo(json.dumps(body, ensure_ascii=False))
         return
-    Console().print(_certificates_table(status))
+    print_table(_certificates_table(status))
 
 
 def export(

@@ -334,7 +334,10 @@ def test_the_commands_trace_state_and_list_what_ends_soon(
     assert (traced["plan"], traced["bank"], traced["part"]) == (digest, BANK, "train")
     assert traced["sums"][0]["counted"] is True
     assert told["costs"][0]["sums"] == 1  # type: ignore[index]
-    assert "in it by authorisation" in run(path, "authorisation", "trace", code).stdout
+    said = run(path, "authorisation", "trace", code).stdout
+    assert said.startswith(code)
+    assert "in it by authorisation" in said
+    assert "Text(" not in said, "both languages at once"
     out = tmp_path / "statement.html"
     made = answer(path, "authorisation", "statement", code, "--out", str(out))
     assert (made["runs"], made["sums"]) == (1, 1)

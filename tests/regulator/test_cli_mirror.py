@@ -86,6 +86,7 @@ def test_logs_shows_what_is_held_of_whom_and_what_was_refused(world: Watched) ->
     shown = run("logs", "--home", world.office.home, "--check")
     for word in ("node-a/internal", "void 5", "witness-fork", "checked and fits"):
         assert word in shown
+    assert "Text(" not in shown, "both languages at once"
     assert "均已核验" in run("logs", "--home", world.office.home, "--check", language="zh")
 
 

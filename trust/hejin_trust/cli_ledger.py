@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import click
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -80,7 +79,7 @@ def show(
             for row in found:
                 typer.echo(_line(row))
             return
-        Console().print(_table(list(found)))
+        print_table(_table(list(found)))
 
 
 def _show_one(entry: Entry, as_json: bool) -> None:
@@ -119,7 +118,7 @@ def _table(found: Sequence[Row]) -> Table:
         said = archived if row.entry is None else words(row.entry)
         what = TYPES.get(row.type, Text(row.type, row.type))
         cells = (str(row.seq), row.time, str(what), str(said))
-        table.add_row(*(escape(_visible(cell)) for cell in cells))
+        table.add_row(*map(_visible, cells))
     return table
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Mapping
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text as Marked
 
 from hejin_trust.errors import HejinError
+from hejin_trust.listing import print_table
 from hejin_trust.preflight import Look
 from hejin_trust.text import Text
 
@@ -34,9 +34,9 @@ def tell_looks(looks: Iterable[Look], *, as_json: bool) -> None:
     else:
         table = Table(show_header=False)
         for look in found:
-            mark = "[green]✓[/green]" if look.ok else "[red]✗[/red]"
-            table.add_row(mark, str(look.what), escape(str(look.says)))
-        Console().print(table)
+            mark = Marked("✓", "green") if look.ok else Marked("✗", "red")
+            table.add_row(mark, str(look.what), str(look.says))
+        print_table(table)
     raise typer.Exit(0 if well else 1)
 
 
@@ -61,5 +61,5 @@ def tell_recovered(facts: Mapping[str, tuple[Text, int]], to_do: Text, *, as_jso
     table = Table(show_header=False)
     for label, number in facts.values():
         table.add_row(str(label), str(number))
-    Console().print(table)
+    print_table(table)
     typer.echo(to_do)
