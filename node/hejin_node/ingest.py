@@ -25,6 +25,7 @@ from hejin_node.pipeline import Behind, ahead
 from hejin_node.quarantine import (
     LOAD_COLUMN,
     ROW_COLUMN,
+    Corrections,
     count_rules,
     describe_rules,
     find_load,
@@ -133,7 +134,7 @@ def ingest_corrected(
     )
     find_load(warehouse, mapping.dataset, load)
     columns = [LOAD_COLUMN, ROW_COLUMN, *mapping.sources]
-    source = open_file(path, columns, Layout(formats=mapping.layout.formats))
+    source = Corrections(open_file(path, columns, Layout(formats=mapping.layout.formats)))
     return ingest_source(warehouse, source, corrected, progress, corrects=load)
 
 

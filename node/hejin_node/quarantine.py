@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +20,7 @@ from hejin_node.errors import IngestError
 from hejin_node.loading import Loading
 from hejin_node.manifest import Load
 from hejin_node.segments import LOAD
+from hejin_node.sources import Block, Place, Progress, Source
 from hejin_node.warehouse import Warehouse
 from hejin_trust.files import replace_stream
 
@@ -27,6 +31,10 @@ RULE_COLUMN: Final = "_rule"
 _SOURCE: Final = "source."
 #: Spreadsheets take a CSV file without it for GBK.
 _BOM: Final = b"\xef\xbb\xbf"
+#: Spreadsheets run what begins so as a formula, and a formula can send the other cells away.
+_STARTS: Final = "=+\\-@\t＝＋－＠"
+_FORMULA: Final = re.compile(f"['{_STARTS}]")
+_NUMBER: Final = re.compile(r"[+-]?[0-9][0-9.,]*([eE][+-]?[0-9]+)?")
 
 
 def quarantine(work: Loading, dataset: str, table: pa.Table, checked: pa.Table) -> dict[str, int]:
@@ -106,6 +114,37 @@ def export(warehouse: Warehouse, dataset: str, load: int | None, path: Path) -> 
     return loads[chosen].total()
 
 
+@dataclass(frozen=True, slots=True)
+class Corrections:
+    """A file of `export`, whose guarded cells are read as they were."""
+
+    file: Source
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return self.file.name
+
+    @property
+    def digest(self) -> str:
+        """The file's digest."""
+        return self.file.digest
+
+    def blocks(self, place: Place | None, progress: Progress) -> Generator[Block]:
+        """Yield the rows after `place`; see `sources.Source`."""
+        with closing(self.file.blocks(place, progress)) as blocks:
+            for block in blocks:
+                rows = block.table
+                for i, field in enumerate(rows.schema):
+                    if pa.types.is_string(field.type):
+                        rows = rows.set_column(i, field, _unguarded(rows.column(i)))
+                yield Block(rows, block.place)
+
+
+def _unguarded(cells: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.replace_substring_regex(cells, f"^'(['{_STARTS}])", r"\1")
+
+
 def find_load(warehouse: Warehouse, dataset: str, load: int) -> Load:
     """Return a complete load of a data set; IngestError if there is none of that number."""
     for one in warehouse.loads(dataset):
@@ -126,12 +165,20 @@ def _lines(warehouse: Warehouse, dataset: str, load: int) -> Iterator[bytes]:
             header = [name.removeprefix(_SOURCE) for name in names]
             yield _csv([[LOAD_COLUMN, ROW_COLUMN, RULE_COLUMN, *header]])
         cells = rows.select(["row", "rule", *names]).to_pydict().values()
-        yield _csv([[load, *map(_one_line, row)] for row in zip(*cells, strict=True)])
+        yield _csv([[load, *map(_written, row)] for row in zip(*cells, strict=True)])
 
 
-def _one_line(cell: object) -> object:
-    """Values from databases and workbooks may have line breaks, which a CSV source may not."""
-    return " ".join(cell.splitlines()) if isinstance(cell, str) else cell
+def _written(cell: object) -> object:
+    """Return a cell as it is written out.
+
+    Values from databases and workbooks may have line breaks, which a CSV source may not. What a
+    spreadsheet would take for a formula gets an apostrophe, which `Corrections` takes off again.
+    """
+    if not isinstance(cell, str):
+        return cell
+    line = " ".join(cell.splitlines())
+    guarded = _FORMULA.match(line) and not _NUMBER.fullmatch(line)
+    return f"'{line}" if guarded else line
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> bytes:

@@ -97,6 +97,24 @@ def test_corrected_rows_leave_quarantine_and_the_others_stay(data, load: int) ->
     assert len(list((data.folder / "warehouse").glob("*.parquet"))) == 3
 
 
+HOSTILE = ("=HYPERLINK(1)", "@SUM(1)", "+cmd|' /C calc'!A0", "-2+3", "＝1+1", "'=1", "''")
+
+
+def test_no_cell_is_written_so_that_a_spreadsheet_runs_it_and_each_is_read_as_it_was(data) -> None:
+    """A formula in a supplier's file could send away the rows around it, once somebody opens it."""
+    rules = SourceMapping.parse(MAPPING.replace('type = "number"', 'type = "text"').encode())
+    plain = ("-1", "+1.5", "-1,000.5e3", "核金", "a=b")
+    lines = [f"nobody;{cell};2025/1/1\n" for cell in (*HOSTILE, *plain)]
+    path = data.file("bills.csv", f"企业;金额;日期\n{A};x;2025/1/1\n{''.join(lines)}", "gb18030")
+    ingest(data.warehouse, path, rules)
+    rows = written(data)
+    assert [row["金额"] for row in rows] == [*(f"'{cell}" for cell in HOSTILE), *plain]
+    fixed = corrected(data, [{**row, "企业": A} for row in rows])
+    load = data.warehouse.loads("bills")[0].id
+    assert ingest_corrected(data.warehouse, fixed, rules, load).quarantined == {}
+    assert sorted(row["net"] for row in data.rows("bills")) == sorted((*HOSTILE, *plain, "x"))
+
+
 def test_the_same_corrections_again_change_nothing(data, load: int) -> None:
     rows = written(data)
     rows[0]["金额"] = "2"
