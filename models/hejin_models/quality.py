@@ -58,6 +58,7 @@ from typing import Final, Literal, cast, get_args
 from hejin_models.errors import SchemaError
 from hejin_models.features import FeatureView
 from hejin_models.schemas import Schema, SchemaColumn
+from hejin_models.sql import literal
 from hejin_models.toml_table import Table
 from hejin_trust.canonical import encode
 from hejin_trust.text import Text
@@ -271,12 +272,12 @@ def _column_rules(column: SchemaColumn) -> list[Rule]:
     # What is known later than its row may rightly not be there yet.
     rules = [] if column.known_on else [_present(name, text)]
     limits = [
-        f'"{name}" {sign} {_literal(bound)}'
+        f'"{name}" {sign} {literal(bound)}'
         for sign, bound in ((">=", column.minimum), ("<=", column.maximum))
         if bound is not None
     ]
     if column.allowed:
-        limits.append(f'"{name}" IN ({", ".join(map(_quoted, column.allowed))})')
+        limits.append(f'"{name}" IN ({", ".join(map(literal, column.allowed))})')
     if limits or column.type != "text":
         rules.append(
             Rule(
@@ -359,11 +360,3 @@ def _sql(table: Table, key: str) -> str:
     if len(value) > _LONGEST_SQL:
         raise table.wrong(key, f"may have {_LONGEST_SQL} characters", f"最多 {_LONGEST_SQL} 个字符")
     return value
-
-
-def _literal(bound: object) -> str:
-    return f"({bound!r})" if isinstance(bound, (int, float)) else f"DATE '{bound}'"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

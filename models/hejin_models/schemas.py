@@ -286,9 +286,7 @@ def _column(name: str, table: Table) -> SchemaColumn:
         stated = table.table("unit")
         unit = stated.both()
         stated.close()
-    minimum, maximum = _bound(table, "minimum", kind), _bound(table, "maximum", kind)
-    if minimum is not None and maximum is not None and minimum > maximum:  # type: ignore[operator]
-        raise table.wrong("minimum", "is above `maximum`", "大于 `maximum`")
+    minimum, maximum = bounds(table, kind)
     allowed = table.texts("allowed") if "allowed" in table else ()
     if "allowed" in table and (not allowed or len(set(allowed)) != len(allowed)):
         raise table.wrong("allowed", "must list texts, each once", "应列出互不相同的文本")
@@ -315,14 +313,21 @@ def _check_fields(table: Table, kind: ColumnType) -> None:
         raise table.wrong("allowed", "is for columns of type text", "只用于 text 类型的列")
     if "unit" in table and kind not in ("number", "integer"):
         raise table.wrong("unit", "is for numbers", "只用于数值列")
-    for key in ("minimum", "maximum"):
-        if key in table and kind == "text":
-            raise table.wrong(key, "is for numbers and dates", "只用于数值列和日期列")
+
+
+def bounds(table: Table, kind: ColumnType) -> tuple[Bound | None, Bound | None]:
+    """Return a column's `minimum` and `maximum`, each None where it is open."""
+    low, high = _bound(table, "minimum", kind), _bound(table, "maximum", kind)
+    if low is not None and high is not None and low > high:  # type: ignore[operator]
+        raise table.wrong("minimum", "is above `maximum`", "大于 `maximum`")
+    return low, high
 
 
 def _bound(table: Table, key: str, kind: ColumnType) -> Bound | None:
     if key not in table:
         return None
+    if kind == "text":
+        raise table.wrong(key, "is for numbers and dates", "只用于数值列和日期列")
     if kind == "date":
         return table.date(key)
     value = table.number(key)

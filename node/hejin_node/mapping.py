@@ -43,14 +43,13 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Final, Literal, cast, get_args
 
 from hejin_models.features import ColumnType, check_column, column_type
-from hejin_models.schemas import Schema, SchemaColumn, shipped_schemas
+from hejin_models.schemas import Bound, Schema, SchemaColumn, bounds, shipped_schemas
 from hejin_models.toml_table import Table, read_toml
 from hejin_node.errors import MappingError
 from hejin_node.sources import Layout, Query
@@ -58,7 +57,6 @@ from hejin_trust.text import Text
 
 Encoding = Literal["utf-8", "gb18030"]
 CodeCheck = Literal["uscc", "text"]
-Bound = int | float | date
 
 MAX_COLUMNS: Final = 200
 _WHAT: Final = Text("mapping", "映射")
@@ -281,7 +279,7 @@ def _by_schema(table: Table, listed: Mapping[str, Table], schema: Schema) -> tup
 def _of_schema(column: SchemaColumn, table: Table) -> ColumnRule:
     """Return a schema's column as the mapping finds it in the source."""
     kind = column_type(table, "type") if "type" in table else column.type
-    low, high = _bound(table, "minimum", kind), _bound(table, "maximum", kind)
+    low, high = bounds(table, kind)
     said = {
         "type": kind,
         "required": table.flag("required", default=column.required),
@@ -318,9 +316,7 @@ def _of_schema(column: SchemaColumn, table: Table) -> ColumnRule:
 def _own_column(name: str, table: Table) -> ColumnRule:
     """Return a column that has no schema: the mapping states everything."""
     kind = column_type(table, "type")
-    minimum, maximum = _bound(table, "minimum", kind), _bound(table, "maximum", kind)
-    if minimum is not None and maximum is not None and minimum > maximum:  # type: ignore[operator]
-        raise table.wrong("minimum", "is above `maximum`", "大于 `maximum`")
+    minimum, maximum = bounds(table, kind)
     if "allowed" in table and kind != "text":
         raise table.wrong("allowed", "is for columns of type text", "只用于 text 类型的列")
     return _rule(
@@ -403,16 +399,6 @@ def _translation(table: Table) -> Mapping[str, str] | None:
     if not all(isinstance(value, str) for value in found.values()):
         raise table.wrong("translate", "must give texts for texts", "应为文本到文本的对应")
     return cast("dict[str, str]", found)
-
-
-def _bound(table: Table, key: str, kind: ColumnType) -> Bound | None:
-    if key not in table:
-        return None
-    if kind == "date":
-        return table.date(key)
-    if kind == "text":
-        raise table.wrong(key, "is for numbers and dates", "只用于数值列和日期列")
-    return table.number(key)
 
 
 def _some(table: Table, key: str) -> tuple[str, ...]:

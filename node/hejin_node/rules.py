@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import date
 from typing import Final
 
 import duckdb
@@ -11,10 +10,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from hejin_models.sql import literal
 from hejin_models.uscc import LENGTH, valid_codes
 from hejin_node.duck import interruptible
 from hejin_node.errors import IngestError
-from hejin_node.mapping import Bound, ColumnRule, SourceMapping
+from hejin_node.mapping import ColumnRule, SourceMapping
 
 LONGEST_CODE: Final = 64
 _SQL: Final = {"text": "VARCHAR", "number": "DOUBLE", "integer": "BIGINT", "date": "DATE"}
@@ -134,7 +134,7 @@ def _query(mapping: SourceMapping, schema: pa.Schema) -> str:
     texts, values, rules, odd, final = [], [], [], [], []
     for i, column in enumerate(mapping.columns):
         if column.source is None:
-            fixed = _literal(column.constant) if column.constant else f"NULL::{_SQL[column.type]}"
+            fixed = literal(column.constant) if column.constant else f"NULL::{_SQL[column.type]}"
             final.append(f"{fixed} AS {_quoted(column.name)}")
             continue
         kept = "s" if column.strip or column.type != "text" else "r"
@@ -178,7 +178,7 @@ def _text(source: str, mapping: SourceMapping, is_text: bool) -> str:
     """SQL of the value as text, NULL where it is missing."""
     if not is_text:
         return f"CAST({source} AS VARCHAR)"
-    missing = ", ".join(map(_literal, mapping.missing))
+    missing = ", ".join(map(literal, mapping.missing))
     return f"CASE WHEN {source} IN ({missing}) THEN NULL ELSE {source} END"
 
 
@@ -186,12 +186,12 @@ def _value(source: str, text: str, column: ColumnRule, is_text: bool) -> str:
     """SQL of the typed value, NULL where it is missing or no such value."""
     if column.type == "text":
         cases = "".join(
-            f" WHEN {_literal(old)} THEN {_literal(new)}"
+            f" WHEN {literal(old)} THEN {literal(new)}"
             for old, new in (column.translate or {}).items()
         )
         return f"CASE {text}{cases} ELSE {text} END" if cases else text
     if column.type == "date":
-        formats = ", ".join(map(_literal, column.formats))
+        formats = ", ".join(map(literal, column.formats))
         parsed = f"CAST(try_strptime({text}, [{formats}]) AS DATE)"
         return parsed if is_text else f"coalesce(TRY_CAST({text} AS DATE), {parsed})"
     # DuckDB reads "1_000" and "0x1F" as numbers and rounds "1.5" to a whole one: none is meant.
@@ -223,23 +223,15 @@ def _rules(text: str, value: str, column: ColumnRule) -> list[str]:
     if column.required:
         found.append(("required", f"{kept} IS NULL"))
     limits = [
-        f"{kept} {sign} {_bound(bound)}"
+        f"{kept} {sign} {literal(bound)}"
         for sign, bound in (("<", column.minimum), (">", column.maximum))
         if bound is not None
     ]
     if limits:
         found.append(("range", " OR ".join(limits)))
     if column.allowed:
-        found.append(("allowed", f"{kept} NOT IN ({', '.join(map(_literal, column.allowed))})"))
+        found.append(("allowed", f"{kept} NOT IN ({', '.join(map(literal, column.allowed))})"))
     return [f"WHEN {condition} THEN '{column.name}.{rule}'" for rule, condition in found]
-
-
-def _bound(bound: Bound) -> str:
-    return f"DATE '{bound.isoformat()}'" if isinstance(bound, date) else f"({bound!r})"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _quoted(name: str) -> str:
