@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 from node_world import World, terms
-from typer.testing import CliRunner, Result
 
-from hejin_node.cli import app
 from hejin_node.consent import grant_body, pseudonym
 from hejin_node.home import NodeHome
 from hejin_node.notice import read_notice
 from hejin_node.record import Record, new_record
 from hejin_node.signed import Signed
 from hejin_trust.authorisation import statement_to_sign
-from hejin_trust.errors import HejinError
 from hejin_trust.keys import SigningKey
-
-
-def run(home: Path, *words: str) -> Result:
-    """Carry out a node's command; its refusal is raised."""
-    result = CliRunner().invoke(app, [*words, "--home", str(home)])
-    if isinstance(result.exception, HejinError):
-        raise result.exception
-    return result
-
-
-def answer(home: Path, *words: str) -> dict[str, object]:
-    """Return what a command prints with --json."""
-    result = run(home, *words, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, object] = json.loads(result.stdout)
-    return found
 
 
 def record_of(home: NodeHome, world: World, code: str, **changes: object) -> Record:

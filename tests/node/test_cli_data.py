@@ -10,6 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from commands import answer, run
 from node_world import VIEW, found_world
 from typer.testing import CliRunner, Result
 
@@ -37,20 +38,6 @@ type = "text"
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return found_world(tmp_path).nodes["node-1"]
-
-
-def run(home: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, [*words, "--home", str(home)])
-    if isinstance(result.exception, HejinError):
-        raise result.exception
-    return result
-
-
-def answer(home: Path, *words: str) -> dict[str, object]:
-    result = run(home, *words, "--json")
-    assert result.exit_code == 0, result.output
-    found: dict[str, object] = json.loads(result.stdout)
-    return found
 
 
 def test_files_are_ingested_and_reported(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from commands import answer, run
 from node_world import found_world
-from typer.testing import CliRunner, Result
 
 from hejin_models.uscc import make_code
-from hejin_node.cli import app
 from hejin_node.errors import WarehouseError
 from hejin_node.home import open_home
 from hejin_node.manifest import Counts
 from hejin_node.segments import Columns
-from hejin_trust.errors import HejinError
 from hejin_trust.keys import KeyFileError
 
 A, B = make_code(0), make_code(1)
@@ -26,19 +24,6 @@ COLUMNS: Columns = {"enterprise": "text", "net": "number"}
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     return found_world(tmp_path).nodes["node-1"]
-
-
-def run(home: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, ["data", *words, "--home", str(home)])
-    if isinstance(result.exception, HejinError):
-        raise result.exception
-    return result
-
-
-def answer(home: Path, *words: str) -> dict[str, object]:
-    result = run(home, *words, "--json")
-    found: dict[str, object] = json.loads(result.stdout)
-    return found
 
 
 def invoices(*codes: str) -> pa.Table:
@@ -65,36 +50,36 @@ def _interrupt(work) -> None:
 
 def test_data_sets_are_listed_and_shown_with_their_sources(home: Path) -> None:
     fill(home)
-    assert answer(home, "list") == {
+    assert answer(home, "data", "list") == {
         "datasets": [
             {"dataset": "invoices", "rows": 4, "quarantined": 0, "segments": 2, "interrupted": 0},
             {"dataset": "orders", "rows": 0, "quarantined": 0, "segments": 0, "interrupted": 1},
         ]
     }
-    assert "invoices" in run(home, "list").output
-    shown = answer(home, "show", "invoices")
+    assert "invoices" in run(home, "data", "list").output
+    shown = answer(home, "data", "show", "invoices")
     assert shown["columns"] == COLUMNS
     assert [load["source"] for load in shown["loads"]] == ["1" * 64, "2" * 64]  # type: ignore[attr-defined]
-    assert "interrupted" in run(home, "show", "orders").output
+    assert "interrupted" in run(home, "data", "show", "orders").output
 
 
 def test_a_data_set_that_is_not_there_is_refused(home: Path) -> None:
     with pytest.raises(WarehouseError, match="no data set nothing"):
-        run(home, "show", "nothing")
+        run(home, "data", "show", "nothing")
 
 
 def test_small_segments_are_merged(home: Path) -> None:
     fill(home)
-    assert answer(home, "compact", "orders") == {"before": 0, "after": 0}
-    assert "2 segments merged into 1" in run(home, "compact").output
-    assert answer(home, "list")["datasets"][0]["segments"] == 1  # type: ignore[index]
+    assert answer(home, "data", "compact", "orders") == {"before": 0, "after": 0}
+    assert "2 segments merged into 1" in run(home, "data", "compact").output
+    assert answer(home, "data", "list")["datasets"][0]["segments"] == 1  # type: ignore[index]
 
 
 def test_an_enterprise_is_erased(home: Path) -> None:
     fill(home)
-    done = answer(home, "erase", A, "--reason", "it asked for it")
+    done = answer(home, "data", "erase", A, "--reason", "it asked for it")
     assert (done["rows"], done["segments"], done["revoked"]) == (3, 3, [])
-    again = run(home, "erase", A, "--reason", "it asked for it")
+    again = run(home, "data", "erase", A, "--reason", "it asked for it")
     assert "erased before" in again.output
     with open_home(home) as node:
         read = pa.Table.from_batches(node.warehouse.read("data", "invoices"))
@@ -103,53 +88,53 @@ def test_an_enterprise_is_erased(home: Path) -> None:
 
 def test_damage_is_named_and_mended(home: Path, tmp_path: Path) -> None:
     fill(home)
-    run(home, "backup", str(tmp_path / "copy"))
-    assert "whole" in run(home, "verify").output
+    run(home, "data", "backup", str(tmp_path / "copy"))
+    assert "whole" in run(home, "data", "verify").output
     with open_home(home) as node:
         spoiled = node.warehouse.segments()[0].file
     path = home / "warehouse" / spoiled
     path.write_bytes(path.read_bytes()[:-1])
-    found = run(home, "verify")
+    found = run(home, "data", "verify")
     assert found.exit_code == 1
     assert f"Segment {spoiled} of data set invoices" in found.output.replace("\n", " ")
-    found = run(home, "verify", "--json")
+    found = run(home, "data", "verify", "--json")
     assert json.loads(found.stdout)["damaged"] == [
         {"dataset": "invoices", "kind": "data", "file": spoiled, "rows": 2}
     ]
-    assert answer(home, "restore", str(tmp_path / "copy"))["segments"] == 1
-    assert run(home, "verify").exit_code == 0
+    assert answer(home, "data", "restore", str(tmp_path / "copy"))["segments"] == 1
+    assert run(home, "data", "verify").exit_code == 0
     (home / "warehouse" / spoiled).unlink()
     (tmp_path / "copy" / "segments" / spoiled).unlink()
-    lacking = run(home, "restore", str(tmp_path / "copy"))
+    lacking = run(home, "data", "restore", str(tmp_path / "copy"))
     assert lacking.exit_code == 1
     assert "not in this backup" in lacking.output
 
 
 def test_a_database_is_put_back_where_there_is_none(home: Path, tmp_path: Path) -> None:
     fill(home)
-    run(home, "backup", str(tmp_path / "copy"))
-    listed = run(home, "list", "--json").output
+    run(home, "data", "backup", str(tmp_path / "copy"))
+    listed = run(home, "data", "list", "--json").output
     for path in home.glob("node.db*"):
         path.unlink()
-    assert "recover" in run(home, "restore", str(tmp_path / "copy")).output
-    assert run(home, "list", "--json").output == listed
+    assert "recover" in run(home, "data", "restore", str(tmp_path / "copy")).output
+    assert run(home, "data", "list", "--json").output == listed
 
 
 def test_whoever_is_erased_is_told_of_backups(home: Path, tmp_path: Path) -> None:
     fill(home)
-    run(home, "backup", str(tmp_path / "copy"))
-    said = run(home, "erase", A, "--reason", "it asked for it").output.replace("\n", "")
+    run(home, "data", "backup", str(tmp_path / "copy"))
+    said = run(home, "data", "erase", A, "--reason", "it asked for it").output.replace("\n", "")
     assert f"{tmp_path / 'copy'}" in said
 
 
 def test_an_interrupted_load_can_be_given_up(home: Path) -> None:
     fill(home)
-    (load,) = answer(home, "show", "orders")["loads"]  # type: ignore[misc]
-    assert "given up" in run(home, "give-up", str(load["id"])).output
-    assert [one["dataset"] for one in answer(home, "list")["datasets"]] == ["invoices"]  # type: ignore[attr-defined]
+    (load,) = answer(home, "data", "show", "orders")["loads"]  # type: ignore[misc]
+    assert "given up" in run(home, "data", "give-up", str(load["id"])).output
+    assert [one["dataset"] for one in answer(home, "data", "list")["datasets"]] == ["invoices"]  # type: ignore[attr-defined]
     assert len(list((home / "warehouse").glob("*.parquet"))) == 2
     with pytest.raises(WarehouseError, match="no interrupted load 1"):
-        run(home, "give-up", "1")
+        run(home, "data", "give-up", "1")
 
 
 @pytest.mark.parametrize("name", ["warehouse.key", "pseudonym.key"])
@@ -158,4 +143,4 @@ def test_a_key_file_that_was_cut_off_is_refused(home: Path, name: str, length: i
     key = home / "keys" / name
     key.write_bytes(key.read_bytes()[:length])
     with pytest.raises(KeyFileError, match=f"has {length} bytes"):
-        run(home, "list")
+        run(home, "data", "list")

@@ -7,18 +7,16 @@ import json
 from pathlib import Path
 
 import pytest
+from commands import run
 from node_world import found_world
-from typer.testing import CliRunner, Result
 
 from hejin_models.features import FeatureView, shipped_views, view_file
 from hejin_models.schemas import shipped_schemas
 from hejin_models.uscc import make_code
-from hejin_node.cli import app
 from hejin_node.feature_lineage import feature_origins
 from hejin_node.home import ViewMissingError, open_home
 from hejin_node.lineage import NoReportError
 from hejin_node.views import install_view
-from hejin_trust.errors import HejinError
 
 A, B = make_code(0), make_code(1)
 HEAD = "enterprise,direction,counterparty,date,net,tax,status\n"
@@ -40,13 +38,6 @@ def home(tmp_path: Path) -> Path:
 
 def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def run(home: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, [*words, "--home", str(home)])
-    if isinstance(result.exception, HejinError):
-        raise result.exception
-    return result
 
 
 def lineage(home: Path, *words: str) -> dict[str, list[dict[str, object]]]:

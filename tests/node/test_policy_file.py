@@ -9,17 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from commands import run
 from node_world import SIZE_BAND, World, fill, found_world
-from typer.testing import CliRunner, Result
 
-from hejin_node.cli import app
 from hejin_node.errors import PolicyExistsError, PolicyMissingError
 from hejin_node.home import open_home, read_policy
 from hejin_node.inbox import going_on
 from hejin_node.offers import approve, pledged, receive
 from hejin_node.policy_file import FILE, Automatic, BankRules, Policy, starter
 from hejin_trust.database import reading
-from hejin_trust.errors import HejinError
 from hejin_trust.settings import SettingsError
 
 RULES = 'purposes = ["model-training"]\ngrade = "general"\n'
@@ -29,13 +27,6 @@ def written(folder: Path, text: str) -> Path:
     path = folder / FILE
     path.write_text(f"size_band = [10, 1000]\n{text}", "utf-8")
     return path
-
-
-def run(home: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, [*words, "--home", str(home)])
-    if isinstance(result.exception, HejinError):
-        raise result.exception
-    return result
 
 
 @pytest.fixture

@@ -13,19 +13,17 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from commands import run
 from node_world import found_world
-from typer.testing import CliRunner, Result
 
 from hejin_models.features import view_file
 from hejin_models.uscc import make_code
 from hejin_node import quality_words
-from hejin_node.cli import app
 from hejin_node.home import open_home
 from hejin_node.quality_check import NoDatasetError
 from hejin_node.quality_page import measure_all, render_page
 from hejin_node.segments import Columns
 from hejin_node.views import install_view
-from hejin_trust.errors import HejinError
 from hejin_trust.files import FileError
 from hejin_trust.text import Text
 
@@ -62,13 +60,6 @@ def load(home: Path, rows: list[dict[str, object]], source: str, dataset: str = 
         )  # fmt: skip
 
 
-def run(home: Path, *words: str) -> Result:
-    result = CliRunner().invoke(app, ["quality", *words, "--home", str(home)])
-    if isinstance(result.exception, HejinError):
-        raise result.exception
-    return result
-
-
 GOOD = [invoice(number) for number in range(4)]
 BAD = [invoice(number, tax=-9.0, date="2020-01-01", code=1) for number in range(4)]
 
@@ -80,25 +71,25 @@ def test_a_check_prints_scores_and_exits_by_the_gate(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load(home, GOOD, "1")
-    passed = run(home, "check")
+    passed = run(home, "quality", "check")
     assert passed.exit_code == 0
     assert "completeness 100.0 %" in passed.stdout
     assert "gate passed" in passed.stdout
     load(home, BAD, "2")
-    failed = run(home, "check", "invoices", "--enterprises", "3")
+    failed = run(home, "quality", "check", "invoices", "--enterprises", "3")
     assert failed.exit_code == 1
     assert "gate NOT passed: consistency 50.00 % (least 95 %)" in failed.stdout
     assert "tax.sign 50.0 %" in failed.stdout
     assert make_code(1) in failed.stdout
     assert make_code(0) not in failed.stdout  # all of its rules hold
     monkeypatch.setenv("HEJIN_LANG", "zh")
-    assert "未通过质量门槛：一致性 50.00 %（下限 95 %）" in run(home, "check").stdout
+    assert "未通过质量门槛：一致性 50.00 %（下限 95 %）" in run(home, "quality", "check").stdout
 
 
 def test_a_check_as_json_has_every_rule_with_its_counts(home: Path) -> None:
     load(home, [*GOOD, *BAD], "1")
     load(home, [{"enterprise": "x", "x": 1.0}], "2", "own")
-    result = run(home, "check", "--enterprises", "1", "--json")
+    result = run(home, "quality", "check", "--enterprises", "1", "--json")
     assert result.exit_code == 1
     invoices, own = json.loads(result.stdout)["datasets"]
     assert invoices["scores"]["timeliness"] == 0.5
@@ -114,14 +105,14 @@ def test_a_check_as_json_has_every_rule_with_its_counts(home: Path) -> None:
 
 def test_a_data_set_that_is_not_there_is_refused(home: Path) -> None:
     with pytest.raises(NoDatasetError, match="hejin node data list"):
-        run(home, "check", "orders")
-    assert run(home, "check").exit_code == 0  # nothing there, nothing below its gate
+        run(home, "quality", "check", "orders")
+    assert run(home, "quality", "check").exit_code == 0  # nothing there, nothing below its gate
 
 
 def test_the_report_is_written_for_its_owner_alone(home: Path, tmp_path: Path) -> None:
     load(home, [*GOOD, *BAD], "1")
     file = tmp_path / "quality.html"
-    told = json.loads(run(home, "report", "--out", str(file), "--json").stdout)
+    told = json.loads(run(home, "quality", "report", "--out", str(file), "--json").stdout)
     assert told == {"report": str(file), "datasets": ["invoices"], "failed": ["invoices"]}
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     html = file.read_text("utf-8")
@@ -129,7 +120,7 @@ def test_the_report_is_written_for_its_owner_alone(home: Path, tmp_path: Path) -
     assert "1" * 64 in html  # the content hash of its only source
     assert "hejin node data lineage --report 1" in html
     with pytest.raises(FileError):
-        run(home, "report", "--out", str(tmp_path / "none" / "quality.html"))
+        run(home, "quality", "report", "--out", str(tmp_path / "none" / "quality.html"))
 
 
 # -- the page ------------------------------------------------------------------------------

@@ -13,7 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from authorisation_world import answer, record_of, run, sign
+from authorisation_world import record_of, sign
+from commands import answer, run
 from node_world import BANK, World, found_world, terms
 
 from hejin_models.uscc import make_code

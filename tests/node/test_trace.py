@@ -9,7 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from authorisation_world import answer, run
+from commands import answer, run
 from node_world import BANK, World, approved, fill, found_world, new_session, terms
 from sqlalchemy import delete
 

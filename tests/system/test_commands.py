@@ -6,11 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import said, typed
 from node_world import VIEW
 
 from hejin_models.uscc import make_code
-from hejin_sandbox.main import hejin
 from hejin_sandbox.supervisor import LISTENING, Supervisor
 from hejin_trust.errors import HejinError
 
@@ -27,21 +26,6 @@ type = "number"
 type = "text"
 """
 COUNT = 60
-
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(hejin, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def said(*arguments: object) -> dict[str, object]:
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
-    assert isinstance(answer, dict)
-    return answer
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +67,7 @@ def fill(folder: Path) -> None:
         "enterprise,label\n" + "".join(f"{c},{n % 2}\n" for n, c in enumerate(codes))
     )
     home = ("--home", folder / "node")
-    run("node", "view", "install", *home, folder / "view.toml")
+    typed("node", "view", "install", *home, folder / "view.toml")
     loaded = said("node", "ingest", *home, folder / "firms.csv", "--mapping",
                   folder / "mapping.toml")  # fmt: skip
     assert loaded["loaded"] == COUNT
@@ -91,7 +75,7 @@ def fill(folder: Path) -> None:
          "--definition", "bad-1")  # fmt: skip
     (folder / "signed.pdf").write_bytes(b"a signed document")
     for code in codes[:3]:
-        run(
+        typed(
             "node", "authorisation", "grant", *home, code, "--document", folder / "signed.pdf",
             "--from", "2026-01-01", "--to", "2099-01-01", "--purpose", "model-training",
             "--bank", "bank-1", "--category", "production",
@@ -119,20 +103,20 @@ def test_exports_of_commands_verify(joined: Path, tmp_path: Path) -> None:
         for role, home, member in (("node", "node", "anping"), ("coordinator", "bank", "bank-1")):
             admission = joined / "admissions" / f"{member}.admission.json"
             said(role, "join", "--home", joined / home, admission, *regulator)
-            looked = run(role, "preflight", "--home", joined / home, "--json")
+            looked = typed(role, "preflight", "--home", joined / home, "--json")
             wrong = [one["code"] for one in json.loads(looked.stdout)["looks"] if not one["ok"]]
             # The node's bank does not serve here, its view's columns are graded by nobody, and
             # three firms gave their authorisation.
             known = ["peer-unreachable", "policy-grade", "too-few-authorisations"]
             assert wrong == (known if role == "node" else [])
-            run(role, "export", "--home", joined / home, folder)
+            typed(role, "export", "--home", joined / home, folder)
         said("regulator", "export", "--home", joined / "reg", folder)
     report = tmp_path / "report.html"
     answer = said("regulator", "verify", "--home", joined / "reg", folder, "--report", report)
     assert answer["ok"] is True
     assert "anping" in report.read_text("utf-8")
     (folder / "anping" / "internal.jsonl").unlink()
-    refused = run("regulator", "verify", "--home", joined / "reg", folder, "--json")
+    refused = typed("regulator", "verify", "--home", joined / "reg", folder, "--json")
     assert refused.exit_code == 1
 
 
@@ -140,14 +124,14 @@ def test_an_export_without_its_regulator_says_that_it_is_not_witnessed(
     joined: Path, tmp_path: Path
 ) -> None:
     for role, home in (("node", "node"), ("coordinator", "bank")):
-        told = run(role, "export", "--home", joined / home, tmp_path)
+        told = typed(role, "export", "--home", joined / home, tmp_path)
         assert told.exit_code == 0
         assert "not witnessed yet" in told.output
 
 
 def test_a_key_is_never_overwritten(joined: Path) -> None:
     with pytest.raises(HejinError, match="already holds a key"):
-        run(
+        typed(
             "node", "init", "--home", joined / "node", "--member", "anping", "--name-en", "x",
             "--name-zh", "x", "--regulator-key", "00" * 32, "--size-band", "50:100",
         )  # fmt: skip
@@ -156,12 +140,12 @@ def test_a_key_is_never_overwritten(joined: Path) -> None:
 def test_an_admission_for_another_member_is_refused(joined: Path) -> None:
     other = joined / "admissions" / "bank-1.admission.json"
     with pytest.raises(HejinError, match="refused"):
-        run("node", "join", "--home", joined / "node", other)
+        typed("node", "join", "--home", joined / "node", other)
 
 
 def test_a_folder_that_is_no_home_is_refused_with_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(HejinError, match="run init first") as refused:
-        run("node", "status", "--home", tmp_path)
+        typed("node", "status", "--home", tmp_path)
     assert refused.value.exit_code == 2
 
 
@@ -171,18 +155,18 @@ def test_a_settings_file_with_an_unknown_field_is_refused(joined: Path) -> None:
     try:
         path.write_text(before + "noise = 0\n")
         with pytest.raises(HejinError, match="noise"):
-            run("coordinator", "plans", "--home", joined / "bank")
+            typed("coordinator", "plans", "--home", joined / "bank")
     finally:
         path.write_text(before)
 
 
 def test_a_plan_that_nobody_offered_is_refused(joined: Path) -> None:
     with pytest.raises(HejinError, match="plan list"):
-        run("node", "plan", "show", "--home", joined / "node", "0123456789")
+        typed("node", "plan", "show", "--home", joined / "node", "0123456789")
 
 
 def test_a_size_band_without_meaning_is_wrong_usage(tmp_path: Path) -> None:
-    result = run(
+    result = typed(
         "node", "init", "--home", tmp_path, "--member", "x", "--name-en", "x", "--name-zh", "x",
         "--regulator-key", "00" * 32, "--size-band", "many",
     )  # fmt: skip
@@ -193,8 +177,8 @@ def test_a_size_band_without_meaning_is_wrong_usage(tmp_path: Path) -> None:
 def test_texts_are_in_the_language_asked_for(joined: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEJIN_LANG", "en")  # and put back afterwards: --lang sets it
     home = ("--home", joined / "node")
-    assert "odometer" in run("--lang", "en", "node", "status", *home).stdout
-    shown = run("--lang", "zh", "node", "status", *home).stdout
+    assert "odometer" in typed("--lang", "en", "node", "status", *home).stdout
+    shown = typed("--lang", "zh", "node", "status", *home).stdout
     assert "上限" in shown
     assert "授权有效的企业" in shown
     assert "rho_spent" not in shown

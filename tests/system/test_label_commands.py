@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from commands import said, typed
 
 from hejin_models.uscc import make_code
 from hejin_node.consent import authorisations
 from hejin_node.home import open_home
-from hejin_sandbox.main import hejin
 from hejin_sandbox.supervisor import LISTENING, Supervisor
 from hejin_trust.channels import PeerRefused
 from hejin_trust.database import reading
@@ -23,21 +21,6 @@ pytestmark = [pytest.mark.system, pytest.mark.timeout(600)]
 
 DEFINITION = "overdue90-12m-v1"
 AUTHORISED, BORROWERS = range(30), range(20, 60)
-
-
-def run(*arguments: object) -> Result:
-    result = CliRunner().invoke(hejin, [str(argument) for argument in arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-def said(*arguments: object) -> dict[str, object]:
-    result = run(*arguments, "--json")
-    assert result.exit_code == 0, result.output
-    answer = json.loads(result.stdout)
-    assert isinstance(answer, dict)
-    return answer
 
 
 @dataclass
@@ -125,7 +108,7 @@ def test_outcomes_come_to_a_node_that_serves_and_the_regulator_verifies_it(
     assert (again["labels"], again["loaded"]) == (10, 0)
     assert (
         "10 of 30 enterprises"
-        in run(
+        in typed(
             "node", "labels", "match", *served.node, "--bank", "bank-1", "--definition", DEFINITION
         ).stdout
     )
@@ -136,7 +119,7 @@ def test_outcomes_come_to_a_node_that_serves_and_the_regulator_verifies_it(
     assert audited["size"] == 30
     export = tmp_path / "export"
     for role, home in (("node", served.node), ("coordinator", served.bank)):
-        run(role, "export", *home, export)
+        typed(role, "export", *home, export)
     said("regulator", "export", "--home", served.folder / "reg", export)
     verified = said("regulator", "verify", "--home", served.folder / "reg", export)
     assert verified["ok"] is True
@@ -157,9 +140,13 @@ def test_the_labels_of_a_bank_are_kept_under_its_name_alone(served: Served) -> N
 
 def test_what_cannot_be_asked_is_one_sentence_and_leaves_no_trace_of_data(served: Served) -> None:
     with pytest.raises(HejinError, match="address of bank-9 is not known"):
-        run("node", "labels", "match", *served.node, "--bank", "bank-9", "--definition", DEFINITION)
+        typed(
+            "node", "labels", "match", *served.node, "--bank", "bank-9", "--definition", DEFINITION
+        )
     with pytest.raises(PeerRefused, match="no outcomes by that definition") as refused:
-        run("node", "labels", "match", *served.node, "--bank", "bank-1", "--definition", "other-v1")
+        typed(
+            "node", "labels", "match", *served.node, "--bank", "bank-1", "--definition", "other-v1"
+        )
     assert refused.value.exit_code == 1
     with pytest.raises(HejinError, match="these periods: 2025"):
         served.match("--period", "1999")
