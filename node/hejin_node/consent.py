@@ -32,6 +32,7 @@ from hejin_node.signed import (
     newest_keys,
     register_key,
     restore_signature,
+    spent,
 )
 from hejin_node.tables import authorisation as table
 from hejin_node.terms import Terms
@@ -149,17 +150,20 @@ def check_grants(
     """Return the grants, each of which can be recorded as it is.
 
     raises   CodeError; ConsentError where grade and signature contradict each other, or a
-             signature is not the enterprise's over exactly these terms
+             signature is not the enterprise's over exactly these terms, or what it signed was
+             revoked
     """
     known: dict[str, bytes] = {}
+    revoked = frozenset[bytes]()
     checked: list[Grant] = []
     for number, one in enumerate(grants, start=1):
         given = Grant(*one)
         check_code(given.code)
         if given.signed is not None and not known:
-            known = newest_keys(connection)
+            known, revoked = newest_keys(connection), spent(connection)
         try:
             _check_grade(log, key, given, known)
+            _check_unspent(given.signed, revoked)
         except ConsentError as reason:
             if number == 1:
                 raise
@@ -186,6 +190,16 @@ def _check_grade(log: Log, key: bytes, given: Grant, known: dict[str, bytes]) ->
         known[code] = signed.key
     _check_key(known.get(code), signed)
     check_signed(log.origin, grant_body(pseudonym(key, code), code, terms), code, terms, signed)
+
+
+def _check_unspent(signed: Signed | None, revoked: frozenset[bytes]) -> None:
+    if signed is not None and signed.signature in revoked:
+        raise ConsentError(
+            "What this form grants was revoked: its signature counts no more. Let the enterprise "
+            "sign a new form (`hejin node authorisation form`).",
+            "该表单所作授权已被撤销，其签名不再有效：请企业签署新表单"
+            "（`hejin node authorisation form`）。",
+        )
 
 
 def grant_in_parts(

@@ -20,6 +20,7 @@ from hejin_node import account, consent, erased, inbox, masking, signed
 from hejin_node.erasing import erase_again
 from hejin_node.home import NodeHome
 from hejin_privacy.budget import Part
+from hejin_trust.authorisation import LOST
 from hejin_trust.canonical import fraction
 from hejin_trust.database import erase_deleted, writing
 from hejin_trust.entries import Body, Entry
@@ -184,10 +185,7 @@ def _put_back_authorisations(
                 consent.restore_revocation(connection, granted, entry)
     home.internal_log.append_many(
         connection,
-        [
-            ("authorisation.revoke", {"grant": seq, "reason": "lost with the database"})
-            for seq in sorted(lapsed)
-        ],
+        [("authorisation.revoke", {"grant": seq, "reason": LOST}) for seq in sorted(lapsed)],
     )
     return len(kept), len(lapsed)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Connection, Integer, LargeBinary, String, Table, 
 
 from hejin_node.errors import ConsentError
 from hejin_node.record import Record, parse_record
-from hejin_node.tables import metadata
+from hejin_node.tables import authorisation, metadata
 from hejin_node.terms import Terms
 from hejin_trust.authorisation import SIGNATURE_BYTES, check_signature
 from hejin_trust.entries import Body, Entry
@@ -171,6 +171,16 @@ def keys(connection: Connection, code: str) -> list[RegisteredKey]:
         select(enterprise_key).where(enterprise_key.c.code == code).order_by(enterprise_key.c.seq)
     )
     return [RegisteredKey(row.seq, row.key, row.evidence) for row in rows]
+
+
+def spent(connection: Connection) -> frozenset[bytes]:
+    """Return the signatures of grants that were revoked: none of them grants a second time."""
+    found = connection.scalars(
+        select(signature_table.c.signature)
+        .join(authorisation, authorisation.c.seq == signature_table.c.grant)
+        .where(authorisation.c.revoked_seq.is_not(None))
+    )
+    return frozenset(map(bytes.fromhex, found))
 
 
 def newest_keys(connection: Connection) -> dict[str, bytes]:

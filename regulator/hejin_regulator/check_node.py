@@ -194,6 +194,7 @@ class NodeCheck:
                     self._count(self._refusals, told, entry)
                 case "recover":
                     recoveries.see(entry)
+                    self._signatures.see(entry)
         self._signatures.finish()
 
     def _count(self, counted: Counter[_Kind], kind: _Kind, entry: Entry) -> None:

@@ -1,4 +1,8 @@
-"""V7, grade A: behind every such grant stands the signature of the enterprise itself."""
+"""V7, grade A: behind every such grant stands the signature of the enterprise itself, once.
+
+A signature names no moment: one that could be used again would let an operator undo a revocation.
+Only a grant that a recovery revoked, with its database lost, may be given again as it was signed.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +10,7 @@ from hejin_regulator.evidence import Evidence
 from hejin_regulator.records import number, text
 from hejin_regulator.witnessed import origin_of
 from hejin_regulator.workbook import Shelf
-from hejin_trust.authorisation import check_signature
+from hejin_trust.authorisation import LOST, check_signature
 from hejin_trust.charter import Member
 from hejin_trust.entries import Entry
 from hejin_trust.errors import HejinError
@@ -19,10 +23,14 @@ class SignatureCheck:
         self._evidence, self._node = evidence, node
         self._origin = origin_of(evidence.charter, node, "internal")
         self._keys: Shelf[str] = Shelf(evidence.workbook, "keys", str, str)
+        self._used: Shelf[str] = Shelf(evidence.workbook, "signatures", str, str)
+        self._lost: Shelf[str] = Shelf(evidence.workbook, "lost", str, str)
+        self._revoked: list[Entry] = []  # one right behind the other, as lost
         self._unsigned: Entry | None = None
 
     def see(self, entry: Entry) -> None:
-        """Take an entry of the internal log that is about authorisations, in order."""
+        """Take an entry of the internal log that is about authorisations, or a recovery's."""
+        self._see_lost(entry)
         signed = entry.type == "authorisation.signature"
         waiting = self._unsigned
         if not signed or waiting is None or waiting.seq + 1 != entry.seq:
@@ -44,6 +52,17 @@ class SignatureCheck:
                 "该授权自称 A 级，其后却没有企业签名",
             )
         self._unsigned = None
+
+    def _see_lost(self, entry: Entry) -> None:
+        """Take note of grants that a recovery revoked: those right before its entry."""
+        if self._revoked and self._revoked[-1].seq + 1 != entry.seq:
+            self._revoked.clear()
+        if entry.type == "authorisation.revoke" and text(entry.body, "reason") == LOST:
+            self._revoked.append(entry)
+        elif entry.type == "recover":
+            for revoked in self._revoked:
+                self._lost.put(str(number(revoked.body, "grant")), "")
+            self._revoked.clear()
 
     def _check(self, grant: Entry | None, entry: Entry) -> None:
         self._unsigned = None
@@ -75,6 +94,16 @@ class SignatureCheck:
                 "the enterprise's signature does not fit the grant before it",
                 "企业签名与其前的授权不符",
             )
+            return
+        before = self._used.get(text(entry.body, "signature"))
+        if before is not None and self._lost.get(before) is None:
+            self._note(
+                entry.seq,
+                f"this signature was used before, for grant {before}: what was revoked needs a new"
+                " one",
+                f"该签名此前已用于授权 {before}：撤销后须由企业重新签署",
+            )
+        self._used.put(text(entry.body, "signature"), str(grant.seq))
 
     def _note(self, seq: int, en: str, zh: str) -> None:
         self._evidence.notes.add("V7", self._node.id, seq, en, zh, log="internal")

@@ -28,6 +28,7 @@ from hejin_node.consent import (
     grant_in_parts,
     grant_many,
     pseudonym,
+    revoke,
 )
 from hejin_node.errors import ConsentError
 from hejin_node.form import render_form
@@ -179,6 +180,22 @@ def test_a_signature_of_another_record_key_or_node_is_refused(home: NodeHome, wo
         assert keys(connection, A) == []
 
 
+def test_a_signature_grants_nothing_again_once_its_grant_was_revoked(
+    home: NodeHome, world: World
+) -> None:
+    """Else an operator could undo a revocation with the enterprise's own signature."""
+    key = SigningKey.generate()
+    record = record_of(home, world, A)
+    signed = sign(home, record, key)
+    assert give(home, Grant(A, record.terms, signed))
+    with writing(home.database) as connection:
+        revoke(connection, home.internal_log, "asked by letter", code=A)
+    with pytest.raises(ConsentError, match="was revoked"):
+        give(home, Grant(A, record.terms, signed))
+    other = record_of(home, world, A)
+    assert give(home, Grant(A, other.terms, sign(home, other, key)))
+
+
 def test_only_the_newest_key_of_an_enterprise_signs(home: NodeHome, world: World) -> None:
     old, new = SigningKey.generate(), SigningKey.generate()
     for key in (old, new):
@@ -225,9 +242,7 @@ def test_a_bulk_file_of_both_grades_is_exported_and_recorded_anew(
     args = (home.database, home.internal_log, home.pseudonym_key, read)
     assert grant_in_parts(*args) == (0, 2)
     with writing(home.database) as connection:
-        from hejin_node.consent import revoke
-
-        revoke(connection, home.internal_log, "", code=A)
+        revoke(connection, home.internal_log, "", code=B)
     assert grant_in_parts(*args) == (1, 1)
 
 

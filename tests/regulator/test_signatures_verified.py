@@ -10,7 +10,7 @@ from ledger_lies import drop, found, once, put, reasons
 from ledger_world import GRANTS, Body, Consortium, Party, sha
 from sqlalchemy import Connection
 
-from hejin_trust.authorisation import statement_to_sign
+from hejin_trust.authorisation import LOST, statement_to_sign
 from hejin_trust.canonical import encode
 from hejin_trust.keys import SigningKey
 
@@ -32,10 +32,12 @@ class Signed(Consortium):
         grant: Body = {**GRANTS[0], "enterprise": sha("9")[:32], "grade": "A", "features": ["*"]}
         if self.key_first:
             self.log(connection, jing.internal, "authorisation.key", key)
+        self.grant = grant
         self.granted = self.log(connection, jing.internal, "authorisation.grant", grant)
         if self.between:
             self.log(connection, jing.internal, "authorisation.revoke", {"grant": 4, "reason": ""})
         signature = KEY.sign(statement_to_sign(jing.internal.origin, grant))
+        self.signature = signature.hex()
         self.log(
             connection, jing.internal, "authorisation.signature",
             {"grant": self.granted, "key": KEY.public.hex(), "signature": signature.hex()},
@@ -134,3 +136,40 @@ def test_a_grant_of_grade_a_at_the_end_of_a_log_needs_its_signature_too(tmp_path
     verification = Bare(tmp_path / "export").run().verify()
     assert found(verification) == {("V7", "jing")}
     assert "without the enterprise's signature" in reasons(verification, "V7")
+
+
+class Again(Signed):
+    """What the enterprise signed is granted again, after something ended it."""
+
+    between_them: tuple[tuple[str, Body], ...] = ()
+
+    def _approve(self, connection: Connection) -> None:
+        super()._approve(connection)
+        log, first = self.parties["jing"].internal, self.granted
+        for kind, body in self.between_them:
+            self.log(connection, log, kind, {**body, "grant": first} if "grant" in body else body)
+        self.granted = self.log(connection, log, "authorisation.grant", self.grant)
+        signature = {"grant": self.granted, "key": KEY.public.hex(), "signature": self.signature}
+        self.log(connection, log, "authorisation.signature", signature)
+
+
+def test_a_signature_that_brings_a_revoked_grant_back_is_found(tmp_path: Path) -> None:
+    consortium = Again(tmp_path / "export")
+    consortium.between_them = (("authorisation.revoke", {"grant": 0, "reason": "asked by letter"}),)
+    verification = consortium.run().verify()
+    assert found(verification) == {("V7", "jing")}
+    assert "was used before, for grant" in reasons(verification, "V7")
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_signature_may_grant_again_what_a_recovery_lost(tmp_path: Path, *, apart: bool) -> None:
+    """And only if the recovery's own entry stands right behind the revocation."""
+    consortium = Again(tmp_path / "export")
+    refused: Body = {"request": sha("x"), "code": "x", "peer": "bank"}
+    consortium.between_them = (
+        ("authorisation.revoke", {"grant": 0, "reason": LOST}),
+        *((("refusal", refused),) if apart else ()),
+        ("recover", {"approval": sha("approval"), "reason": "disk", "size": 1}),
+    )
+    told = reasons(consortium.run().verify(), "V7")
+    assert ("was used before, for grant" in told) is apart

@@ -24,6 +24,9 @@ OUTCOME_PURPOSE: Final = "model-training"
 
 SIGNATURE_BYTES: Final = 64
 
+LOST: Final = "lost with the database"
+"""Why a recovery revokes a grant: the enterprise did not, and its signature may grant again."""
+
 
 def covers(scope: Scope, given: Collection[str], wanted: Collection[str]) -> bool:
     """Return whether one list of a grant covers all that is wanted; purposes know no "*"."""
