@@ -42,7 +42,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
             "plans": dict(sorted(states.items())),
         }
     if as_json:
-        witness = {"ok": code == "", "code": code, "en": says.en, "zh": says.zh}
+        witness = {"ok": code == "", "code": code, **says.body()}
         typer.echo(json.dumps({**facts, "regulator": witness}, ensure_ascii=False))
         return
     plans = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))

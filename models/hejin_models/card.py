@@ -130,12 +130,12 @@ def _scorecard(scorecard: Scorecard) -> dict[str, object]:
         "features": [
             {
                 "name": feature.name,
-                "text": _both(feature.text),
+                "text": feature.text.body(),
                 "iv": f"{feature.iv:.4f}",
                 "coefficient": f"{feature.coefficient:.4f}",
                 "bins": [
                     {
-                        "text": _both(made.text),
+                        "text": made.text.body(),
                         "share": f"{made.share:.4f}",
                         "woe": f"{made.woe:.4f}",
                         "points": f"{made.points:.1f}",
@@ -145,18 +145,18 @@ def _scorecard(scorecard: Scorecard) -> dict[str, object]:
             }
             for feature in scorecard.features
         ],
-        "limitations": [_both(text) for text in LIMITATIONS],
+        "limitations": [text.body() for text in LIMITATIONS],
     }
 
 
 def _network(network: Network) -> dict[str, object]:
     return {
         "network": {
-            "inputs": [{"name": entry.name, "text": _both(entry.text)} for entry in network.inputs],
+            "inputs": [{"name": entry.name, "text": entry.text.body()} for entry in network.inputs],
             "hidden": list(network.hidden),
             "weights": len(network.weights),
         },
-        "limitations": [_both(text) for text in NETWORK_LIMITATIONS],
+        "limitations": [text.body() for text in NETWORK_LIMITATIONS],
     }
 
 
@@ -352,10 +352,6 @@ def _feature_lines(feature: Mapping[str, object], *, zh: bool) -> list[str]:
 def _table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     lines = [heads, ("---",) * len(heads), *rows]
     return ["| " + " | ".join(cells) + " |" for cells in lines]
-
-
-def _both(text: Text) -> dict[str, str]:
-    return {"en": text.en, "zh": text.zh}
 
 
 def _said(text: object, *, zh: bool) -> str:

@@ -114,7 +114,7 @@ class Network:
             "inputs": [
                 {
                     "name": entry.name,
-                    "text": {"en": entry.text.en, "zh": entry.text.zh},
+                    "text": entry.text.body(),
                     "values": [decimal(value) for value in entry.values],
                 }
                 for entry in self.inputs

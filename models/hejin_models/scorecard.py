@@ -198,13 +198,13 @@ def decimal(value: float) -> str:
 def _feature_body(feature: ScoredFeature) -> dict[str, object]:
     return {
         "name": feature.name,
-        "text": {"en": feature.text.en, "zh": feature.text.zh},
+        "text": feature.text.body(),
         "iv": decimal(feature.iv),
         "coefficient": decimal(feature.coefficient),
         "bins": [
             {
                 "ranges": [list(pair) for pair in made.ranges],
-                "text": {"en": made.text.en, "zh": made.text.zh},
+                "text": made.text.body(),
                 "share": decimal(made.share),
                 "woe": decimal(made.woe),
                 "points": decimal(made.points),

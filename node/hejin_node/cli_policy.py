@@ -99,7 +99,7 @@ def check(
 
 def _tell(found: list[Problem], *, as_json: bool) -> None:
     if as_json:
-        rows = [{"code": p.code, "en": p.text.en, "zh": p.text.zh} for p in found]
+        rows = [{"code": p.code, **p.text.body()} for p in found]
         typer.echo(json.dumps({"ok": not found, "problems": rows}, ensure_ascii=False))
         return
     for problem in found:

@@ -159,15 +159,15 @@ def _document(schema: Schema) -> dict[str, object]:
     return {
         "dataset": schema.dataset,
         "category": schema.category,
-        "label": _both(schema.text),
+        "label": schema.text.body(),
         "time": schema.time,
         "period": schema.period,
         "columns": [
             {
                 "name": column.name,
-                **_both(column.text),
+                **column.text.body(),
                 "type": column.type,
-                "unit": None if column.unit is None else _both(column.unit),
+                "unit": None if column.unit is None else column.unit.body(),
                 "required": column.required,
                 "minimum": _plain(column.minimum),
                 "maximum": _plain(column.maximum),
@@ -179,10 +179,6 @@ def _document(schema: Schema) -> dict[str, object]:
             for column in schema.columns.values()
         ],
     }
-
-
-def _both(text: Text) -> dict[str, str]:
-    return {"en": text.en, "zh": text.zh}
 
 
 def _plain(bound: Bound | None) -> int | float | str | None:

@@ -240,7 +240,7 @@ def _document(
             for name, kind in dataset.columns.items()
         ],
         "features": [
-            {"name": one.name, "en": one.text.en, "zh": one.text.zh, "grid": _grid(one.grid).en}
+            {"name": one.name, **one.text.body(), "grid": _grid(one.grid).en}
             for one in view.features
         ],
         "source": view.source,

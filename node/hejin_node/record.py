@@ -146,7 +146,7 @@ def _banks(charter: Charter, terms: Terms) -> list[Member]:
 
 
 def _party(member: Member) -> dict[str, str]:
-    return {"member": member.id, "en": member.name.en, "zh": member.name.zh}
+    return {"member": member.id, **member.name.body()}
 
 
 def _named(body: dict[str, object]) -> Party:

@@ -69,7 +69,7 @@ class Refusals:
             "v": 1,
             "request": request,
             "code": refusal.code,
-            "reason": {"en": told.en, "zh": told.zh},
+            "reason": told.body(),
             "time": time_text(self._home.now()),
         }
         if isinstance(refusal, ShareWrongError):

@@ -205,7 +205,7 @@ def generate(cluster: Cluster, enterprises: int, seed: int) -> ClusterData:
     rng = np.random.default_rng([seed, *cluster.id.encode()])
     risk = rng.standard_normal(enterprises)
     odds = _DEFAULT_BASE + cluster.hardship + _DEFAULT_SLOPE * risk
-    labels = (rng.random(enterprises) < _sigmoid(odds)).astype(np.int8)
+    labels = (rng.random(enterprises) < sigmoid(odds)).astype(np.int8)
     return ClusterData(cluster, risk, labels, _Trader(cluster, risk, rng).invoices())
 
 
@@ -258,7 +258,7 @@ class _Trader:
 
     def _odds(self, marginal: tuple[float, float], what: str) -> Floats:
         median, spread = marginal
-        return _sigmoid(np.asarray(np.log(median / (1 - median)) + spread * self._mix(what)))
+        return sigmoid(np.asarray(np.log(median / (1 - median)) + spread * self._mix(what)))
 
     def _counts(self, median: int, mixed: Floats) -> Ints:
         jitter = 0.1 * self._rng.standard_normal(self._n)
@@ -370,7 +370,8 @@ def _days(month: Ints, rng: np.random.Generator) -> npt.NDArray[np.datetime64]:
     return days
 
 
-def _sigmoid(x: Floats) -> Floats:
+def sigmoid(x: Floats) -> Floats:
+    """Return 1 / (1 + e^-x)."""
     result: Floats = 1.0 / (1.0 + np.exp(-x))
     return result
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from hejin_sandbox.generator import AS_OF, MARGINALS, MONTHS, ClusterData, Floats, Ints
+from hejin_sandbox.generator import AS_OF, MARGINALS, MONTHS, ClusterData, Floats, Ints, sigmoid
 
 Days = npt.NDArray[np.datetime64]
 
@@ -99,7 +99,7 @@ class _Works:
         )
         #: CNY a month; an enterprise of red letters alone still makes something.
         self._scale = np.maximum(sales / MONTHS, 1000.0)
-        self._share = _sigmoid(0.3 + 0.9 * self._mix("share"))
+        self._share = sigmoid(0.3 + 0.9 * self._mix("share"))
 
     def tables(self) -> dict[str, pa.Table]:
         value = self._monthly_value()
@@ -126,7 +126,7 @@ class _Works:
         spread = 0.25 * np.exp(0.4 * self._mix("noise"))
         wobble = spread[:, None] * self._rng.standard_normal((self._n, MONTHS))
         course = np.exp(growth[:, None] * (month - MONTHS / 2) / 12 + wobble)
-        idle = self._rng.random(course.shape) < _sigmoid(-4.2 + 1.0 * self._mix("idle"))[:, None]
+        idle = self._rng.random(course.shape) < sigmoid(-4.2 + 1.0 * self._mix("idle"))[:, None]
         value: Floats = np.where(idle, 0.0, self._scale[:, None] * season * course)
         return value
 
@@ -147,7 +147,7 @@ class _Works:
         people = (
             np.maximum(hands[:, None] * np.maximum(course, 0.2), 1)[:, None, :] * shares[:, :, None]
         )
-        quality = _sigmoid(3.6 + 0.7 * self._mix("quality"))[:, None, None]
+        quality = sigmoid(3.6 + 0.7 * self._mix("quality"))[:, None, None]
         quality = np.clip(quality + 0.01 * self._rng.standard_normal(made.shape), 0, 1)
         who, what, when = np.nonzero(made > 0)
         at = (who, what, when)
@@ -174,9 +174,9 @@ class _Works:
         late = np.clip((np.arange(MONTHS) - (MONTHS - 5)) / 4, 0, 1)
         odds = 1.0 + 0.7 * self._mix("utilisation")
         odds = odds[:, None] - slump[:, None] * late + 0.5 * np.log(np.maximum(busy, 0.02))
-        rate = _sigmoid(odds)[who, when] + 0.03 * self._rng.standard_normal(len(who))
+        rate = sigmoid(odds)[who, when] + 0.03 * self._rng.standard_normal(len(who))
         run = planned * np.clip(rate, 0.0, 1.0)
-        stopped = _sigmoid(-3.4 + 0.6 * self._mix("stops"))[who] * self._rng.gamma(2, 0.5, len(who))
+        stopped = sigmoid(-3.4 + 0.6 * self._mix("stops"))[who] * self._rng.gamma(2, 0.5, len(who))
         fails = 3 * np.exp(0.6 * self._mix("failures"))  # per 1,000 hours
         failures = self._rng.poisson(fails[who] * run / 1000)
         return self._table(
@@ -227,7 +227,7 @@ class _Works:
         amount = (self._scale * MONTHS / count)[who] * np.exp(
             0.7 * rng.standard_normal(size) - 0.245
         )
-        back = rng.random(size) < _sigmoid(-4.0 + 0.8 * self._mix("returns"))[who]
+        back = rng.random(size) < sigmoid(-4.0 + 0.8 * self._mix("returns"))[who]
         returned = delivered + rng.integers(3, 60, size).astype("timedelta64[D]")
         partners = np.maximum(2, np.rint(1.5 * np.sqrt(count))).astype(np.int64)
         power = np.log(partners) / -np.log(np.clip(self._share, 0.05, 0.95))
@@ -268,7 +268,7 @@ def _late(mixed: Floats, lead: Ints, rng: np.random.Generator) -> Floats:
     """Return days after (below 0: before) the promised one: more and longer in a bad name."""
     early = -rng.random(len(lead)) * 0.3 * lead
     delay = rng.exponential(6.0 * np.exp(0.4 * mixed))
-    is_late = rng.random(len(lead)) < _sigmoid(-1.5 + 0.8 * mixed)
+    is_late = rng.random(len(lead)) < sigmoid(-1.5 + 0.8 * mixed)
     return np.where(is_late, delay, early)
 
 
@@ -279,8 +279,3 @@ def _month(place: Ints) -> pa.Array:
 
 def _dates(days: Days, there: npt.NDArray[np.bool_] | None = None) -> pa.Array:
     return pa.array(days, pa.date32(), mask=None if there is None else ~there)
-
-
-def _sigmoid(x: Floats) -> Floats:
-    result: Floats = 1.0 / (1.0 + np.exp(-x))
-    return result

@@ -89,7 +89,7 @@ def make_request(
         "v": 1,
         "member": member,
         "role": role,
-        "name": {"en": name.en, "zh": name.zh},
+        "name": name.body(),
         "identity_key": identity.public.hex(),
         "log_key": log.public.hex(),
         "log_proof": log.sign(_log_proof(member, identity.public)).hex(),

@@ -109,7 +109,7 @@ class Member:
         return {
             "id": self.id,
             "role": self.role,
-            "name": {"en": self.name.en, "zh": self.name.zh},
+            "name": self.name.body(),
             "identity_key": self.identity_key.hex(),
             "log_key": self.log_key.hex(),
             "certificate": self.certificate_fingerprint,

@@ -31,3 +31,7 @@ class Text:
 
     def __str__(self) -> str:
         return self.zh if current_language() == "zh" else self.en
+
+    def body(self) -> dict[str, str]:
+        """Return it as signed documents and `--json` have it."""
+        return {"en": self.en, "zh": self.zh}
