@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from hejin_regulator.check_budget import Balance
+from hejin_regulator.fields import number, rational, text
 from hejin_regulator.findings import shown
 from hejin_regulator.notebook import Notebook, place
-from hejin_regulator.records import number, rational, text
 from hejin_trust.entries import Body, Entry
 
 

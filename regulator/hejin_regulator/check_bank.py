@@ -9,8 +9,8 @@ from typing import Final
 from hejin_regulator.check_labels import take_answer
 from hejin_regulator.check_recovery import RecoveryCheck
 from hejin_regulator.evidence import Evidence, LogReader
+from hejin_regulator.fields import digest_of, number, text
 from hejin_regulator.notebook import place
-from hejin_regulator.records import digest_of, number, text
 from hejin_regulator.workbook import Shelf
 from hejin_trust import canonical
 from hejin_trust.charter import Member

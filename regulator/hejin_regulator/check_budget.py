@@ -13,9 +13,10 @@ from hejin_privacy.budget import PlanSpend, charge_for
 from hejin_regulator.check_shapes import shape_fault
 from hejin_regulator.course import Course
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import fraction
 from hejin_regulator.findings import Point, Spending, epsilon_of, shown
 from hejin_regulator.plans import KnownPlan
-from hejin_regulator.records import Priced, Reservation, fraction
+from hejin_regulator.records import Priced, Reservation
 from hejin_regulator.second_accountant import GRID_SLACK, composed_epsilon, one_multiplier
 from hejin_regulator.workbook import Shelf, Workbook
 from hejin_trust.charter import Charter

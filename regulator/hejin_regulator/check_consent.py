@@ -11,8 +11,8 @@ from typing import Final
 
 from hejin_regulator.check_reservations import Standing
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import number, text
 from hejin_regulator.plans import KnownPlan, PlanBook
-from hejin_regulator.records import number, text
 from hejin_regulator.workbook import Shelf
 from hejin_trust.authorisation import OUTCOME, OUTCOME_PURPOSE, SCOPES, covers
 from hejin_trust.canonical import time_from, time_text

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from hejin_regulator.check_consent import ConsentCheck
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import number, text
 from hejin_regulator.label_rules import question_of
 from hejin_regulator.notebook import place
-from hejin_regulator.records import number, text
 from hejin_trust import canonical
 from hejin_trust.charter import Member
 from hejin_trust.entries import Body, Entry

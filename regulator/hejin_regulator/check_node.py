@@ -18,10 +18,11 @@ from hejin_regulator.check_reservations import ReservationCheck, Standing
 from hejin_regulator.check_runs import RunCheck
 from hejin_regulator.check_signatures import SignatureCheck
 from hejin_regulator.evidence import Evidence, LogReader
+from hejin_regulator.fields import number, text
 from hejin_regulator.findings import Point, RefusalCount, Spending, VoidCount
 from hejin_regulator.notebook import place
 from hejin_regulator.plans import PlanBook
-from hejin_regulator.records import Release, Reservation, number, text
+from hejin_regulator.records import Release, Reservation
 from hejin_regulator.runs import RunBook
 from hejin_regulator.workbook import Shelf
 from hejin_trust.charter import Member

@@ -8,8 +8,9 @@ from typing import Final
 from hejin_models.plan_rules import plan_problems, view_problems
 from hejin_models.schemas import shipped_schemas
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import fraction, rational, text
 from hejin_regulator.plans import KnownPlan, PlanBook
-from hejin_regulator.records import Approval, Priced, Reservation, fraction, rational, text
+from hejin_regulator.records import Approval, Priced, Reservation
 from hejin_regulator.workbook import Shelf
 from hejin_trust.canonical import time_from, time_text
 from hejin_trust.entries import Entry

@@ -10,8 +10,9 @@ from typing import Final
 from hejin_privacy.messages import NotReceived, Receipt
 from hejin_regulator.check_reservations import Standing
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import envelope_of, number, text
 from hejin_regulator.notebook import place
-from hejin_regulator.records import Release, envelope_of, number, text
+from hejin_regulator.records import Release
 from hejin_regulator.witnessed import origin_of
 from hejin_regulator.workbook import Shelf, Workbook
 from hejin_trust.charter import Member

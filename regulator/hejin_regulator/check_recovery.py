@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import number, text
 from hejin_regulator.history import CLOCKS
-from hejin_regulator.records import number, text
 from hejin_regulator.witnessed import origin_of
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Member

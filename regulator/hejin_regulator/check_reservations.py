@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Final
 
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import number
 from hejin_regulator.notebook import place
 from hejin_regulator.plans import KnownPlan
-from hejin_regulator.records import Release, Reservation, number
+from hejin_regulator.records import Release, Reservation
 from hejin_regulator.witnessed import Seen
 from hejin_trust.canonical import time_from
 from hejin_trust.entries import Entry

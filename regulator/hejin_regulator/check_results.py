@@ -14,8 +14,9 @@ from hejin_privacy.secure_sum.keys import Roster
 from hejin_privacy.secure_sum.node import check_votes
 from hejin_regulator.check_plans import sum_faults
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import digest_of
 from hejin_regulator.plans import KnownPlan, PlanBook
-from hejin_regulator.records import Priced, digest_of, priced
+from hejin_regulator.records import Priced, priced
 from hejin_regulator.runs import RunBook
 from hejin_regulator.workbook import Shelf
 from hejin_trust import canonical

@@ -9,9 +9,10 @@ from typing import Final
 
 from hejin_privacy.round_context import round_context
 from hejin_regulator.evidence import Evidence
+from hejin_regulator.fields import digest_of, number, text
 from hejin_regulator.notebook import place
 from hejin_regulator.plans import KnownPlan
-from hejin_regulator.records import Reservation, Snapshot, digest_of, number, text
+from hejin_regulator.records import Reservation, Snapshot
 from hejin_regulator.runs import RunBook
 from hejin_regulator.workbook import Shelf
 from hejin_trust.canonical import time_from

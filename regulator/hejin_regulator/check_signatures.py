@@ -7,7 +7,7 @@ Only a grant that a recovery revoked, with its database lost, may be given again
 from __future__ import annotations
 
 from hejin_regulator.evidence import Evidence
-from hejin_regulator.records import number, text
+from hejin_regulator.fields import number, text
 from hejin_regulator.witnessed import origin_of
 from hejin_regulator.workbook import Shelf
 from hejin_trust.authorisation import LOST, check_signature

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from hejin_regulator.fields import number, text
 from hejin_regulator.label_rules import (
     LabelsExceedError,
     LabelsUnmatchedError,
@@ -19,7 +20,6 @@ from hejin_regulator.label_rules import (
     question_of,
 )
 from hejin_regulator.mirror_tables import label_request, outcome_grant
-from hejin_regulator.records import number, text
 from hejin_trust.authorisation import ANY
 from hejin_trust.entries import Entry
 from hejin_trust.merkle import leaf_hash
