@@ -133,20 +133,21 @@ class _Desk:
 
     def files(self, paths: Iterable[Path], corrects: int | None) -> None:
         """Load files one after the other; a refused one does not stop the others."""
+        from hejin_node.sources import file_name
         from hejin_node.watch import files_in
 
         found = files_in(paths)
         failures: list[HejinError] = []
         loaded = False
         for path in found:
-            name = path.name if len(found) > 1 else ""
+            name = file_name(path) if len(found) > 1 else ""
             try:
                 loaded |= self._take(self._of_file(path, corrects), name)
             except HejinError as reason:
                 if len(found) == 1:
                     raise
                 failures.append(reason)
-                self._failed(path.name, reason)
+                self._failed(file_name(path), reason)
         if loaded:
             self._check()
         if failures:
@@ -182,6 +183,7 @@ class _Desk:
 
     def watch(self, folder: Path, every: float) -> None:
         """Load each file of a folder as it comes."""
+        from hejin_node.sources import file_name
         from hejin_node.watch import watch_folder
         from hejin_trust.process import until_signal
 
@@ -189,8 +191,8 @@ class _Desk:
         unchecked: list[str] = []
 
         def take(path: Path) -> None:
-            if self._take(self._of_file(path, None), path.name, stop):
-                unchecked.append(path.name)
+            if self._take(self._of_file(path, None), file_name(path), stop):
+                unchecked.append(file_name(path))
 
         def after() -> None:
             if unchecked:

@@ -102,7 +102,7 @@ def load_labels(
     )
     opened = open_file(path, mapping.sources, mapping.layout)
     source = opened.digest
-    with warehouse.loading("labels", spec.dataset, source, path.name) as work:
+    with warehouse.loading("labels", spec.dataset, source, opened.name) as work:
         if work.already:
             return IngestReport(spec.dataset, source, True, 0, {}, 0, time.monotonic() - began)
         raw, typed = _read(opened, mapping, progress or silent)
@@ -116,9 +116,9 @@ def load_labels(
                 }
             )
             raise IngestError(
-                f"{path.name}: none of its {checked.num_rows} rows is a new label ({rules}); "
+                f"{opened.name}: none of its {checked.num_rows} rows is a new label ({rules}); "
                 "correct the file. Nothing was loaded.",
-                f"{path.name}：{checked.num_rows} 行均不是新标签（{rules}），"
+                f"{opened.name}：{checked.num_rows} 行均不是新标签（{rules}），"
                 "请更正文件。未载入任何数据。",
             )
         taken = work.writer("labels", spec.dataset, COLUMNS).write(good)

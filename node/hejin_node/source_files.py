@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import IO, Final, NoReturn, Protocol
 
 from hejin_node import source_csv, source_excel, source_parquet
-from hejin_node.sources import Block, Layout, Place, Progress, refuse, refuse_empty, rows_before
+from hejin_node.sources import (
+    Block,
+    Layout,
+    Place,
+    Progress,
+    file_name,
+    refuse,
+    refuse_empty,
+    rows_before,
+)
 
 _HEAD: Final = 1 << 20
 
@@ -54,7 +63,7 @@ class FileSource:
     @property
     def name(self) -> str:
         """The file's name, without its folder."""
-        return self.path.name
+        return file_name(self.path)
 
     def blocks(self, place: Place | None, progress: Progress) -> Generator[Block]:
         """Yield the rows after `place`; see `sources.Source`."""
@@ -87,7 +96,7 @@ class FileSource:
 
 def open_file(path: Path, columns: Sequence[str], layout: Layout) -> FileSource:
     """Take a file's digest and see what it is; raises IngestError."""
-    name = path.name
+    name = file_name(path)
     try:
         with _opened(path) as file:
             stamp = _stamp(file)
@@ -114,10 +123,10 @@ def file_digest(path: Path) -> str:
     try:
         with _opened(path) as file:
             if os.fstat(file.fileno()).st_size == 0:
-                _empty(path.name)
+                _empty(file_name(path))
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as reason:
-        _unreadable(path.name, reason)
+        _unreadable(file_name(path), reason)
 
 
 def _kind(name: str, head: bytes, layout: Layout) -> _Reader:
@@ -147,7 +156,7 @@ def _opened(path: Path) -> BufferedReader:
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         refuse(
-            path.name,
+            file_name(path),
             "it is a pipe or a device, not a file; write its content into a file.",
             "这是管道或设备，不是文件，请将其内容写入文件。",
         )

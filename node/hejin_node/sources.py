@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, NoReturn, Protocol
 
 import pyarrow as pa
@@ -93,6 +94,15 @@ class Tally:
 
 def silent(_done: int, _all: int) -> None:
     """Show no progress."""
+
+
+def file_name(path: Path) -> str:
+    """Return a file's name as it may be shown and kept, without its folder.
+
+    Whoever delivers a file chooses its name: bytes that are no text would stop the command, control
+    characters move the terminal's cursor.
+    """
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in path.name)
 
 
 def refuse(name: str, en: str, zh: str) -> NoReturn:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from hejin_node.errors import IngestError, MappingError, SourceGoneError
-from hejin_node.sources import Progress
+from hejin_node.sources import Progress, file_name
 from hejin_trust.errors import HejinError
 
 SUFFIXES: Final = (".csv", ".parquet", ".xlsx")
@@ -88,12 +88,13 @@ def watch_folder(
         try:
             ready = files.settled(source_files(folder))
         except IngestError as reason:
-            told.failure(folder.name, reason)
+            told.failure(file_name(folder), reason)
             ready = []
         for name in ready:
             if stop.is_set():
                 return
-            if told.tried(name, lambda name=name: take(folder / name)):  # type: ignore[misc]
+            shown = file_name(folder / name)
+            if told.tried(shown, lambda name=name: take(folder / name)):  # type: ignore[misc]
                 files.done(name)
         told.tried("quality", after)
         stop.wait(seconds)

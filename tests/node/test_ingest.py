@@ -410,3 +410,18 @@ def test_real_invoices_are_all_loaded(data, file: str, name: str, rows: int) -> 
     for batch in data.warehouse.read("data", "invoices", ["enterprise"]):
         enterprises.update(batch["enterprise"].to_pylist())
     assert len(enterprises) == 123
+
+
+@pytest.mark.parametrize("given", [b"\xff\xfe.csv", b"\x1b[2J.csv", b"a\nb.csv"])
+def test_a_file_name_that_is_no_text_is_kept_and_told_as_one(data, given: bytes) -> None:
+    """Whoever delivers files chooses their names."""
+    path = data.folder / os.fsdecode(given)
+    path.write_text(f"{HEADER}{A},1,1,2025-01-31,有效\n", "utf-8")
+    assert ingest(data.warehouse, path, mapping()).loaded == 1
+    (load,) = data.warehouse.loads()
+    assert load.name.isprintable()
+    assert load.name.endswith(".csv")
+    path.write_text("")
+    with pytest.raises(IngestError, match="the file is empty") as refused:
+        ingest(data.warehouse, path, mapping())
+    assert str(refused.value).isprintable()
