@@ -15,7 +15,6 @@ from hejin_trust.text import Text
 
 MOST_DAYS: Final = 3650
 MOST_MONTHS: Final = 120
-LONGEST_ID: Final = 64
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,55}")
 _WHAT: Final = Text("label definition", "标签定义")
