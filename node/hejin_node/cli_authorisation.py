@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -21,7 +19,6 @@ if TYPE_CHECKING:
 
     from hejin_node.consent import Authorisation
     from hejin_node.signed import Signed
-    from hejin_node.terms import Terms
 
 authorisation_app = typer.Typer(
     no_args_is_help=True, help="Enterprises' authorisations. 企业数据授权。"
@@ -305,6 +302,7 @@ def authorisation_list(
     """List authorisations."""
     from rich.table import Table
 
+    from hejin_node.authorisation_shown import facts, table_row
     from hejin_node.consent import authorisations
     from hejin_node.home import open_home
     from hejin_trust.database import reading
@@ -317,7 +315,7 @@ def authorisation_list(
         last = now + timedelta(days=expiring)
         found = [one for one in found if one.terms.valid_to <= last]
     if as_json:
-        typer.echo(json.dumps({"authorisations": [_authorisation(one) for one in found]}))
+        typer.echo(json.dumps({"authorisations": [facts(one) for one in found]}))
         return
     heads = (
         Text("seq", "序号"),
@@ -332,7 +330,7 @@ def authorisation_list(
     title = Text(f"{len(found)} authorisations", f"授权 {len(found)} 份")
     table = Table(*map(str, heads), title=str(title))
     for one in found:
-        table.add_row(*_authorisation_row(one))
+        table.add_row(*table_row(one))
     print_table(table)
 
 
@@ -345,6 +343,7 @@ def authorisation_show(
     """Show one authorisation with its record and, of grade A, key and signature."""
     from rich.table import Table
 
+    from hejin_node.authorisation_shown import table_lines, whole
     from hejin_node.consent import find_grant
     from hejin_node.home import open_home
     from hejin_trust.database import reading
@@ -353,13 +352,13 @@ def authorisation_show(
         one = find_grant(connection, seq)
         signed = _signed(connection, one)
     if as_json:
-        typer.echo(json.dumps(_shown(one, signed), ensure_ascii=False))
+        typer.echo(json.dumps(whole(one, signed), ensure_ascii=False))
         return
     title = Text(f"authorisation {seq}", f"第 {seq} 号授权")
     table = Table(title=str(title), show_header=False)
     table.add_column()
     table.add_column(overflow="fold")
-    for name, value in _shown_rows(one, signed):
+    for name, value in table_lines(one, signed):
         table.add_row(str(name), value)
     print_table(table)
 
@@ -374,85 +373,3 @@ def _signed(connection: Connection, one: Authorisation) -> Signed | None:
     from hejin_node.signed import find_signed
 
     return find_signed(connection, one.seq, one.code, one.terms.document)
-
-
-def _authorisation_row(one: Authorisation) -> tuple[str, ...]:
-    terms = one.terms
-    return (
-        str(one.seq),
-        one.code,
-        terms.grade,
-        ", ".join(terms.purposes),
-        ", ".join(terms.banks),
-        ", ".join(terms.categories),
-        f"{terms.valid_from:%Y-%m-%d} - {terms.valid_to:%Y-%m-%d}",
-        one.revoked_at or "",
-    )
-
-
-def _authorisation(one: Authorisation) -> Mapping[str, object]:
-    return {
-        "seq": one.seq,
-        "enterprise": one.code,
-        "pseudonym": one.pseudonym,
-        **_terms(one.terms),
-        "revoked_seq": one.revoked_seq,
-        "revoked_at": one.revoked_at,
-    }
-
-
-def _shown(one: Authorisation, signed: Signed | None) -> Mapping[str, object]:
-    signature = None
-    if signed is not None:
-        signature = {
-            "key": signed.key.hex(),
-            "key_evidence": signed.evidence,
-            "signature": signed.signature.hex(),
-            "record": json.loads(signed.record.raw),
-        }
-    return {**_authorisation(one), "signed": signature}
-
-
-def _shown_rows(one: Authorisation, signed: Signed | None) -> list[tuple[Text, str]]:
-    from hejin_node import consent_words as words
-    from hejin_trust.canonical import time_text
-
-    terms = one.terms
-    rows = [
-        (Text("enterprise", "企业"), one.code),
-        (Text("in the ledger", "账本化名"), one.pseudonym),
-        (Text("grade", "等级"), str(words.GRADES[terms.grade])),
-        (Text("document", "文件哈希"), terms.document),
-        (Text("purposes", "用途"), "\n".join(map(str, words.purposes(terms.purposes)))),
-        (Text("banks", "银行"), ", ".join(terms.banks)),
-        (Text("categories", "数据类别"), "\n".join(map(str, words.categories(terms.categories)))),
-        (Text("features", "特征"), ", ".join(map(str, words.features(terms.features)))),
-        (Text("valid from", "生效"), time_text(terms.valid_from)),
-        (Text("until before", "失效"), time_text(terms.valid_to)),
-        (Text("revoked", "撤销"), one.revoked_at or "-"),
-    ]
-    if signed is not None:
-        notice = signed.record.notice
-        rows += [
-            (Text("key", "公钥"), signed.key.hex()),
-            (Text("signature", "签名"), signed.signature.hex()),
-            (Text("controller", "数据处理者"), str(signed.record.controller.name)),
-            (Text("contact", "联系方式"), str(notice.contact.text)),
-            (Text("responsibility", "责任主体"), str(notice.responsibility.text)),
-            (Text("where data go", "数据流向"), str(notice.flow.text)),
-            (Text("storage", "存储"), str(notice.storage.text)),
-            (Text("kept until", "保存期限"), str(notice.retention.text)),
-            (Text("withdrawal", "撤回方式"), str(notice.withdrawal.text)),
-            (Text("after a withdrawal", "撤回之后"), str(notice.afterwards.text)),
-        ]
-    return rows
-
-
-def _terms(terms: Terms) -> dict[str, object]:
-    from hejin_trust.canonical import time_text
-
-    return {
-        **asdict(terms),
-        "valid_from": time_text(terms.valid_from),
-        "valid_to": time_text(terms.valid_to),
-    }
