@@ -397,7 +397,22 @@ def _is_whole(folder: Path, one: _Held) -> bool:
 
 
 def _put(folder: Path, one: _Held, target: Path) -> None:
-    replace_stream(target, _blocks(folder / one.path), mode=0o600)
+    """Put a file back; BackupError if it is not what was checked: the disk may be another's."""
+    replace_stream(target, _unchanged(folder / one.path, one), mode=0o600)
+
+
+def _unchanged(path: Path, one: _Held) -> Iterator[bytes]:
+    digest = hashlib.sha256()
+    for block in _blocks(path):
+        digest.update(block)
+        yield block
+    # Before the new file takes the old one's place.
+    if digest.hexdigest() != one.sha256:
+        raise BackupError(
+            f"The backup changed while it was put back: {one.path} is not what was checked. Keep "
+            "others from writing to it, and do it again.",
+            f"备份在恢复期间被改动：{one.path} 与所核验的不符。请禁止他人写入后重试。",
+        )
 
 
 def _blocks(path: Path) -> Iterator[bytes]:

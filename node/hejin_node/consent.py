@@ -234,21 +234,27 @@ def revoke(
     """End one grant, or all of an enterprise, from the next reservation on; return their seqs.
 
     Models that were released stay. Entries `authorisation.revoke` join the caller's transaction.
-    raises  ConsentError where nothing stands that could be revoked
+    raises  ConsentError where nothing stands that could be revoked, or the reason says whose
     """
     if (code is None) == (seq is None):
         raise ValueError("name a code or a seq")
     which = table.c.code == code if seq is None else table.c.seq == seq
-    found = tuple(
-        connection.scalars(
-            select(table.c.seq).where(which, table.c.revoked_seq.is_(None)).order_by(table.c.seq)
-        )
-    )
-    if not found:
+    rows = connection.execute(
+        select(table.c.seq, table.c.code)
+        .where(which, table.c.revoked_seq.is_(None))
+        .order_by(table.c.seq)
+    ).all()
+    if not rows:
         raise ConsentError(
             "There is no such authorisation in force: see `hejin node authorisation list`.",
             "没有可撤销的有效授权：请查看 `hejin node authorisation list`。",
         )
+    if any(row.code.casefold() in reason.casefold() for row in rows):
+        raise ConsentError(
+            "Give a reason that does not name the enterprise: the log keeps it.",
+            "撤销原因不得包含企业代码：原因将记入日志。",
+        )
+    found = tuple(row.seq for row in rows)
     entries = log.append_many(
         connection,
         [("authorisation.revoke", {"grant": one, "reason": reason}) for one in found],

@@ -68,7 +68,7 @@ def erase(home: NodeHome, code: str, reason: str, progress: Progress = silent) -
             "Name the enterprise by its code, at most 64 characters.",
             "请以企业代码指明企业，至多 64 个字符。",
         )
-    if not reason.strip() or code in reason:
+    if not reason.strip() or code.casefold() in reason.casefold():
         raise ErasureError(
             "Give a reason in a few words that does not name the enterprise: the log keeps it.",
             "请简要说明原因且不得包含企业代码：原因将记入日志。",

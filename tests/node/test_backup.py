@@ -377,6 +377,29 @@ def test_a_backup_that_is_cut_off_leaves_the_last_one_whole(
     assert back_up(home, folder).segments == 4
 
 
+def test_a_backup_that_changes_after_it_was_checked_is_not_put_back(
+    world: World, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may write to its disk could else choose what authorisations the node has."""
+    path = world.nodes["node-1"]
+    with open_home(path, world.clock) as home:
+        fill(home, world)
+        back_up(home, folder)
+    lose(path, everything=True)
+    real = backup._put
+
+    def changes(*what: object) -> None:
+        if Path(str(what[2])).name == "node.db":
+            (kept,) = folder.glob("node-*.db")
+            kept.write_bytes(b"another")
+        real(*what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(backup, "_put", changes)
+    with pytest.raises(BackupError, match="changed while it was put back"):
+        put_back(path, folder)
+    assert not (path / "node.db").exists()
+
+
 def test_a_restore_that_is_cut_off_is_done_again(world: World, folder: Path) -> None:
     path = world.nodes["node-1"]
     with open_home(path, world.clock) as home:

@@ -393,3 +393,16 @@ def test_a_bulk_import_lets_others_write_and_goes_on_after_an_interruption(
     with reading(data.database) as connection:
         assert [one.code for one in authorisations(connection)] == codes
         assert data.log.size(connection) == 10
+
+
+@pytest.mark.parametrize("reason", [A, f"letter of {A.lower()}, 3 May"])
+def test_a_reason_that_names_the_enterprise_is_refused(data, reason: str) -> None:
+    """The log names it by its pseudonym alone: the reason would tell whose that is."""
+    seq = give(data, A)
+    for which in ({"code": A}, {"seq": seq}):
+        with (
+            writing(data.database) as connection,
+            pytest.raises(ConsentError, match="does not name the enterprise"),
+        ):
+            revoke(connection, data.log, reason, **which)  # type: ignore[arg-type]
+    assert entitled_now(data).keys() == {A}
