@@ -89,8 +89,9 @@ def test_a_column_that_the_sql_does_not_give_is_named(view: FeatureView) -> None
     ],
 )
 def test_a_mistake_in_a_view_is_named_by_its_field(old: str, new: str, complaint: str) -> None:
-    with pytest.raises(ViewError, match=complaint):
+    with pytest.raises(ViewError, match=complaint) as refused:
         FeatureView.parse(VIEW.replace(old, new, 1).encode())
+    assert refused.value.code == "bad-view"
 
 
 def test_a_view_without_features_or_data_sets_is_refused() -> None:

@@ -190,8 +190,9 @@ def test_a_signature_grants_nothing_again_once_its_grant_was_revoked(
     assert give(home, Grant(A, record.terms, signed))
     with writing(home.database) as connection:
         revoke(connection, home.internal_log, "asked by letter", code=A)
-    with pytest.raises(ConsentError, match="was revoked"):
+    with pytest.raises(ConsentError, match="was revoked") as refused:
         give(home, Grant(A, record.terms, signed))
+    assert refused.value.code == "bad-authorisation"
     other = record_of(home, world, A)
     assert give(home, Grant(A, other.terms, sign(home, other, key)))
 

@@ -325,8 +325,9 @@ def test_pipes_and_devices_are_refused_at_once(tmp_path: Path, make) -> None:
     """The one would wait for ever for somebody who writes, the other never end."""
     path = tmp_path / "a.csv"
     make(path)
-    with pytest.raises(IngestError, match="a pipe or a device"):
+    with pytest.raises(IngestError, match="a pipe or a device") as refused:
         open_file(path, ["enterprise"], Layout())
+    assert refused.value.code == "file-refused"
 
 
 def test_a_file_that_is_replaced_between_digest_and_reading_is_refused(tmp_path: Path) -> None:
