@@ -216,12 +216,26 @@ def authorisation_import(
         with reading(node.database) as connection:
             find = partial(find_record, connection)
             grants = read_grants(file, encoding, find)
-        new, already = grant_in_parts(node.database, node.internal_log, node.pseudonym_key, grants)
-    said = Text(
-        f"{new} authorisations recorded, {already} stood already",
-        f"新登记授权 {new} 份，{already} 份此前已登记",
+        new, already, revoked = grant_in_parts(
+            node.database, node.internal_log, node.pseudonym_key, grants
+        )
+    if as_json:
+        typer.echo(json.dumps({"granted": new, "already": already, "revoked": revoked}))
+        return
+    typer.echo(
+        Text(
+            f"{new} authorisations recorded, {already} stood already",
+            f"新登记授权 {new} 份，{already} 份此前已登记",
+        )
     )
-    typer.echo(json.dumps({"granted": new, "already": already}) if as_json else said)
+    if revoked:
+        typer.echo(
+            Text(
+                f"{revoked} were revoked, and stay so: an enterprise that authorises again signs "
+                "a new form",
+                f"{revoked} 份已被撤销，仍为撤销状态：企业如再次授权，须重新签署表单",
+            )
+        )
 
 
 @authorisation_app.command("export")

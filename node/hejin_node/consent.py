@@ -70,10 +70,16 @@ class Grant(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a bulk grant did: each grant's seq, and how many stood already in the same words."""
+    """What a bulk grant did.
+
+    seqs     of all that stand now
+    already  how many of them stood before in the same words
+    revoked  how many stood in the same words once and were revoked: they do not stand again
+    """
 
     seqs: tuple[int, ...]
     already: int
+    revoked: int
 
 
 def pseudonym(key: bytes, code: str) -> str:
@@ -92,8 +98,18 @@ def grant(
     terms: Terms,
     signed: Signed | None = None,
 ) -> int:
-    """Record one authorisation and return its seq; see `grant_many`."""
-    return grant_many(connection, log, key, [Grant(code, terms, signed)]).seqs[0]
+    """Record one authorisation and return its seq; see `grant_many`.
+
+    raises   ConsentError also where it was revoked
+    """
+    done = grant_many(connection, log, key, [Grant(code, terms, signed)])
+    if done.revoked:
+        raise ConsentError(
+            "This authorisation was revoked: what an enterprise withdrew, the same words do not "
+            "bring back. Let it sign a new form.",
+            "该授权已被撤销：企业撤回后，同一份授权不能恢复效力。请由企业重新签署表单。",
+        )
+    return done.seqs[0]
 
 
 def grant_many(
@@ -106,15 +122,17 @@ def grant_many(
 
     log      the node's internal log
     key      the node's pseudonym key
-    grants   one that stands already in the same words is not recorded again
+    grants   one that stands already in the same words, or was revoked, is not recorded again:
+             a bulk file from before a revocation must not undo it
     raises   CodeError, ConsentError; then nothing may be committed
 
     Behind a grant of grade A its `authorisation.signature` is logged, before it the enterprise's
     key if that is new.
     """
     checked = check_grants(connection, log, key, grants)
-    standing = _standing(connection)
+    standing, ended = _in_words(connection)
     seqs: list[int] = []
+    revoked = 0
     new: list[dict[str, object]] = []
     entries: list[tuple[str, Body]] = []
     signatures: list[tuple[int, Signed]] = []
@@ -125,6 +143,9 @@ def grant_many(
         words = tuple(values.values())
         if words in standing:
             seqs.append(standing[words])
+            continue
+        if words in ended:
+            revoked += 1
             continue
         seq = next_seq + len(entries)
         standing[words] = seq
@@ -141,7 +162,7 @@ def grant_many(
         connection.execute(insert(table), new)
     for place, _ in signatures:
         restore_signature(connection, logged[place])
-    return Granted(tuple(seqs), len(seqs) - len(new))
+    return Granted(tuple(seqs), len(seqs) - len(new), revoked)
 
 
 def check_grants(
@@ -204,23 +225,24 @@ def _check_unspent(signed: Signed | None, revoked: frozenset[bytes]) -> None:
 
 def grant_in_parts(
     database: Engine, log: Log, key: bytes, grants: Sequence[Grant | tuple[str, Terms]]
-) -> tuple[int, int]:
+) -> tuple[int, int, int]:
     """Record any number of authorisations, and let rounds be reserved meanwhile.
 
     All are checked before the first is recorded. Whoever writes waits for the transaction under
     way: it records a part of them at a time. After an interruption the same call records the rest.
-    returns   how many were recorded, and how many stood already
+    returns   how many were recorded, how many stood already, and how many were revoked
     raises    CodeError, ConsentError, StorageError
     """
     with reading(database) as connection:
         check_grants(connection, log, key, grants)
-    already = 0
+    already = revoked = 0
     for start in range(0, len(grants), PART):
         if start:
             time.sleep(_PAUSE_SECONDS)
         with writing(database) as connection:
-            already += grant_many(connection, log, key, grants[start : start + PART]).already
-    return len(grants) - already, already
+            done = grant_many(connection, log, key, grants[start : start + PART])
+        already, revoked = already + done.already, revoked + done.revoked
+    return len(grants) - already - revoked, already, revoked
 
 
 def revoke(
@@ -425,7 +447,10 @@ def _body(row: Mapping[str, object]) -> dict[str, object]:
     }
 
 
-def _standing(connection: Connection) -> dict[tuple[object, ...], int]:
+def _in_words(
+    connection: Connection,
+) -> tuple[dict[tuple[object, ...], int], set[tuple[object, ...]]]:
+    """Return the words of what stands, with its seq, and the words of what was revoked."""
     columns = (
         table.c.code,
         table.c.document,
@@ -434,8 +459,16 @@ def _standing(connection: Connection) -> dict[tuple[object, ...], int]:
         table.c.valid_from,
         table.c.valid_to,
     )
-    query = select(table.c.seq, *columns).where(table.c.revoked_seq.is_(None))
-    return {tuple(words): seq for seq, *words in connection.execute(query)}
+    standing: dict[tuple[object, ...], int] = {}
+    ended: set[tuple[object, ...]] = set()
+    for seq, revoked, *words in connection.execute(
+        select(table.c.seq, table.c.revoked_seq, *columns)
+    ):
+        if revoked is None:
+            standing[tuple(words)] = seq
+        else:
+            ended.add(tuple(words))
+    return standing, ended
 
 
 def _read(row: Row[tuple[object, ...]]) -> Authorisation:

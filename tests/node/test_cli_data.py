@@ -163,7 +163,7 @@ def test_authorisations_are_granted_listed_imported_and_revoked(home: Path) -> N
     rows = f"{B},{'ab' * 32},B,model-training,*,*,*,2026-01-01,2030-01-01\n"
     (home / "bulk.csv").write_text(",".join(CSV_COLUMNS) + "\n" + rows)
     assert answer(home, "authorisation", "import", str(home / "bulk.csv")) == {
-        "granted": 1, "already": 0,
+        "granted": 1, "already": 0, "revoked": 0,
     }  # fmt: skip
     listed = answer(home, "authorisation", "list")["authorisations"]
     assert isinstance(listed, list)

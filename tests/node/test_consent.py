@@ -195,8 +195,23 @@ def test_revocation_by_seq_ends_that_grant_alone(data) -> None:
     with writing(data.database) as connection:
         revoke(connection, data.log, "", seq=second)
     assert entitled_now(data) == {A: first}
-    third = give(data, A, replace(TERMS, document="cd" * 32))  # given anew: a new grant
+    third = give(data, A, replace(TERMS, document="ef" * 32))  # given anew: a new grant
     assert entitled_now(data) == {A: third}
+
+
+def test_what_was_revoked_does_not_come_back_by_the_same_words(data) -> None:
+    """A bulk file from before a revocation, or a signed form used twice, undoes nothing."""
+    give(data, A)
+    other = give(data, B)
+    with writing(data.database) as connection:
+        revoke(connection, data.log, "left", code=A)
+    for _ in range(2):
+        done = grant_in_parts(data.database, data.log, KEY, [(A, TERMS), (B, TERMS)])
+        assert done == (0, 1, 1)
+        assert entitled_now(data) == {B: other}
+    with pytest.raises(ConsentError, match="was revoked"):
+        give(data, A)
+    assert entitled_now(data) == {B: other}
 
 
 def test_what_does_not_stand_cannot_be_revoked(data) -> None:
@@ -388,8 +403,8 @@ def test_a_bulk_import_lets_others_write_and_goes_on_after_an_interruption(
     with pytest.raises(KeyboardInterrupt):
         grant_in_parts(data.database, data.log, KEY, grants)
     assert between == [3, 6]
-    assert grant_in_parts(data.database, data.log, KEY, grants) == (4, 6)
-    assert grant_in_parts(data.database, data.log, KEY, grants) == (0, 10)
+    assert grant_in_parts(data.database, data.log, KEY, grants) == (4, 6, 0)
+    assert grant_in_parts(data.database, data.log, KEY, grants) == (0, 10, 0)
     with reading(data.database) as connection:
         assert [one.code for one in authorisations(connection)] == codes
         assert data.log.size(connection) == 10

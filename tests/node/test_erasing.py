@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from hejin_node.loading import ERASED
 from hejin_node.manifest import Counts, segments
 from hejin_node.pinned import SnapshotStore
 from hejin_node.segments import Columns
+from hejin_node.terms import Terms
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import Entry, parse
 
@@ -28,6 +30,11 @@ A, B = make_code(3), make_code(4)
 RUN = "ab" * 16
 COLUMNS: Columns = {"enterprise": "text", "net": "number"}
 REASON = "the enterprise asked for it"
+
+
+def new_terms(world: World) -> Terms:
+    """Return what an enterprise signs that authorises again."""
+    return replace(terms(world), document="2" * 64)
 
 
 @pytest.fixture
@@ -136,7 +143,7 @@ def test_rows_that_come_later_are_dropped_until_the_enterprise_grants_anew(
     assert all(row[2] != A for row in codes(home))
     assert home.warehouse.loads("orders")[-1].counts.quarantined == {ERASED: 4}
     with writing(home.database) as connection:
-        grant(connection, home.internal_log, home.pseudonym_key, A, terms(world))
+        grant(connection, home.internal_log, home.pseudonym_key, A, new_terms(world))
     assert add(home, "4", A, B, A).quarantined == {}
     assert len([row for row in codes(home) if row[2] == A]) == 4
     assert erase(home, A, REASON).rows == 4
@@ -276,7 +283,7 @@ def test_one_who_is_erased_before_the_run_is_logged_is_not_in_its_stored_rows(
         patched.setattr(SnapshotStore, "pin", pin)
         new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
     with writing(home.database) as connection:
-        grant(connection, home.internal_log, home.pseudonym_key, A, terms(world))
+        grant(connection, home.internal_log, home.pseudonym_key, A, new_terms(world))
     stored, _ = SnapshotStore(home)._load(RUN)
     assert A not in stored.codes
     assert B in stored.codes
@@ -292,7 +299,7 @@ def test_rows_that_a_crashed_erasure_left_are_not_used_when_the_enterprise_grant
         patched.setattr(SnapshotStore, "leave_out_erased", lambda _: 0)
         erase(home, A, REASON)
     with writing(home.database) as connection:
-        grant(connection, home.internal_log, home.pseudonym_key, A, terms(world))
+        grant(connection, home.internal_log, home.pseudonym_key, A, new_terms(world))
     assert A not in SnapshotStore(home).pin(plan, world.view, RUN).snapshot.codes
     assert SnapshotStore(home).leave_out_erased() == 0  # that stored them anew
     assert A not in SnapshotStore(home)._load(RUN)[0].codes
