@@ -120,6 +120,17 @@ def join(
     charter = membership.join(
         home, settings.member, bytes.fromhex(settings.regulator_key), admission.read_bytes()
     )
+    admitted = {one.id for one in charter.members if one.role == "bank" and one.admitted}
+    for name in sorted(banks.keys() - admitted):
+        typer.echo(
+            Text(
+                f"{name} is no bank of charter {charter.serial}: if the name is wrong, correct it "
+                f"in {home / FILE}",
+                f"第 {charter.serial} 号章程中没有银行 {name}：名称若有误，"
+                f"请在 {home / FILE} 中更正",
+            ),
+            err=True,
+        )
     updated = settings.model_copy(
         update={"banks": banks, "regulator": regulator or settings.regulator}
     )

@@ -13,7 +13,7 @@ import typer
 
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_options import AsJson, Home
-from hejin_node.cli_warehouse import data_app
+from hejin_node.cli_warehouse import data_app, need_dataset
 from hejin_trust.errors import HejinError
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
@@ -351,14 +351,16 @@ def data_quarantine(
 
     with open_home(home) as node:
         if out is not None:
-            rows = export(node.warehouse, dataset, load, out)
+            chosen, rows = export(node.warehouse, dataset, load, out)
             said = Text(
                 f"{rows} rows written to {out}; correct them, and bring them back with "
-                "`hejin node ingest --corrects`",
-                f"已将 {rows} 行写入 {out}；更正后请用 `hejin node ingest --corrects` 载入",
+                f"`hejin node ingest {out.name} --mapping MAPPING --corrects {chosen}`",
+                f"已将 {rows} 行写入 {out}；更正后请用 "
+                f"`hejin node ingest {out.name} --mapping 映射文件 --corrects {chosen}` 载入",
             )
             typer.echo(json.dumps({"rows": rows}) if as_json else said)
             return
+        need_dataset(node.warehouse, dataset)
         found = held_back(node.warehouse, dataset)
         names = {one.id: one.name for one in node.warehouse.loads(dataset)}
     if as_json:

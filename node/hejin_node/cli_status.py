@@ -85,7 +85,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
     typer.echo(
         Text(
             "The guarantee is the cap; what is spent so far is only a reading of the odometer.",
-            "保证以上限为准；“已花费”只是当前读数。",
+            "保证以上限为准；“已用”只是当前读数。",
         )
     )
 

@@ -15,9 +15,26 @@ from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hejin_node.backup import Restored
+    from hejin_node.manifest import Load
+    from hejin_node.warehouse import Warehouse
 
 data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. 数据仓库。")
+
+
+def need_dataset(warehouse: Warehouse, dataset: str) -> Sequence[Load]:
+    """Return a data set's loads; raises WarehouseError if there is no data set of that name."""
+    from hejin_node.errors import WarehouseError
+
+    loads = warehouse.loads(dataset)
+    if not loads:
+        raise WarehouseError(
+            f"There is no data set {dataset}: see `hejin node data list`.",
+            f"没有数据集 {dataset}：请查看 `hejin node data list`。",
+        )
+    return loads
 
 
 @data_app.command("list")
@@ -75,17 +92,11 @@ def data_show(
     """Show a data set's columns and every source that it comes from."""
     from rich.table import Table
 
-    from hejin_node.errors import WarehouseError
     from hejin_node.home import open_home
 
     with open_home(home) as node:
         columns = node.warehouse.columns("data", dataset) or {}
-        loads = node.warehouse.loads(dataset)
-    if not loads:
-        raise WarehouseError(
-            f"There is no data set {dataset}: see `hejin node data list`.",
-            f"没有数据集 {dataset}：请查看 `hejin node data list`。",
-        )
+        loads = need_dataset(node.warehouse, dataset)
     if as_json:
         facts = {"columns": dict(columns), "loads": [asdict(load) for load in loads]}
         typer.echo(json.dumps({"dataset": dataset, **facts}, ensure_ascii=False))
@@ -177,12 +188,21 @@ def data_erase(
         Text("It was erased before; nothing was left.", "此前已删除，无剩余数据。")
         if done.seq is None
         else Text(
-            f"erased: {done.rows} rows in {done.segments} segments and {done.runs} open runs; "
+            f"erased: {done.rows} rows in {done.segments} segments, rows of {done.runs} open runs; "
             f"{len(done.revoked)} authorisations ended; entry {done.seq} of the internal log",
-            f"已删除：{done.segments} 个分段文件及 {done.runs} 次进行中的运行，共 {done.rows} 行；"
-            f"终止授权 {len(done.revoked)} 份；内部日志第 {done.seq} 条",
+            f"已从 {done.segments} 个分段文件中删除 {done.rows} 行，"
+            f"涉及进行中的运行 {done.runs} 次；终止授权 {len(done.revoked)} 份；"
+            f"内部日志第 {done.seq} 条",
         )
     )
+    if done.seq is not None and not (done.rows or done.revoked or done.runs):
+        typer.echo(
+            Text(
+                "Nothing here was of that code: check its spelling. Rows of it that come later "
+                "are dropped.",
+                "此处没有该代码的任何数据：请核对代码。此后到来的该代码的行将被丢弃。",
+            )
+        )
     for place, time in backups:
         typer.echo(
             Text(

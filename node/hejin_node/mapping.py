@@ -190,6 +190,16 @@ def _mapping(table: Table, schemas: Mapping[str, Schema], digest: str) -> Source
         columns = _by_schema(table, listed, schema)
     else:
         own = table.table("columns")
+        for _, one in own.tables():
+            if "type" not in one:
+                known = sorted(schemas)
+                raise one.wrong(
+                    "type",
+                    f"is missing, and `dataset` names no schema; there are {', '.join(known)}: "
+                    "correct the name, or give every column its type",
+                    f"缺失，且 `dataset` 所指的数据集没有规范；现有 {'、'.join(known)}："
+                    "请更正名称，或为每一列写明类型",
+                )
         columns = tuple(_own_column(check_column(own, name), one) for name, one in own.tables())
     if not 1 <= len(columns) <= MAX_COLUMNS:
         raise table.wrong(

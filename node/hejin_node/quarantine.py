@@ -88,12 +88,17 @@ def held_back(warehouse: Warehouse, dataset: str) -> dict[int, Counter[str]]:
     return dict(sorted(found.items()))
 
 
-def export(warehouse: Warehouse, dataset: str, load: int | None, path: Path) -> int:
-    """Write a load's quarantined rows as CSV, UTF-8 and mode 0600, and return how many.
+def export(warehouse: Warehouse, dataset: str, load: int | None, path: Path) -> tuple[int, int]:
+    """Write a load's quarantined rows as CSV, UTF-8 and mode 0600; return the load, how many.
 
     load    None where only one load has rows there
-    raises  IngestError: there are none, or of several loads; FileError
+    raises  IngestError: there are none, or of several loads, or the file is there; FileError
     """
+    if path.exists():
+        raise IngestError(
+            f"{path} is there already, and may hold corrections: name a new file.",
+            f"{path} 已存在，其中可能有更正内容：请另取文件名。",
+        )
     loads = held_back(warehouse, dataset)
     if load is None and len(loads) > 1:
         listed = ", ".join(map(str, loads))
@@ -111,7 +116,7 @@ def export(warehouse: Warehouse, dataset: str, load: int | None, path: Path) -> 
             f"`hejin node data quarantine {dataset}`。",
         )
     replace_stream(path, _lines(warehouse, dataset, chosen), mode=0o600)
-    return loads[chosen].total()
+    return chosen, loads[chosen].total()
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,9 @@ def _header(name: str, line: bytes, layout: Layout) -> list[str]:
     except csv.Error:
         refuse(
             name,
-            "the quotes of its first line do not close; export it again.",
-            "首行引号未闭合，请重新导出。",
+            "the quotes of its first line do not close; correct the delimiter in the mapping, or "
+            "export it again.",
+            "首行引号未闭合，请更正映射文件中的分隔符，或重新导出。",
         )
 
 

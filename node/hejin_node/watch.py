@@ -158,7 +158,13 @@ def files_in(paths: Iterable[Path]) -> list[Path]:
     """Return files as they are, and the source files of folders by name; raises IngestError."""
     found: list[Path] = []
     for path in paths:
-        found += [path / name for name in sorted(source_files(path))] if path.is_dir() else [path]
+        inside = sorted(source_files(path)) if path.is_dir() else None
+        if inside == []:
+            raise IngestError(
+                f"The folder {path} holds no {', '.join(SUFFIXES)} file: check the path.",
+                f"目录 {path} 中没有 {'、'.join(SUFFIXES)} 文件：请检查路径。",
+            )
+        found += [path] if inside is None else [path / name for name in inside]
     return found
 
 

@@ -89,6 +89,18 @@ class MissingExtraError(HejinError):
         )
 
 
+class StoppedError(HejinError):
+    """Ctrl-C ended a command."""
+
+    code = "stopped"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "stopped by Ctrl-C: nothing half done counts; run the same command again to go on.",
+            "已按 Ctrl-C 中止：未完成的部分不生效；再次执行同一命令即可继续。",
+        )
+
+
 class _Umbrella(click.Group):
     """Lists every subcommand from DOORS; imports the one that is run.
 
@@ -111,6 +123,8 @@ class _Umbrella(click.Group):
             if role is not None and role in DOORS:
                 _explain(role, DOORS[role], missing)
             raise
+        except KeyboardInterrupt:
+            raise StoppedError from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click names it
         with formatter.section(str(Text("Commands", "命令"))):

@@ -115,6 +115,12 @@ def test_quarantined_rows_go_out_and_come_back_corrected(home: Path) -> None:
     assert "staff.type" in run(home, "data", "quarantine", "firms").stdout
     out = home / "out.csv"
     assert answer(home, "data", "quarantine", "firms", "--out", str(out)) == {"rows": 1}
+    with pytest.raises(HejinError, match="is there already"):
+        run(home, "data", "quarantine", "firms", "--out", str(out))
+    said = run(home, "data", "quarantine", "firms", "--out", str(out.with_name("b.csv")))
+    assert "--corrects 1`" in said.stdout
+    with pytest.raises(HejinError, match="There is no data set"):
+        run(home, "data", "quarantine", "firm")
     out.write_text(out.read_text("utf-8").replace("many", "6"), "utf-8")
     load = str(held["load"])
     assert answer(home, "ingest", str(out), *words, "--corrects", load)["loaded"] == 1

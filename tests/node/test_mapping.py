@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from openpyxl import Workbook
 
-from hejin_models.schemas import shipped_schemas
+from hejin_models.schemas import load_schemas, shipped_schemas
 from hejin_models.uscc import make_code
 from hejin_node.errors import MappingError
 from hejin_node.ingest import ingest
@@ -49,6 +49,12 @@ type = "text"
 constant = "out"
 """
 LEAST = 'dataset = "d"\n[enterprise]\ncolumn = "e"\n[columns.a]\ntype = "text"\n'
+
+
+def test_a_misspelt_data_set_is_told_from_a_column_without_type() -> None:
+    text = 'dataset = "invoces"\n[columns.net]\nsource = "n"\n'
+    with pytest.raises(MappingError, match="names no schema; there are invoices, machines"):
+        SourceMapping.parse(text.encode(), load_schemas(None))
 
 
 def test_a_mapping_says_what_its_file_says() -> None:

@@ -49,6 +49,7 @@ def load(data) -> int:
 
 def written(data, load: int | None = None) -> list[dict[str, str]]:
     path = data.folder / "out.csv"
+    path.unlink(missing_ok=True)
     export(data.warehouse, "bills", load, path)
     with path.open(encoding="utf-8-sig", newline="") as file:
         return list(csv.DictReader(file))

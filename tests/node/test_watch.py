@@ -68,6 +68,9 @@ def test_only_files_that_may_be_sources_are_seen(tmp_path: Path) -> None:
     assert sorted(source_files(tmp_path)) == ["a.csv", "b.PARQUET", "c.xlsx"]
     assert [path.name for path in files_in([tmp_path])] == ["a.csv", "b.PARQUET", "c.xlsx"]
     assert files_in([tmp_path / "e.txt"]) == [tmp_path / "e.txt"]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(IngestError, match="holds no"):
+        files_in([tmp_path / "empty"])
     with pytest.raises(IngestError, match="cannot be read"):
         source_files(tmp_path / "absent")
 

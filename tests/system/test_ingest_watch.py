@@ -103,7 +103,10 @@ def test_ctrl_c_ends_an_ingest_without_a_traceback_and_the_next_one_goes_on(
     mapping.write_text(MAPPING)
     words = [sys.executable, "-m", "hejin_sandbox.main", "node", "ingest", "--home", str(home),
              str(file), "--mapping", str(mapping), "--json"]  # fmt: skip
-    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    spoken = {**os.environ, "HEJIN_LANG": "en"}
+    with subprocess.Popen(
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=spoken
+    ) as process:
         folder = home / "warehouse"
         while process.poll() is None and not list(folder.glob("*.part")):
             time.sleep(0.01)
@@ -111,6 +114,7 @@ def test_ctrl_c_ends_an_ingest_without_a_traceback_and_the_next_one_goes_on(
         said, complained = process.communicate(timeout=SECONDS)
     assert process.returncode == 1
     assert b"Traceback" not in complained
+    assert b"stopped by Ctrl-C" in complained
     assert said == b""
     with open_home(home) as node:
         assert node.warehouse.rows("data", "bills") == 0

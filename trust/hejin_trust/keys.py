@@ -83,8 +83,8 @@ def read_private(path: Path) -> bytes:
             data = file.read()
     except OSError as reason:
         raise KeyFileError(
-            f"the key at {path} cannot be read ({reason.strerror}); restore it from the backup",
-            f"无法读取 {path} 处的密钥（{reason.strerror}）；请从备份恢复",
+            f"the key at {path} cannot be read ({reason.strerror}); put back your copy of it",
+            f"无法读取 {path} 处的密钥（{reason.strerror}）；请放回您保存的副本",
         ) from reason
     if mode & 0o077:
         raise KeyFileError(
@@ -99,9 +99,9 @@ def read_secret(path: Path) -> bytes:
     key = read_private(path)
     if len(key) != SECRET_BYTES:
         raise KeyFileError(
-            f"the key at {path} has {len(key)} bytes, {SECRET_BYTES} are right; restore it from"
-            " the backup",
-            f"{path} 处的密钥为 {len(key)} 字节，应为 {SECRET_BYTES} 字节；请从备份恢复",
+            f"the key at {path} has {len(key)} bytes, {SECRET_BYTES} are right; put back your"
+            " copy of it",
+            f"{path} 处的密钥为 {len(key)} 字节，应为 {SECRET_BYTES} 字节；请放回您保存的副本",
         )
     return key
 
@@ -211,6 +211,6 @@ def _pem(key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> bytes:
 def _not_a_key(path: Path | None, kind: str) -> KeyFileError:
     where = "" if path is None else f" at {path}"
     return KeyFileError(
-        f"what is stored{where} is not a private {kind} key; restore it from the backup",
-        f"存储的内容{where}不是 {kind} 私钥；请从备份恢复",
+        f"what is stored{where} is not a private {kind} key; put back your copy of it",
+        f"存储的内容{where}不是 {kind} 私钥；请放回您保存的副本",
     )
