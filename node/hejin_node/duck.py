@@ -112,10 +112,10 @@ def select(
                 f"The SQL needs a value for {names}: the plan must state it.",
                 f"SQL 需要参数 {names} 的值：须由计划给出。",
             )
-        for name, source in sources.items():
-            connection.register(name, source)
         used = {name: given[name] for name in statements[0].named_parameters}
         with interruptible():
+            for name, source in sources.items():
+                connection.register(name, source)
             table: pa.Table = connection.sql(sql, params=used or None).to_arrow_table()
     except duckdb.Error as reason:
         for source in sources.values():

@@ -67,9 +67,9 @@ class Checker:
             # All Unicode spaces: spreadsheets leave no-break and ideographic ones behind.
             columns[f"s{i}"] = pc.utf8_trim_whitespace(raw) if _is_text(raw.type) else raw
         self._row += table.num_rows
-        self._connection.register("source", pa.table(columns))
         try:
             with interruptible():
+                self._connection.register("source", pa.table(columns))
                 checked = self._connection.sql(self._sql).to_arrow_table()
             if self._mapping.unique:
                 self.know(checked.filter(pc.is_null(checked["_rule"])).column("enterprise"))

@@ -81,7 +81,7 @@ def test_an_enterprise_is_erased(home: Path) -> None:
     assert (done["rows"], done["segments"], done["revoked"]) == (3, 3, [])
     again = run(home, "data", "erase", A, "--reason", "it asked for it")
     assert "erased before" in again.output
-    assert "check its spelling" in run(home, "erase", make_code(7), "--reason", "x").output
+    assert "check its spelling" in run(home, "data", "erase", make_code(7), "--reason", "x").output
     with open_home(home) as node:
         read = pa.Table.from_batches(node.warehouse.read("data", "invoices"))
     assert read["enterprise"].to_pylist() == [B, B]
