@@ -360,7 +360,7 @@ def data_quarantine(
             )
             typer.echo(json.dumps({"rows": rows}) if as_json else said)
             return
-        need_dataset(node.warehouse, dataset)
+        need_dataset(node, dataset)
         found = held_back(node.warehouse, dataset)
         names = {one.id: one.name for one in node.warehouse.loads(dataset)}
     if as_json:

@@ -18,17 +18,17 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hejin_node.backup import Restored
+    from hejin_node.home import NodeHome
     from hejin_node.manifest import Load
-    from hejin_node.warehouse import Warehouse
 
 data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. 数据仓库。")
 
 
-def need_dataset(warehouse: Warehouse, dataset: str) -> Sequence[Load]:
+def need_dataset(node: NodeHome, dataset: str) -> Sequence[Load]:
     """Return a data set's loads; raises WarehouseError if there is no data set of that name."""
     from hejin_node.errors import WarehouseError
 
-    loads = warehouse.loads(dataset)
+    loads = node.warehouse.loads(dataset)
     if not loads:
         raise WarehouseError(
             f"There is no data set {dataset}: see `hejin node data list`.",
@@ -96,7 +96,7 @@ def data_show(
 
     with open_home(home) as node:
         columns = node.warehouse.columns("data", dataset) or {}
-        loads = need_dataset(node.warehouse, dataset)
+        loads = need_dataset(node, dataset)
     if as_json:
         facts = {"columns": dict(columns), "loads": [asdict(load) for load in loads]}
         typer.echo(json.dumps({"dataset": dataset, **facts}, ensure_ascii=False))

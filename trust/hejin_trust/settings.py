@@ -6,14 +6,23 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from hejin_trust.errors import HejinError
 from hejin_trust.files import replace_file
+from hejin_trust.text import Text
 
 Settings = TypeVar("Settings", bound=BaseModel)
+
+_SAID: Final = {
+    "missing": Text("it is missing", "缺失"),
+    "extra_forbidden": Text(
+        "there is no such field: correct its spelling, or remove it",
+        "没有该字段：请更正拼写或删除",
+    ),
+}
 
 
 class SettingsError(HejinError):
@@ -37,10 +46,14 @@ def read_settings(path: Path, model: type[Settings]) -> Settings:
             f"{path} is not valid TOML: {reason}", f"{path} 不是有效的 TOML：{reason}"
         ) from reason
     except ValidationError as reason:
-        first = reason.errors(include_input=False)[0]
+        # A misspelt field is also a missing one: the name that was written says more.
+        first = min(
+            reason.errors(include_input=False), key=lambda one: one["type"] != "extra_forbidden"
+        )
         field = ".".join(str(part) for part in first["loc"])
+        said = _SAID.get(first["type"], Text(first["msg"], first["msg"]))
         raise SettingsError(
-            f"{path}: field {field}: {first['msg']}", f"{path}：字段 {field}：{first['msg']}"
+            f"{path}: field {field}: {said.en}", f"{path}：字段 {field}：{said.zh}"
         ) from reason
 
 
