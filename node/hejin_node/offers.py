@@ -27,6 +27,10 @@ MOST_UNANSWERED: Final = 100
 """Plans of one bank that wait for this node's answer."""
 
 
+_POLICY: Final = "policy"
+"""Who approves where the node does it by itself."""
+
+
 class PlanNotApprovableError(NodeError):
     """The dry run of a plan found reasons against it."""
 
@@ -76,7 +80,10 @@ def dry_run(home: NodeHome, offer: inbox.Offer) -> DryRun:
 
 
 def approve(home: NodeHome, digest: str, by: str) -> DryRun:
-    """Approve a plan; `by` names who did. Raises PlanNotApprovableError with the reasons."""
+    """Approve a plan; `by` names who did. Raises PlanNotApprovableError with the reasons.
+
+    Everything is looked at once more in the transaction that approves: the dry run may be old.
+    """
     with writing(home.database) as connection:
         offer = _open_offer(connection, digest)
         found = examine(offer.plan, offer.signer, _facts(home, connection, offer.plan))
@@ -84,6 +91,11 @@ def approve(home: NodeHome, digest: str, by: str) -> DryRun:
             raise PlanNotApprovableError(
                 "the plan cannot be approved: " + "; ".join(p.text.en for p in found.problems),
                 "计划无法批准：" + "；".join(p.text.zh for p in found.problems),
+            )
+        if by == _POLICY and found.waits:
+            raise PlanNotApprovableError(
+                "the plan is for the operator to decide: " + "; ".join(w.en for w in found.waits),
+                "该计划须由运营方决定：" + "；".join(w.zh for w in found.waits),
             )
         plan = offer.plan
         home.release_log.append(
@@ -143,7 +155,10 @@ def decide(home: NodeHome, digest: str) -> inbox.Answer:
         return offer.answer
     if not dry_run(home, offer).automatic:
         return "offered"
-    approve(home, digest, "policy")
+    try:
+        approve(home, digest, _POLICY)
+    except PlanNotApprovableError:  # the policy, the account or the data changed meanwhile
+        return "offered"
     return "approved"
 
 

@@ -19,6 +19,7 @@ from hejin.v1 import coordinator_pb2 as pb
 from hejin_node import inbox, offers, policy_file, service
 from hejin_node.home import NodeHome, open_home
 from hejin_node.offers import MOST_UNANSWERED, OffersTooManyError
+from hejin_node.policy import DryRun
 from hejin_node.service import DECIDE_SECONDS, MOST_AT_ONCE, BankChannel
 from hejin_trust.database import reading
 
@@ -49,6 +50,30 @@ def test_a_plan_beyond_the_policy_waits_for_the_operator(
         )
         offers.receive(home, envelope)
         assert offers.decide(home, digest) == answer
+
+
+def test_a_policy_that_is_narrowed_after_the_dry_run_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = found_world(tmp_path)
+    approve_up_to(world, 50.0)
+    with open_home(world.nodes["node-1"], world.clock) as home:
+        fill(home, world)
+        envelope, digest, _ = world.propose()
+        offers.receive(home, envelope)
+        real = offers.dry_run
+
+        def narrowed(home: NodeHome, offer: inbox.Offer) -> DryRun:
+            found = real(home, offer)
+            assert found.automatic
+            approve_up_to(world, 0.01)
+            return found
+
+        monkeypatch.setattr(offers, "dry_run", narrowed)
+        assert offers.decide(home, digest) == "offered"
+        with reading(home.database) as connection:
+            assert inbox.find_offer(connection, digest).answer == "offered"
+        offers.approve(home, digest, "operator:me")  # the operator still may
 
 
 @dataclass
