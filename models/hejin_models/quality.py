@@ -171,7 +171,9 @@ def rules_of(schema: Schema) -> tuple[Rule, ...]:
     for column in schema.columns.values():
         rules += _column_rules(column)
     for number, stated in enumerate(schema.quality):
-        rules.append(_rule(Table(stated, f"quality[{number}]", _WHAT, SchemaError), schema))
+        # Rules of several files stand behind one another: an operator knows them by their id.
+        known_by = stated["id"] if isinstance(stated.get("id"), str) else number
+        rules.append(_rule(Table(stated, f"quality[{known_by}]", _WHAT, SchemaError), schema))
     named = [rule.id for rule in rules]
     repeated = sorted({name for name in named if named.count(name) > 1})
     if repeated:

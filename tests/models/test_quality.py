@@ -178,6 +178,11 @@ def test_a_rule_that_cannot_be_is_refused_by_its_field(old: str, new: str, said:
     assert refused.value.text.zh != refused.value.text.en
 
 
+def test_a_wrong_rule_is_named_by_its_id() -> None:
+    with pytest.raises(SchemaError, match=r"`quality\[used\.some\]\.holds` must name a column"):
+        rules_of(schema(RULE.replace("used > 0", "usedd > 0")))
+
+
 @pytest.mark.parametrize("key", ["[]", '["day", "day"]', '["gone"]'])
 def test_a_key_names_columns_each_once(key: str) -> None:
     text = RULE.replace('"consistency"', '"uniqueness"').replace('holds = "used > 0"', f"key={key}")
