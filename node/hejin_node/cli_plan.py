@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
@@ -19,6 +19,12 @@ from hejin_trust.text import Text
 
 if TYPE_CHECKING:
     from hejin_models.plan import Plan
+
+ANSWERS: Final = {
+    "offered": Text("offered", "待答复"),
+    "approved": Text("approved", "已批准"),
+    "refused": Text("refused", "已拒绝"),
+}
 
 plan_app = typer.Typer(no_args_is_help=True, help="Plans that banks offer. 银行提出的计划。")
 
@@ -60,7 +66,13 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
     )
     for offer in offered:
         plan = offer.plan
-        row = (offer.digest[:16], plan.bank, plan.product, offer.received, offer.answer)
+        row = (
+            offer.digest[:16],
+            plan.bank,
+            plan.product,
+            offer.received,
+            str(ANSWERS[offer.answer]),
+        )
         table.add_row(*row)
     print_table(table)
 
@@ -130,7 +142,7 @@ def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
         Text("at delta", "delta"): f"{float(found.delta):.1e}",
         Text("uses authorisations", "涉及授权"): str(found.entitled),
         Text("enterprises with an outcome", "有标签的企业"): str(found.labelled),
-        Text("answer", "答复"): offer.answer,
+        Text("answer", "答复"): str(ANSWERS[offer.answer]),
     }
     table = Table(show_header=False)
     for label, value in rows.items():

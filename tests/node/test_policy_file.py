@@ -230,4 +230,6 @@ def test_what_a_bank_writes_is_shown_as_it_stands(
     shown = run(home, "plan", "show", digest).stdout
     assert "[green]safe[/green]" in shown
     assert "policy-view the policy does not allow bank-1 the feature view [/red]-v1" in shown
+    monkeypatch.setenv("HEJIN_LANG", "zh")
+    assert "待答复" in run(home, "plan", "list").stdout
     assert "由运营方决定" not in shown
