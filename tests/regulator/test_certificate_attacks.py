@@ -20,7 +20,7 @@ from flwr.proto import fleet_pb2
 from node_world import BANK, World, found_world
 from serving import serving
 
-from hejin.v1 import certificates_pb2, charter_pb2, coordinator_pb2, witness_pb2
+from hejin.v1 import certificates_pb2, charter_pb2, coordinator_pb2, labels_pb2, witness_pb2
 from hejin_coordinator import config as bank_config
 from hejin_coordinator import service as bank_service
 from hejin_node import config as node_config
@@ -52,7 +52,7 @@ def methods(*modules: Any) -> list[str]:
 
 METHODS = {
     REGULATOR: methods(charter_pb2, certificates_pb2, witness_pb2),
-    BANK: methods(coordinator_pb2, fleet_pb2),
+    BANK: methods(coordinator_pb2, labels_pb2, fleet_pb2),
 }
 """Whose server has which methods."""
 

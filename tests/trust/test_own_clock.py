@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from bent_mirror import BentMirror
+from bent_mirror import BentMirror, lose_database
 from node_world import Clock, World, fill, found_world
 
 from hejin_node.appending import open_to_append
@@ -91,7 +91,7 @@ def test_a_regulator_that_does_not_answer_holds_no_command_up(world: World) -> N
 
 def test_a_mirror_that_holds_another_history_stops_what_would_fork_it(world: World) -> None:
     witnessed(world)
-    (world.nodes["node-1"] / "node.db").unlink()
+    lose_database(world.nodes["node-1"])
     with by(world, timedelta(0), found=False) as home, pytest.raises(FrozenError):
         check_own_clock(home, nullcontext(world.mirror.door("node-1")))
 
