@@ -229,3 +229,9 @@ def _record_sent(file: Path) -> None:
         push(self, question, answer)
 
     node_engine._Link.push = recorded  # type: ignore[method-assign]
+
+
+def impatient(_: Path) -> None:
+    """Let a node give up a call within the length of a black hole, not after ten times that."""
+    node_engine.SMALL_CALL = 1.0  # type: ignore[misc]
+    node_engine.BIG_CALL = 1.0  # type: ignore[misc]

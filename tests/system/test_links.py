@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 from books import Books
 from fault_proxy import FaultProxy
+from member_process import impatient
 from node_world import BANK
 from process_world import Members, prepared
 from typer.testing import CliRunner
 
 from hejin_coordinator import registry
 from hejin_coordinator.home import open_home as open_bank
-from hejin_node import engine as node_engine
 from hejin_regulator.cli import app as regulator
 
 pytestmark = [pytest.mark.system, pytest.mark.timeout(300)]
@@ -33,12 +33,6 @@ ROUNDS = 3
 
 ANSWER = 1500
 """Bytes, fewer than any answer takes."""
-
-
-def impatient(_: Path) -> None:
-    """Let a node give up a call within the length of a black hole, not after ten times that."""
-    node_engine.SMALL_CALL = 1.0  # type: ignore[misc]
-    node_engine.BIG_CALL = 1.0  # type: ignore[misc]
 
 
 class Trouble:
