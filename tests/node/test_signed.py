@@ -325,7 +325,7 @@ def test_the_operators_own_notice_goes_into_the_record(home: NodeHome, world: Wo
     own.write_text(shipped.read_text().replace("The platform operator's office", "Room 7"))
     assert record_of(home, world, A).notice.contact.en.startswith("Room 7")
     own.write_text(shipped.read_text().replace("[retention]", "[until]"))
-    with pytest.raises(SettingsError, match="retention"):
+    with pytest.raises(SettingsError, match="field until: there is no such field"):
         read_notice(home.path)
 
 

@@ -206,5 +206,5 @@ def test_a_crash_before_the_admission_files_is_repaired_by_repeating(
 
 
 def test_a_folder_that_is_no_office_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(HejinError, match="backup"):
+    with pytest.raises(HejinError, match="put back your copy"):
         Office(tmp_path)

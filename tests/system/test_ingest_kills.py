@@ -145,7 +145,7 @@ def test_killed_at_a_step_corrected_rows_are_in_quarantine_or_loaded_never_both(
     assert Ingest(home, [file], MAPPING).end() == (0, ["0.csv"])
     with opened(home) as warehouse:
         (load,) = warehouse.loads()
-        rows = export(warehouse, "bills", None, out)
+        _, rows = export(warehouse, "bills", None, out)
     lines = out.read_text("utf-8").splitlines()
     some = [lines[0], *(line.replace(",x,", ",-1,") for line in lines[1:101])]
     out.write_text("\n".join(some) + "\n", "utf-8")

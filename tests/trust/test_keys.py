@@ -97,7 +97,7 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> Non
 
 
 def test_missing_and_foreign_key_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(KeyFileError, match="backup"):
+    with pytest.raises(KeyFileError, match="put back your copy"):
         read_private(tmp_path / "none")
     with pytest.raises(KeyFileError, match="cannot be stored"):
         SigningKey.generate().save(tmp_path / "no-folder" / "key")
