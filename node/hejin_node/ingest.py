@@ -38,7 +38,6 @@ from hejin_node.source_sql import open_query
 from hejin_node.sources import Block, Layout, Place, Progress, Source, rows_before, silent
 from hejin_node.warehouse import Warehouse
 from hejin_trust.database import writing
-from hejin_trust.process import heeding_ctrl_c
 
 #: How quarantine writes dates that came as such.
 _WRITTEN: Final = ("%Y-%m-%d", "%Y-%m-%d %H:%M:%S")
@@ -199,7 +198,7 @@ def ingest_source(
 
 def _run(course: _Course, source: Source, mapping: SourceMapping, progress: Progress) -> None:
     """Bring the whole source into durable segments; it is still invisible then."""
-    with duck.locked_down() as connection, Behind() as behind, heeding_ctrl_c() as check_ctrl_c:
+    with duck.locked_down() as connection, Behind() as behind:
         checker = Checker(mapping, connection, rows_before(course.place))
         if mapping.unique:
             for codes in course.known():
@@ -207,7 +206,6 @@ def _run(course: _Course, source: Source, mapping: SourceMapping, progress: Prog
         with ahead(source.blocks(course.place, progress)) as blocks:
             try:
                 for block in blocks:
-                    check_ctrl_c()
                     behind.run(partial(course.take, block, checker.check(block.table)))
             except SourceGoneError:
                 behind.run(course.keep)
@@ -215,7 +213,6 @@ def _run(course: _Course, source: Source, mapping: SourceMapping, progress: Prog
                 raise
         behind.run(course.keep)
         behind.wait()
-        check_ctrl_c()
 
 
 class _Course:

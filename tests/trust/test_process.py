@@ -12,7 +12,7 @@ from contextlib import suppress
 import pytest
 
 from hejin_trust.errors import RefusedError
-from hejin_trust.process import ThreadEndedError, heeding_ctrl_c, repeat, threads
+from hejin_trust.process import ThreadEndedError, repeat, threads
 
 
 def wait(stop: threading.Event) -> None:
@@ -111,26 +111,3 @@ def test_what_is_fatal_is_not_tried_again() -> None:
     with pytest.raises(FatalError):
         repeat(work, 0.001, threading.Event(), fatal=(FatalError,))
     assert tries == 1
-
-
-def test_a_ctrl_c_that_a_library_loses_is_heeded_at_the_next_look() -> None:
-    before = signal.getsignal(signal.SIGINT)
-    with heeding_ctrl_c() as check:
-        check()
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            check()
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-def test_a_ctrl_c_that_means_something_else_is_left_alone() -> None:
-    came = threading.Event()
-    before = signal.signal(signal.SIGINT, lambda *_: came.set())
-    try:
-        with heeding_ctrl_c() as check:
-            signal.raise_signal(signal.SIGINT)
-            check()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert came.is_set()

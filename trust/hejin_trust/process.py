@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import FrameType
 from typing import Final
 
 import structlog
@@ -30,37 +29,6 @@ def until_signal() -> threading.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     return stop
-
-
-@contextmanager
-def heeding_ctrl_c() -> Iterator[Callable[[], None]]:
-    """Yield a check that raises KeyboardInterrupt once Ctrl-C has come.
-
-    It is raised at once as well; but what comes while a library hands rows on may be lost there.
-    Nothing is changed outside the main thread, and where Ctrl-C means something else already.
-    """
-    before = signal.getsignal(signal.SIGINT)
-    if (
-        before is not signal.default_int_handler
-        or threading.current_thread() is not threading.main_thread()
-    ):
-        yield lambda: None
-        return
-    came = threading.Event()
-
-    def note(number: int, frame: FrameType | None) -> None:
-        came.set()
-        signal.default_int_handler(number, frame)
-
-    def check() -> None:
-        if came.is_set():
-            raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class Threads:
