@@ -6,7 +6,8 @@ import codecs
 import csv
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from typing import IO, Final, NoReturn
+from io import BufferedReader
+from typing import Final, NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,8 @@ from hejin_node.sources import (
 #: Also the longest line. About 60,000 invoices; three blocks are in memory at a time.
 _BLOCK: Final = 4 << 20
 _PART: Final = 1 << 20
+#: What is looked at together in search of line ends: it stays in the processor's cache.
+_WINDOW: Final = 1 << 17
 _UTF8_BOM: Final = codecs.BOM_UTF8
 
 
@@ -67,7 +70,7 @@ def check_head(name: str, head: bytes, layout: Layout) -> None:
 
 def read(
     name: str,
-    file: IO[bytes],
+    file: BufferedReader,
     columns: Sequence[str],
     layout: Layout,
     place: Place | None,
@@ -83,22 +86,27 @@ def read(
     check_header(name, header, columns)
     at, rows = (int(place["at"]), rows_before(place)) if place else (begin, 0)
     file.seek(at)
-    rest = b""
+    # One buffer for all blocks: Arrow copies what it reads, and new memory is dear.
+    buffer = bytearray(_BLOCK)
+    held = 0
     while True:
-        data = file.read(_BLOCK - len(rest))
-        block, rest = _cut(name, rest + data, last=not data)
-        if block:
-            table = _parse(name, block, header, columns, layout, rows)
-            at += len(block)
+        new = file.readinto(memoryview(buffer)[held:])
+        held += new
+        end = _cut(name, buffer, held) if new else held
+        if end:
+            table = _parse(name, memoryview(buffer)[:end], header, columns, layout, rows)
+            at += end
             rows += table.num_rows
             progress(at, size)
             if table.num_rows:
                 yield Block(table, {"at": at, "rows": rows})
-        if not data:
+        if not new:
             return
+        buffer[: held - end] = buffer[end:held]
+        held -= end
 
 
-def _first_line(name: str, file: IO[bytes]) -> tuple[bytes, int]:
+def _first_line(name: str, file: BufferedReader) -> tuple[bytes, int]:
     """Return the first line that is not empty, and the offset of the next one."""
     head = file.read(_BLOCK)
     begin = len(head) - len(head.lstrip(b"\r\n"))
@@ -108,16 +116,14 @@ def _first_line(name: str, file: IO[bytes]) -> tuple[bytes, int]:
     return line.rstrip(b"\r\n"), begin + len(line)
 
 
-def _cut(name: str, data: bytes, *, last: bool) -> tuple[bytes, bytes]:
-    """Split at the last line end. No byte of a GB18030 character equals one."""
-    if last:
-        return data, b""
-    end = data.rfind(b"\n") + 1
+def _cut(name: str, buffer: bytearray, held: int) -> int:
+    """Return where the last whole line ends. No byte of a GB18030 character equals a line end."""
+    end = buffer.rfind(b"\n", 0, held) + 1
     # Only old files end their lines with CR alone; the last one may be half of a CRLF.
-    end = end or data.rfind(b"\r", 0, -1) + 1
-    if not end and len(data) >= _BLOCK:
+    end = end or buffer.rfind(b"\r", 0, held - 1) + 1
+    if not end and held == len(buffer):
         _too_long(name)
-    return data[:end], data[end:]
+    return end
 
 
 def _too_long(name: str) -> NoReturn:
@@ -146,7 +152,7 @@ def _header(name: str, line: bytes, layout: Layout) -> list[str]:
 
 def _parse(
     name: str,
-    block: bytes,
+    block: memoryview,
     header: Sequence[str],
     columns: Sequence[str],
     layout: Layout,
@@ -156,25 +162,25 @@ def _parse(
 
     before  rows in front of it, for the line number of a bad one
     """
-    lines = _lines(block)
-    if lines == 0:
-        return pa.table({column: pa.array([], pa.string()) for column in columns})
     if layout.encoding != "utf-8":
         try:
-            block = block.decode(layout.encoding).encode("utf-8")
+            block = memoryview(str(block, layout.encoding).encode("utf-8"))
         except UnicodeDecodeError:
             _wrong_encoding(name, layout.encoding)
+    lines, last = _lines(block)
+    if lines == 0:
+        return pa.table({column: pa.array([], pa.string()) for column in columns})
     try:
         table = _read(block, header, columns, layout)
     except pa.ArrowInvalid:
         _explain(name, block, header, columns, layout, before)
-    if table.num_rows != lines or _open_at_end(block, layout):
+    if table.num_rows != lines or _open_at_end(bytes(block[last:]), layout):
         _runs_over(name, lines, table.num_rows)
     return table
 
 
 def _read(
-    block: bytes,
+    block: memoryview,
     header: Sequence[str],
     columns: Sequence[str],
     layout: Layout,
@@ -207,26 +213,29 @@ def _read(
     )
 
 
-def _lines(block: bytes) -> int:
-    """Count lines that are not empty; CR, LF and CRLF end a line."""
-    if b"\r" not in block and b"\n\n" not in block and not block.startswith(b"\n"):
-        return block.count(b"\n") + (not block.endswith(b"\n"))
+def _lines(block: memoryview) -> tuple[int, int]:
+    """Count lines that are not empty, and tell where the last begins; CR, LF and CRLF end one."""
     octets = np.frombuffer(block, dtype=np.uint8)
-    text = (octets != 0x0A) & (octets != 0x0D)
-    return int(np.count_nonzero(text[1:] & ~text[:-1])) + int(text[0])
+    count, last = int(octets[0] not in b"\r\n"), 0
+    for at in range(0, len(octets), _WINDOW):
+        part = octets[at : at + _WINDOW + 1]
+        text = (part != 0x0A) & (part != 0x0D)
+        begins = text[1:] > text[:-1]
+        if found := int(np.count_nonzero(begins)):
+            count += found
+            last = at + len(begins) - int(begins[::-1].argmax())
+    return count, last
 
 
-def _open_at_end(block: bytes, layout: Layout) -> bool:
+def _open_at_end(line: bytes, layout: Layout) -> bool:
     """Tell whether a quote that is open in the last line would take in what follows it.
 
     Such a line is one row, so that counting lines and rows does not show it.
     """
-    line = block.rstrip(b"\r\n")
-    line = line[max(line.rfind(b"\n"), line.rfind(b"\r")) + 1 :]
     if b'"' not in line:
         return False
     try:
-        pair = [line.decode("utf-8", "replace") + "\n", "x"]
+        pair = [line.rstrip(b"\r\n").decode("utf-8", "replace") + "\n", "x"]
         return len(list(csv.reader(pair, delimiter=layout.delimiter))) == 1
     except csv.Error:
         return True
@@ -244,7 +253,7 @@ def _wrong_encoding(name: str, encoding: str) -> NoReturn:
 
 def _explain(
     name: str,
-    block: bytes,
+    block: memoryview,
     header: Sequence[str],
     columns: Sequence[str],
     layout: Layout,
@@ -252,7 +261,7 @@ def _explain(
 ) -> NoReturn:
     """Say in words of our own what pyarrow cannot read: its complaint may quote the data."""
     try:
-        block.decode("utf-8")
+        str(block, "utf-8")
     except UnicodeDecodeError:
         _wrong_encoding(name, layout.encoding)
     ragged: list[arrow_csv.InvalidRow] = []

@@ -40,7 +40,7 @@ class _Reader(Protocol):
     def __call__(
         self,
         name: str,
-        file: IO[bytes],
+        file: BufferedReader,
         columns: Sequence[str],
         layout: Layout,
         place: Place | None,
