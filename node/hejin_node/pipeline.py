@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -12,7 +13,9 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 #: Items that wait; with the one being made and the one in use, so many are in memory and two more.
-_DEPTH: Final = 2
+_AHEAD: Final = 2
+#: Tasks that wait behind the one that runs: writing comes in bursts, and nobody is to wait for one.
+_BEHIND: Final = 4
 _LOOK_SECONDS: Final = 0.1
 
 
@@ -23,7 +26,7 @@ def ahead(items: Generator[T]) -> Iterator[Iterator[T]]:
     What it raises is raised where the item would have been taken. At the end, also an early one,
     the generator is closed in its thread, and the thread joined.
     """
-    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(_DEPTH)
+    waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(_AHEAD)
     ended = threading.Event()
 
     def put(item: tuple[T] | BaseException | None) -> bool:
@@ -63,30 +66,40 @@ def ahead(items: Generator[T]) -> Iterator[Iterator[T]]:
 
 
 class Behind:
-    """Runs tasks in their order in a thread, at most one waiting; their errors come a task later.
+    """Runs tasks in their order in a thread, a few of them waiting; errors come some tasks later.
 
-    Leave it before what the tasks work on is closed.
+    After a task that failed none is run. Leave it before what the tasks work on is closed.
     """
 
     def __init__(self) -> None:
         self._threads = ThreadPoolExecutor(1, "write-behind")
-        self._last: Future[None] | None = None
+        self._tasks: deque[Future[None]] = deque()
+        self._failed = False
 
     def __enter__(self) -> Behind:
         """Begin."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for the task that runs; whether it failed is `wait`'s to tell."""
-        self._threads.shutdown(wait=True)
+        """Wait for the task that runs, whether it fails or not; those that wait are given up."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
 
     def run(self, task: Callable[[], None]) -> None:
-        """Run a task once the last one is done; raises what that one raised."""
-        self.wait()
-        self._last = self._threads.submit(task)
+        """Run a task after those before it; raises what one of these raised."""
+        while self._tasks and (self._tasks[0].done() or len(self._tasks) > _BEHIND):
+            self._tasks.popleft().result()
+        self._tasks.append(self._threads.submit(self._run, task))
 
     def wait(self) -> None:
         """Wait until all is done; raises what a task raised."""
-        last, self._last = self._last, None
-        if last is not None:
-            last.result()
+        while self._tasks:
+            self._tasks.popleft().result()
+
+    def _run(self, task: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            task()
+        except BaseException:
+            self._failed = True
+            raise
