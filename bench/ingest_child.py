@@ -13,6 +13,7 @@ from pathlib import Path
 import duckdb
 import pyarrow.parquet as pq
 
+from bench.installed import without_pandas
 from bench.start import resident
 from hejin_node.home import MIGRATIONS
 from hejin_node.ingest import ingest
@@ -26,6 +27,7 @@ _MAPPING = SourceMapping.parse(b'dataset = "invoices"')
 
 def main() -> None:
     """Bring the file to disk one way or the other."""
+    without_pandas()
     which, file, home = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     if which == "plain":
         with duckdb.connect(config={"threads": "2"}) as connection:

@@ -18,6 +18,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
+from bench.installed import without_pandas
 from hejin_models.features import FeatureView, view_file
 from hejin_node.home import MIGRATIONS
 from hejin_node.warehouse import Warehouse
@@ -40,6 +41,7 @@ def open_warehouse(home: Path) -> Iterator[Warehouse]:
 
 def main() -> None:
     """Run the view one way or the other."""
+    without_pandas()
     which, home = sys.argv[1], Path(sys.argv[2])
     if which == "plain":
         with duckdb.connect(config={"threads": "2"}) as connection:
