@@ -28,6 +28,7 @@ from hejin_node.segments import Keyring
 from hejin_node.sources import Progress, Tally, silent
 from hejin_node.tables import backup as backup_table
 from hejin_node.verifying import is_as_written
+from hejin_node.withdrawing import withdraw_again
 from hejin_trust import canonical
 from hejin_trust.canonical import DocumentError, time_text
 from hejin_trust.database import copy_database, reading, writing
@@ -197,8 +198,9 @@ def mend(home: NodeHome, folder: Path, progress: Progress = silent) -> Restored:
                     _put(folder, one, target)
                     mended += 1
             told(size)
-    # What came back may have rows of an enterprise that a recovery could not erase without it.
+    # What came back may have rows that a recovery could not remove without it.
     erase_again(home)
+    withdraw_again(home)
     return Restored(False, mended, 0, tuple(lacking))
 
 

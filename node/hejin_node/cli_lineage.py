@@ -99,6 +99,7 @@ def _source_json(one: Origin) -> Mapping[str, object]:
         "sha256": load.source,
         "mapping": load.mapping,
         "completed": load.completed,
+        "withdrawn": load.withdrawn,
         "corrects": load.corrects,
         "loaded": load.counts.loaded,
         "rows": one.rows,
@@ -124,7 +125,9 @@ def _show_sources(title: Text, found: Sequence[Origin]) -> None:
             f"{one.rows:,} rows, {one.quarantined:,} in quarantine",
             f"{one.rows:,} 行，隔离 {one.quarantined:,} 行",
         )
-        typer.echo(f"{load.id:>6}{corrects}  {load.dataset}  {load.name}  {rows}  {load.completed}")
+        gone = Text(f"withdrawn {load.withdrawn}", f"已撤回 {load.withdrawn}")
+        told = gone if load.withdrawn else load.completed
+        typer.echo(f"{load.id:>6}{corrects}  {load.dataset}  {load.name}  {rows}  {told}")
         typer.echo(f"        {Text('content', '内容')} sha256 {load.source}")
         if load.mapping:
             typer.echo(f"        {Text('mapping', '映射')} sha256 {load.mapping}")

@@ -1,4 +1,4 @@
-"""The node's commands about its warehouse: list, show, give up, compact, verify, backup, erase."""
+"""The node's commands about its warehouse: what is in it, what leaves it, is it whole, backups."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_bar import progress_bar
+from hejin_node.cli_confirm import Yes, confirm
 from hejin_node.cli_options import AsJson, Home
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
@@ -25,10 +26,11 @@ data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. �
 
 
 def need_dataset(node: NodeHome, dataset: str) -> Sequence[Load]:
-    """Return a data set's loads; raises WarehouseError if there is no data set of that name."""
+    """Return a data set's loads, withdrawn ones as well, oldest first; WarehouseError if none."""
     from hejin_node.errors import WarehouseError
 
-    loads = node.warehouse.loads(dataset)
+    there, gone = node.warehouse.loads(dataset), node.warehouse.withdrawn(dataset)
+    loads = sorted((*there, *gone), key=lambda load: load.id)
     if not loads:
         raise WarehouseError(
             f"There is no data set {dataset}: see `hejin node data list`.",
@@ -122,9 +124,15 @@ def data_show(
             load.source[:12],
             f"{load.counts.loaded:,}",
             f"{sum(load.counts.quarantined.values()):,}",
-            load.completed or str(Text("interrupted: load it again", "已中断：请再次导入")),
+            _ended(load),
         )
     print_table(table)
+
+
+def _ended(load: Load) -> str:
+    if load.withdrawn:
+        return str(Text(f"withdrawn {load.withdrawn}", f"已撤回 {load.withdrawn}"))
+    return load.completed or str(Text("interrupted: load it again", "已中断：请再次导入"))
 
 
 @data_app.command("give-up")
@@ -161,6 +169,72 @@ def data_compact(
         f"已将 {done.before} 个分段文件合并为 {done.after} 个",
     )
     typer.echo(json.dumps(asdict(done)) if as_json else said)
+
+
+@data_app.command("withdraw")
+def data_withdraw(
+    home: Home,
+    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
+    load: Annotated[int, typer.Argument(help="Number of a completed load.")],
+    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")],
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove all rows of a load and of its corrections. Its source may be ingested again."""
+    from hejin_node.appending import open_to_append
+    from hejin_node.withdrawing import chosen, was_withdrawn, withdraw
+
+    with open_to_append(home) as node:
+        if not was_withdrawn(node, dataset, load):
+            going = chosen(node.warehouse.loads(dataset), dataset, load)
+            confirm(_withdrawal_of(going), yes=yes)
+        with progress_bar(
+            shown=not as_json, rows=True, doing=Text("withdrawing", "撤回中")
+        ) as progress:
+            done = withdraw(node, dataset, load, reason, progress)
+    if as_json:
+        typer.echo(json.dumps(asdict(done)))
+        return
+    if done.seq is None:
+        typer.echo(Text("It was withdrawn before; nothing was left.", "此前已撤回，无剩余数据。"))
+        return
+    typer.echo(
+        Text(
+            f"withdrawn: {done.rows} rows in {done.segments} segments, of loads "
+            f"{', '.join(map(str, done.loads))}; entry {done.seq} of the internal log",
+            f"已从 {done.segments} 个分段文件中撤回 {done.rows} 行，"
+            f"涉及导入 {'、'.join(map(str, done.loads))}；内部日志第 {done.seq} 条",
+        )
+    )
+    if done.runs:
+        typer.echo(
+            Text(
+                f"{len(done.runs)} open runs took their rows before and keep them: tell the bank, "
+                f"which can end them ({', '.join(done.runs)}).",
+                f"进行中的运行 {len(done.runs)} 次已在此前取数并继续使用：请告知银行，"
+                f"由其决定是否终止（{'、'.join(done.runs)}）。",
+            )
+        )
+    typer.echo(
+        Text(
+            "No plan over the data set is approved before `hejin node quality check` has looked "
+            "at what is left.",
+            "在 `hejin node quality check` 检查剩余数据之前，不批准使用该数据集的计划。",
+        )
+    )
+
+
+def _withdrawal_of(going: Sequence[Load]) -> Text:
+    """Return the question that is asked first; `going` as `withdrawing.chosen` returns it."""
+    load, *corrections = going
+    en = f" and {len(corrections)} corrections of it" if corrections else ""
+    zh = f"及其 {len(corrections)} 次更正" if corrections else ""
+    return Text(
+        f"Withdraw load {load.id} of {load.dataset} ({load.name}, {load.counts.loaded:,} rows "
+        f"loaded, {load.completed}){en}?",
+        f"撤回 {load.dataset} 的第 {load.id} 次导入（{load.name}，载入 {load.counts.loaded:,} 行，"
+        f"{load.completed}）{zh}？",
+    )
 
 
 @data_app.command("erase")

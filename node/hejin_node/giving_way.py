@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+import pyarrow.compute as pc
 from sqlalchemy import Connection
 
 from hejin_node import manifest
+from hejin_node.compaction import Keep
 from hejin_node.loading import SegmentFiles
 from hejin_node.manifest import Segment
+from hejin_node.segments import LOAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +41,9 @@ class GivingWay:
         """Remove the old files, after the transaction."""
         for part in self.old:
             self.files.remove(part.file)
+
+
+def all_but(loads: Collection[int]) -> Keep:
+    """Return what keeps the rows of all other loads."""
+    going = pa.array(sorted(loads), pa.int64())
+    return lambda rows: rows.filter(pc.invert(pc.is_in(rows[LOAD], going)))

@@ -17,9 +17,9 @@ from sqlalchemy import URL
 
 from hejin_node import duck
 from hejin_node.errors import IngestError, MappingError, SourceGoneError
-from hejin_node.giving_way import GivingWay
+from hejin_node.giving_way import GivingWay, all_but
 from hejin_node.loading import Loading
-from hejin_node.manifest import Counts
+from hejin_node.manifest import Counts, Load
 from hejin_node.mapping import SourceMapping
 from hejin_node.pipeline import Behind, ahead
 from hejin_node.quarantine import (
@@ -89,26 +89,30 @@ def ingest_database(
             "映射文件没有 [sql] 表：它用于文件。",
         )
     began = time.monotonic()
-    name = f"sql:{mapping.sql.name}"
-    loads = [
-        one
-        for one in warehouse.loads(mapping.dataset)
-        if one.name == name and one.state == "complete" and one.corrects is None
-    ]
-    last = loads[-1] if loads else None
+    last = _last(warehouse, mapping)
     place = cast("Place", last.place) if last is not None and last.place else {}
     source = open_query(url, mapping.sql, mapping.sources, mapping.layout.formats, place.get("key"))
-    same = source.content is not None and source.content == place.get("content")
+    # What the last load found gave way to a later one: if that was withdrawn, it is there no more.
+    gone = last is not None and any(
+        one.name == last.name and one.id > last.id for one in warehouse.withdrawn(last.dataset)
+    )
+    same = source.content is not None and source.content == place.get("content") and not gone
     if source.rows == 0 or same:
         seconds = time.monotonic() - began
         return IngestReport(mapping.dataset, source.digest, True, 0, {}, 0, seconds)
+    behind = None if last is None else last.id
     if last is None or source.content is None:
-        return ingest_source(warehouse, source, mapping, progress)
+        return ingest_source(warehouse, source, mapping, progress, behind=behind)
     # What was found before the last load may come again, and is no old source then.
     following = replace(source, digest=_hash(f"{source.digest} after {last.source}"))
     corrections = [one.id for one in warehouse.loads(mapping.dataset) if one.corrects == last.id]
     return ingest_source(
-        warehouse, following, mapping, progress, replaces=frozenset((last.id, *corrections))
+        warehouse,
+        following,
+        mapping,
+        progress,
+        replaces=frozenset((last.id, *corrections)),
+        behind=behind,
     )
 
 
@@ -132,7 +136,6 @@ def ingest_corrected(
             for one in mapping.columns
         ),
     )
-    find_load(warehouse, mapping.dataset, load)
     columns = [LOAD_COLUMN, ROW_COLUMN, *mapping.sources]
     source = Corrections(open_file(path, columns, Layout(formats=mapping.layout.formats)))
     return ingest_source(warehouse, source, corrected, progress, corrects=load)
@@ -146,6 +149,7 @@ def ingest_source(
     *,
     replaces: frozenset[int] = frozenset(),
     corrects: int | None = None,
+    behind: int | None = None,
 ) -> IngestReport:
     """Load a source, all or nothing; the same content again changes nothing.
 
@@ -155,6 +159,7 @@ def ingest_source(
     progress  called with (done, in all), in another thread
     replaces  loads whose rows give way, in quarantine too
     corrects  the load whose quarantine the source's rows come from
+    behind    of a database: the load that this one goes on from
     raises    IngestError: malformed source, or no row obeys the rules; nothing was kept.
               SourceGoneError, WarehouseError (no space): what was made durable is kept
     """
@@ -166,6 +171,10 @@ def ingest_source(
         if work.already:
             seconds = time.monotonic() - began
             return IngestReport(dataset, source.digest, True, 0, {}, 0, seconds)
+        if corrects is not None:
+            find_load(warehouse, dataset, corrects)
+        if mapping.sql is not None:
+            _check_behind(warehouse, mapping, behind)
         _check_schema(warehouse, mapping)
         course = _Course(warehouse, work, mapping, replaces, corrects)
         try:
@@ -290,13 +299,8 @@ class _Course:
             return [self._warehouse.without("quarantine", dataset, {load}, stays)]
         if not self._replaces:
             return []
-        going = pa.array(sorted(self._replaces), pa.int64())
-
-        def newer(rows: pa.Table) -> pa.Table:
-            return rows.filter(pc.invert(pc.is_in(rows[LOAD], going)))
-
         return [
-            self._warehouse.without(kind, dataset, self._replaces, newer)
+            self._warehouse.without(kind, dataset, self._replaces, all_but(self._replaces))
             for kind in ("data", "quarantine")
         ]
 
@@ -338,6 +342,28 @@ class _Course:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _last(warehouse: Warehouse, mapping: SourceMapping) -> Load | None:
+    """Return the newest complete load of what the mapping asks a database for."""
+    assert mapping.sql is not None, "the caller has looked"
+    for one in reversed(warehouse.loads(mapping.dataset)):
+        told = (one.name, one.state, one.corrects)
+        if told == (f"sql:{mapping.sql.name}", "complete", None):
+            return one
+    return None
+
+
+def _check_behind(warehouse: Warehouse, mapping: SourceMapping, behind: int | None) -> None:
+    """Refuse to go on from a load that was withdrawn, or followed, while this one waited."""
+    last = _last(warehouse, mapping)
+    if (None if last is None else last.id) != behind:
+        raise IngestError(
+            "The load that this one goes on from was withdrawn, or another one came, while it "
+            "waited: run the same command again. Nothing was loaded.",
+            "等待期间，本次导入所接续的导入已被撤回或已有新的导入：请重新执行同一命令。"
+            "未载入任何数据。",
+        )
 
 
 def _check_schema(warehouse: Warehouse, mapping: SourceMapping) -> None:

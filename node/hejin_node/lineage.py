@@ -20,7 +20,10 @@ class NoReportError(NodeError):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A load, and how many of its rows there are now: they may have been erased or corrected.
+    """A load, and how many of its rows there are now.
+
+    They may have been erased, corrected or withdrawn: a load that was withdrawn is told without
+    rows, so that an older check still traces back to it.
 
     quarantined  those of its rows that are in quarantine now
     """
@@ -41,6 +44,7 @@ def origins(
     """
     found = []
     loads = [load for load in warehouse.loads(dataset) if load.state == "complete"]
+    gone = warehouse.withdrawn(dataset)
     named = list(dict.fromkeys((load.kind, load.dataset) for load in loads))
     held = {(kind, name): warehouse.rows_by_load(kind, name, enterprise) for kind, name in named}
     refused = {
@@ -52,7 +56,9 @@ def origins(
         quarantined = refused[load.dataset].get(load.id, 0)
         if rows or quarantined or enterprise is None:
             found.append(Origin(load, rows, quarantined))
-    return tuple(found)
+    if enterprise is None:
+        found += [Origin(load, 0, 0) for load in gone]
+    return tuple(sorted(found, key=lambda one: one.load.id))
 
 
 def report(warehouse: Warehouse, number: int) -> tuple[Result, tuple[Origin, ...]]:

@@ -18,7 +18,7 @@ from hejin_node.tables import segment as segment_table
 from hejin_trust.canonical import time_text
 from hejin_trust.clock import now
 
-State = Literal["open", "complete"]
+State = Literal["open", "complete", "withdrawn"]
 Place = Mapping[str, object]
 """Where a source is to be read on, in the words of whoever reads it; JSON."""
 
@@ -66,6 +66,7 @@ class Load:
     mapping   hex SHA-256 of the mapping file, or ""
     place     where an open load goes on, and a complete one ended
     corrects  the load whose quarantined rows this one brings again
+    withdrawn when it was
     """
 
     id: int
@@ -80,6 +81,7 @@ class Load:
     corrects: int | None
     began: str
     completed: str | None
+    withdrawn: str | None = None
 
 
 def segments(
@@ -217,6 +219,21 @@ def drop_load(connection: Connection, load: int) -> tuple[str, ...]:
         delete(load_table).where(load_table.c.id == load, load_table.c.state == "open")
     )
     return files
+
+
+def remove_loads(connection: Connection, loads: Sequence[int]) -> None:
+    """Forget complete loads, whose rows give way in the same transaction.
+
+    Corrections that were interrupted are dropped with the load that they correct.
+    """
+    waiting = select(load_table.c.id).where(
+        load_table.c.corrects.in_(loads), load_table.c.state == "open"
+    )
+    for one in tuple(connection.scalars(waiting)):
+        drop_load(connection, one)
+    # Corrections are younger than what they correct, and name it.
+    for one in sorted(loads, reverse=True):
+        connection.execute(delete(load_table).where(load_table.c.id == one))
 
 
 def nothing_kept(connection: Connection) -> tuple[int, ...]:

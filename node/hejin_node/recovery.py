@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from hejin_node import account, consent, erased, inbox, masking, signed
 from hejin_node.erasing import erase_again
 from hejin_node.home import NodeHome
+from hejin_node.withdrawing import note_lost, withdraw_again
 from hejin_privacy.budget import Part
 from hejin_trust.authorisation import LOST
 from hejin_trust.canonical import fraction
@@ -74,6 +75,8 @@ def recover(home: NodeHome, mirror: Mirror, approval: bytes) -> Recovered:
         for entry in internal.entries:
             if entry.type == "erase":
                 erased.record(connection, entry, applied=False)
+            elif entry.type == "withdraw":
+                note_lost(connection, entry)
         runs = _end_runs(connection, release.entries)
         unknown = account.lose_unfinished(connection)
         for missing in (release, internal):
@@ -84,6 +87,7 @@ def recover(home: NodeHome, mirror: Mirror, approval: bytes) -> Recovered:
         replace_file(folder / f"{document.digest}.json", approval)
     erase_deleted(home.database)
     erase_again(home)
+    withdraw_again(home)
     return Recovered(
         entries=len(release.entries) + len(internal.entries),
         reservations=reservations,

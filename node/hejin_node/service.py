@@ -23,6 +23,7 @@ from hejin_node.home import NodeHome, open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.results import void_interrupted
 from hejin_node.session import Session
+from hejin_node.withdrawing import withdraw_again
 from hejin_trust.certificates import check_certificate
 from hejin_trust.channels import asking
 from hejin_trust.database import reading, writing
@@ -152,6 +153,7 @@ def _tidy(home: NodeHome) -> None:
     snapshots = SnapshotStore(home)
     snapshots.sweep()
     erase_again(home)
+    withdraw_again(home)
     snapshots.leave_out_erased()
 
 

@@ -67,6 +67,30 @@ erasure = Table(
     Column("applied", Integer, nullable=False),
 )
 
+withdrawal = Table(
+    "withdrawal",
+    metadata,
+    # Index of the `withdraw` entry in the internal log; the corrections of a load go with it.
+    Column("seq", Integer, primary_key=True, autoincrement=False),
+    Column("load", Integer, primary_key=True, autoincrement=False),
+    Column("time", String(20), nullable=False),
+    # As the table `load` had them, which has the load no more: its source may come again.
+    Column("kind", String(10), nullable=False),
+    Column("dataset", String(200), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("name", String(200), nullable=False),
+    Column("mapping", String(64), nullable=False),
+    Column("rows_read", Integer, nullable=False),
+    Column("loaded", Integer, nullable=False),
+    Column("quarantined", String, nullable=False),
+    Column("replaced", Integer, nullable=False),
+    Column("corrects", Integer),
+    Column("began", String(20), nullable=False),
+    Column("completed", String(20), nullable=False),
+    # 1 once no segment has rows of it; 0 after a recovery, until the rows went again.
+    Column("applied", Integer, nullable=False),
+)
+
 backup = Table(
     "backup",
     metadata,

@@ -17,11 +17,11 @@ import structlog
 from sqlalchemy import Engine
 
 from hejin_models.features import Dataset
-from hejin_node import duck, manifest
+from hejin_node import duck, manifest, withdrawn
 from hejin_node.compaction import MANY, Compacted, Keep, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
 from hejin_node.errors import WarehouseError, WrongKeyError
-from hejin_node.giving_way import GivingWay
+from hejin_node.giving_way import GivingWay, all_but
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
 from hejin_node.partitions import MOST_ROWS, Partition, Source, partitions
@@ -127,6 +127,11 @@ class Warehouse:
         with reading(self._database) as connection:
             return manifest.loads(connection, dataset)
 
+    def withdrawn(self, dataset: str | None = None) -> tuple[Load, ...]:
+        """Return the loads that were withdrawn, oldest first."""
+        with reading(self._database) as connection:
+            return withdrawn.loads(connection, dataset)
+
     @contextmanager
     def loading(
         self,
@@ -219,11 +224,19 @@ class Warehouse:
                     if rows.num_rows:
                         yield pa.Table.from_batches([rows]).select(list(part.columns))
 
-    def without(self, kind: Kind, dataset: str, loads: Collection[int], keep: Keep) -> GivingWay:
+    def without(
+        self,
+        kind: Kind,
+        dataset: str,
+        loads: Collection[int],
+        keep: Keep,
+        told: Callable[[int], None] = lambda _: None,
+    ) -> GivingWay:
         """Write the segments that hold rows of some loads anew, without rows that give way.
 
         For whoever holds the lock by `loading`; nothing changes before `GivingWay.swap`.
         keep     returns the rows that stay, of all loads
+        told     called with the number of rows that were looked at since the last call
         raises   SegmentError, WarehouseError
         """
         wanted = pa.array(sorted(loads), pa.int64())
@@ -231,13 +244,13 @@ class Warehouse:
         new: list[Segment] = []
         for part in self.segments(kind, dataset):
             with self._open(part) as reader:
-                if not any(
+                if any(
                     pc.any(pc.is_in(batch.column(LOAD), wanted)).as_py()
                     for batch in reader.batches([LOAD])
                 ):
-                    continue
-                old.append(part)
-                new += rewrite(self._files, [(part, reader)], keep)
+                    old.append(part)
+                    new += rewrite(self._files, [(part, reader)], keep)
+            told(part.rows)
         return GivingWay(self._files, old, new)
 
     def query(
@@ -349,6 +362,42 @@ class Warehouse:
                         old.append(part)
                         new += written
                 yield GivingWay(self._files, old, new)
+            finally:
+                # Whatever of old and new the manifest does not name.
+                self._sweep()
+                self._files.sync()
+
+    @contextmanager
+    def without_loads(
+        self,
+        dataset: str,
+        choose: Callable[[Sequence[Load]], Sequence[Load]],
+        progress: Progress = silent,
+    ) -> Iterator[tuple[Sequence[Load], GivingWay]]:
+        """Write every segment of a data set anew that has rows of some loads, quarantine as well.
+
+        choose   returns which of the data set's loads, in complete ones, are to go; it may refuse
+        progress called with (rows looked at, rows in all)
+        raises   SegmentError, WarehouseError: the segments stay as they are
+
+        The new ones count from the caller's transaction that calls `GivingWay.swap`; then the old
+        files are removed. Loads wait meanwhile.
+        """
+        with self._lock():
+            self._sweep()
+            going = choose(self.loads(dataset))
+            numbers = [one.id for one in going]
+            kinds: list[Kind] = [*dict.fromkeys(one.kind for one in going), "quarantine"]
+            told = Tally(progress, sum(self.rows(kind, dataset) for kind in kinds))
+            try:
+                parts = [
+                    self.without(kind, dataset, numbers, all_but(numbers), told) for kind in kinds
+                ]
+                old = [part for one in parts for part in one.old]
+                yield (
+                    going,
+                    GivingWay(self._files, old, [part for one in parts for part in one.new]),
+                )
             finally:
                 # Whatever of old and new the manifest does not name.
                 self._sweep()

@@ -23,6 +23,7 @@ from hejin_node.errors import SegmentError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.recovery import recover
 from hejin_node.segments import Columns
+from hejin_node.withdrawing import withdraw
 from hejin_trust.database import reading, writing
 from hejin_trust.files import FileError
 from hejin_trust.keys import KeyFileError, write_private
@@ -245,6 +246,40 @@ def test_an_old_database_beside_a_newer_warehouse_recovers_and_is_mended(
         assert mend(home, folder).lacking == ()
         assert A not in {row["enterprise"] for found in rows(home).values() for row in found}
         assert len(rows(home)["firms"]) == 39
+    with opened(world):
+        pass
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_a_node_from_a_backup_withdraws_again_what_was_withdrawn_after_it(
+    world: World, folder: Path, everything: bool
+) -> None:
+    """Also where the old manifest names segments that only the backup has."""
+    path = world.nodes["node-1"]
+    with opened(world) as node:
+        fill(node.home, world)
+        add(node.home, "1")
+        add(node.home, "2")
+        node.witness.refresh()
+        back_up(node.home, folder)
+        *_, first, second = (load.id for load in node.home.warehouse.loads())
+        withdraw(node.home, "orders", second, "a wrong file")
+        node.witness.refresh()
+    lose(path, everything=everything)
+    if everything:
+        put_back(path, folder)
+    else:
+        shutil.copy(next(folder.glob("node-*.db")), path / "node.db")
+    with open_home(path, world.clock) as home:
+        recover(home, world.mirror.door("node-1"), approval(world))
+        if not everything:
+            with pytest.raises(SegmentError, match="restore"):
+                rows(home)
+            assert mend(home, folder).lacking == ()
+        assert {row["net"] for row in rows(home)["orders"]} == {1.0}
+        assert [load.id for load in home.warehouse.loads("orders")] == [first]
+        assert [load.id for load in home.warehouse.withdrawn("orders")] == [second]
+        assert home.warehouse.verify() == ()
     with opened(world):
         pass
 

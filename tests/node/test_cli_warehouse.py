@@ -15,6 +15,7 @@ from hejin_node.errors import WarehouseError
 from hejin_node.home import open_home
 from hejin_node.manifest import Counts
 from hejin_node.segments import Columns
+from hejin_node.withdrawing import WithdrawalError
 from hejin_trust.keys import KeyFileError
 
 A, B = make_code(0), make_code(1)
@@ -81,10 +82,36 @@ def test_an_enterprise_is_erased(home: Path) -> None:
     assert (done["rows"], done["segments"], done["revoked"]) == (3, 3, [])
     again = run(home, "data", "erase", A, "--reason", "it asked for it")
     assert "erased before" in again.output
-    assert "check its spelling" in run(home, "data", "erase", make_code(7), "--reason", "x").output
+    other = run(home, "data", "erase", make_code(7), "--reason", "x")
+    assert "check its spelling" in other.output
     with open_home(home) as node:
         read = pa.Table.from_batches(node.warehouse.read("data", "invoices"))
     assert read["enterprise"].to_pylist() == [B, B]
+
+
+def test_a_load_is_withdrawn_and_shown_to_be(home: Path) -> None:
+    fill(home)
+    said = run(
+        home, "data", "withdraw", "invoices", "2", "--reason", "the wrong file", "--yes"
+    ).output.replace("\n", " ")
+    assert "withdrawn: 2 rows in 1 segments, of loads 2; entry" in said
+    assert "`hejin node quality check`" in said
+    first, second = answer(home, "data", "show", "invoices")["loads"]  # type: ignore[misc]
+    assert (first["state"], first["withdrawn"]) == ("complete", None)
+    assert (second["state"], second["source"]) == ("withdrawn", "2" * 64)
+    assert "withdrawn" in run(home, "data", "show", "invoices").output
+    assert f"withdrawn {second['withdrawn']}" in run(home, "data", "lineage").output
+    again = answer(home, "data", "withdraw", "invoices", "2", "--reason", "the wrong file", "--yes")
+    assert again == {"seq": None, "rows": 0, "segments": 0, "loads": [], "runs": []}
+    run(home, "data", "withdraw", "invoices", "1", "--reason", "as well", "--yes")
+    shown = answer(home, "data", "show", "invoices")["loads"]
+    assert [one["state"] for one in shown] == ["withdrawn"] * 2  # type: ignore[attr-defined]
+
+
+def test_what_cannot_be_withdrawn_is_refused_before_anybody_is_asked(home: Path) -> None:
+    fill(home)
+    with pytest.raises(WithdrawalError, match="Load 3 was interrupted"):
+        run(home, "data", "withdraw", "orders", "3", "--reason", "the wrong file")
 
 
 def test_damage_is_named_and_mended(home: Path, tmp_path: Path) -> None:
@@ -124,7 +151,8 @@ def test_a_database_is_put_back_where_there_is_none(home: Path, tmp_path: Path) 
 def test_whoever_is_erased_is_told_of_backups(home: Path, tmp_path: Path) -> None:
     fill(home)
     run(home, "data", "backup", str(tmp_path / "copy"))
-    said = run(home, "data", "erase", A, "--reason", "it asked for it").output.replace("\n", "")
+    said = run(home, "data", "erase", A, "--reason", "it asked for it").output
+    said = said.replace("\n", "")
     assert f"{tmp_path / 'copy'}" in said
 
 

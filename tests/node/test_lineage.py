@@ -75,6 +75,7 @@ def test_an_enterprise_traces_back_to_its_files(home: Path) -> None:
         "mapping": file_digest(home / "m.toml"),
         "completed": only["completed"],
         "corrects": None,
+        "withdrawn": None,
         "loaded": 2,
         "rows": 1,
         "quarantined": 1,

@@ -12,8 +12,8 @@ from hejin_node.home import MIGRATIONS
 from hejin_trust.database import StorageError, open_database
 
 NEWER = (
-    "load", "erasure", "backup", "quality", "enterprise_key", "authorisation_signature",
-    "authorisation_record", "run_use", "sum_use", "label_session",
+    "load", "erasure", "withdrawal", "backup", "quality", "enterprise_key",
+    "authorisation_signature", "authorisation_record", "run_use", "sum_use", "label_session",
 )  # fmt: skip
 
 #: As revision 0002 had it.
@@ -49,6 +49,18 @@ def test_an_older_database_becomes_what_a_new_one_is(older: Path, tmp_path: Path
     assert schema(older) != schema(tmp_path / "new.db")
     open_database(older, MIGRATIONS).dispose()
     assert schema(older) == schema(tmp_path / "new.db")
+
+
+def test_a_database_of_before_loads_were_withdrawn_becomes_what_a_new_one_is(
+    tmp_path: Path,
+) -> None:
+    for name in ("new.db", "older.db"):
+        open_database(tmp_path / name, MIGRATIONS).dispose()
+    with closing(sqlite3.connect(tmp_path / "older.db")) as database, database:
+        database.execute("DROP TABLE withdrawal")
+        database.execute("UPDATE alembic_version SET version_num = '0003'")
+    open_database(tmp_path / "older.db", MIGRATIONS).dispose()
+    assert schema(tmp_path / "older.db") == schema(tmp_path / "new.db")
 
 
 def test_segments_that_cannot_be_read_any_more_are_told_and_left_alone(older: Path) -> None:

@@ -15,6 +15,7 @@ from hejin_node import inbox, offers, policy_file
 from hejin_node.home import NodeHome, open_home
 from hejin_node.offers import PlanNotApprovableError
 from hejin_node.quality_check import check
+from hejin_node.withdrawing import withdraw
 from hejin_trust.database import reading
 
 SCHEMA = """
@@ -127,3 +128,27 @@ def test_an_approved_plan_goes_on_whatever_becomes_of_the_quality(
     write(home.path, SCHEMA.replace("staff >= 0", "staff >= 1000"))
     session = new_session(home, world.receipts(home))
     assert "vector" in session.answer(world.query(plan, digest, run="ab" * 16))
+
+
+def test_a_check_that_covered_a_withdrawn_load_lets_no_plan_pass_any_more(
+    home: NodeHome, world: World
+) -> None:
+    rows = pa.table({"enterprise": [make_code(99)], "staff": [5.0], "kind": ["a"]})
+    columns = {"enterprise": "text", "staff": "number", "kind": "text"}
+
+    def add() -> None:
+        home.warehouse.append("firms", columns, rows.to_batches(), "9" * 64)  # type: ignore[arg-type]
+
+    add()
+    checked(home)
+    digest = offered(home, world)
+    assert problems(home, digest) == []
+    withdraw(home, "firms", home.warehouse.loads("firms")[-1].id, "a wrong file")
+    assert problems(home, digest) == ["quality-unknown"]
+    add()  # the same rows again: another load, which the old check does not cover
+    assert problems(home, digest) == ["quality-unknown"]
+    checked(home)
+    assert problems(home, digest) == []
+    for load in home.warehouse.loads("firms"):
+        withdraw(home, "firms", load.id, "a wrong file")
+    assert problems(home, digest) == ["data-missing"]

@@ -203,6 +203,27 @@ def test_a_grant_that_outlives_its_enterprises_data_is_found(tmp_path: Path, rev
         assert "erased here, and the grant still stands" in reasons(verification, "V7")
 
 
+@pytest.mark.parametrize("log", ["internal", "release"])
+def test_a_withdrawn_load_is_counted_and_stands_in_the_internal_log_only(
+    tmp_path: Path, log: str
+) -> None:
+    class Withdrawing(Consortium):
+        """After the first round jing takes out what a file brought."""
+
+        def _round(self, connection: Connection, number: int) -> None:
+            super()._round(connection, number)
+            if number == 1:
+                body: Body = {
+                    "dataset": "invoices", "load": 3, "source": "ab" * 32, "rows": 12,
+                    "completed": "2026-11-01T00:00:00Z", "reason": "wrong mapping",
+                }  # fmt: skip
+                self.log(connection, getattr(self.parties["jing"], log), "withdraw", body)
+
+    verification = Withdrawing(tmp_path / "export").run().verify()
+    assert verification.ok == (log == "internal")
+    assert verification.counts.get("withdraw", 0) == (log == "internal")
+
+
 # -- what each sum rests on ---------------------------------------------------------------
 
 

@@ -86,6 +86,14 @@ BODIES: dict[str, dict[str, object]] = {
     "authorisation.signature": {"grant": 1, "key": HASH, "signature": HASH * 2},
     "authorisation.use": {"reservation": 3, "authorisations": HASH, "internal_size": 7},
     "erase": {"enterprise": HALF, "reason": "the enterprise asked for it"},
+    "withdraw": {
+        "dataset": "invoices",
+        "load": 3,
+        "source": HASH,
+        "completed": "2026-01-01T00:00:00Z",
+        "rows": 12,
+        "reason": "wrong mapping",
+    },
     "plan.approve": {
         "plan": HASH,
         "bank": "bank-1",

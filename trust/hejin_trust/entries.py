@@ -216,6 +216,17 @@ ENTRY_TYPES: Mapping[str, Mapping[str, Check]] = {
     },
     # The rows of an enterprise left the disk; its grants ended just before.
     "erase": {"enterprise": _half, "reason": _sentence},
+    # What one source brought left the data set, where runs could take it since `completed`.
+    # `load` is its number, `source` the hash of its content, `rows` those that went, with what
+    # corrected it and what was in quarantine.
+    "withdraw": {
+        "dataset": _label,
+        "load": _count,
+        "source": _hash,
+        "completed": _time,
+        "rows": _count,
+        "reason": _sentence,
+    },
     "plan.approve": {
         **_PLAN,
         "rho": _not_negative,
@@ -321,6 +332,7 @@ INTERNAL_TYPES = frozenset(
         "authorisation.signature",
         "authorisation.use",
         "erase",
+        "withdraw",
         "account",
         "labels",
         "labels.request",

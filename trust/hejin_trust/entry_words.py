@@ -19,6 +19,7 @@ TYPES: Final[Mapping[str, Text]] = {
     "authorisation.signature": Text("an enterprise signed its authorisation", "企业签署授权"),
     "authorisation.use": Text("authorisations of a released sum", "一次输出所依据的授权"),
     "erase": Text("an enterprise's data are erased", "删除企业数据"),
+    "withdraw": Text("what one source brought is withdrawn", "撤回一次导入的数据"),
     "plan.approve": Text("a node approves a bank's plan", "节点批准银行计划"),
     "plan.refuse": Text("a node refuses a bank's plan", "节点拒绝银行计划"),
     "reserve": Text("the cost of a sum is charged", "预留：扣减一次求和的费用"),
@@ -67,6 +68,14 @@ def _grant(body: Body) -> Text:
 def _erase(body: Body) -> Text:
     who = _short(body, "enterprise")
     return Text(f"{who}: {body['reason']}", f"{who}：{body['reason']}")
+
+
+def _withdraw(body: Body) -> Text:
+    dataset, load, rows = body["dataset"], body["load"], body["rows"]
+    return Text(
+        f"load {load} of {dataset}, {rows} rows: {body['reason']}",
+        f"{dataset} 的第 {load} 次导入，{rows} 行：{body['reason']}",
+    )
 
 
 def _revoke(body: Body) -> Text:
@@ -213,6 +222,7 @@ _WORDS: Final[Mapping[str, Callable[[Body], Text]]] = {
     "authorisation.signature": _signed,
     "authorisation.use": _use,
     "erase": _erase,
+    "withdraw": _withdraw,
     "plan.approve": _approve,
     "plan.refuse": _refuse,
     "reserve": _reserve,
