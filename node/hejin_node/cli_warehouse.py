@@ -242,6 +242,7 @@ def data_erase(
     home: Home,
     code: Annotated[str, typer.Argument(help="The enterprise's code, as it stands in the data.")],
     reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")],
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove an enterprise's rows of every kind and end its authorisations. Not to be undone."""
@@ -249,6 +250,13 @@ def data_erase(
     from hejin_node.backup import known_backups
     from hejin_node.erasing import erase
 
+    confirm(
+        Text(
+            f"Erase every row of {code.strip()} and end its authorisations? Not to be undone.",
+            f"删除 {code.strip()} 的全部数据并终止其授权？此操作不可撤销。",
+        ),
+        yes=yes,
+    )
     with (
         open_to_append(home) as node,
         progress_bar(shown=not as_json, rows=True, doing=Text("erasing", "删除中")) as progress,

@@ -20,12 +20,13 @@ from hejin_node.cli_confirm import UnaskedError
 from hejin_node.home import open_home
 
 A = make_code(0)
+ERASE = ("erase", A, "--reason", "it asked for it")
 WITHDRAW = ("withdraw", "invoices", "1", "--reason", "the wrong file")
 QUESTIONS = {
-    "en": {WITHDRAW: "Withdraw load 1 of invoices (, 2 rows"},
-    "zh": {WITHDRAW: "撤回 invoices 的第 1 次导入"},
+    "en": {ERASE: f"Erase every row of {A}", WITHDRAW: "Withdraw load 1 of invoices (, 2 rows"},
+    "zh": {ERASE: f"删除 {A} 的全部数据", WITHDRAW: "撤回 invoices 的第 1 次导入"},
 }
-COMMANDS = pytest.mark.parametrize("command", [WITHDRAW], ids=lambda words: words[0])
+COMMANDS = pytest.mark.parametrize("command", [ERASE, WITHDRAW], ids=lambda words: words[0])
 
 
 @pytest.fixture
@@ -101,9 +102,9 @@ def test_at_a_terminal_it_is_asked_and_only_yes_is_yes(
 
 
 def test_ctrl_c_at_the_question_changes_nothing(home: Path, terminal: tuple[int, int]) -> None:
-    with at(terminal, home, WITHDRAW) as process:
+    with at(terminal, home, ERASE) as process:
         assert process.stderr is not None
-        assert process.stderr.read(8) == "Withdraw"
+        assert process.stderr.read(5) == "Erase"
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=120)
     assert process.returncode == 1

@@ -78,11 +78,11 @@ def test_small_segments_are_merged(home: Path) -> None:
 
 def test_an_enterprise_is_erased(home: Path) -> None:
     fill(home)
-    done = answer(home, "data", "erase", A, "--reason", "it asked for it")
+    done = answer(home, "data", "erase", A, "--reason", "it asked for it", "--yes")
     assert (done["rows"], done["segments"], done["revoked"]) == (3, 3, [])
-    again = run(home, "data", "erase", A, "--reason", "it asked for it")
+    again = run(home, "data", "erase", A, "--reason", "it asked for it", "--yes")
     assert "erased before" in again.output
-    other = run(home, "data", "erase", make_code(7), "--reason", "x")
+    other = run(home, "data", "erase", make_code(7), "--reason", "x", "--yes")
     assert "check its spelling" in other.output
     with open_home(home) as node:
         read = pa.Table.from_batches(node.warehouse.read("data", "invoices"))
@@ -151,7 +151,7 @@ def test_a_database_is_put_back_where_there_is_none(home: Path, tmp_path: Path) 
 def test_whoever_is_erased_is_told_of_backups(home: Path, tmp_path: Path) -> None:
     fill(home)
     run(home, "data", "backup", str(tmp_path / "copy"))
-    said = run(home, "data", "erase", A, "--reason", "it asked for it").output
+    said = run(home, "data", "erase", A, "--reason", "it asked for it", "--yes").output
     said = said.replace("\n", "")
     assert f"{tmp_path / 'copy'}" in said
 

@@ -144,7 +144,7 @@ def test_labels_have_their_sources_too(home: Path) -> None:
 
 def test_an_erased_enterprise_has_no_origin_and_no_score_any_more(home: Path) -> None:
     fill(home)
-    run(home, "data", "erase", B, "--reason", "asked")
+    run(home, "data", "erase", B, "--reason", "asked", "--yes")
     assert lineage(home, "--enterprise", B)["sources"] == []
     found = lineage(home, "--dataset", "invoices")["sources"]
     assert [(one["rows"], one["quarantined"]) for one in found] == [(2, 0), (1, 0)]
