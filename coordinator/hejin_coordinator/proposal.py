@@ -29,6 +29,7 @@ from hejin_privacy.accounting import rho_for, round_down
 from hejin_privacy.secure_sum.thresholds import MOST_NODES
 from hejin_trust.canonical import time_from
 from hejin_trust.charter import Charter
+from hejin_trust.faults import field_fault, syntax_fault
 from hejin_trust.text import Text
 
 SHARED_FROM = 5
@@ -99,15 +100,13 @@ def read_plan_file(path: Path) -> PlanFile:
             f"{path} cannot be read: {reason.strerror}", f"无法读取 {path}：{reason.strerror}"
         ) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        said = syntax_fault(reason)
         raise PlanFileError(
-            f"{path} is not valid TOML: {reason}", f"{path} 不是有效的 TOML：{reason}"
+            f"{path} is not valid TOML: {said.en}", f"{path} 不是有效的 TOML：{said.zh}"
         ) from reason
     except ValidationError as reason:
-        first = reason.errors(include_input=False)[0]
-        field = ".".join(str(part) for part in first["loc"])
-        raise PlanFileError(
-            f"{path}: field {field}: {first['msg']}", f"{path}：字段 {field}：{first['msg']}"
-        ) from reason
+        said = field_fault(reason)
+        raise PlanFileError(f"{path}: {said.en}", f"{path}：{said.zh}") from reason
 
 
 def make_plan(

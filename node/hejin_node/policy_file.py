@@ -7,7 +7,8 @@ import math
 from collections.abc import Iterable
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from hejin_models.grades import Grade
 from hejin_models.plan import FAMILIES
@@ -25,16 +26,28 @@ _ViewId = Annotated[str, Field(pattern=r"^(\*|[a-z0-9][a-z0-9-]{0,62}-v[0-9]{1,4
 
 def _once(values: tuple[str, ...]) -> tuple[str, ...]:
     if len(set(values)) != len(values) or (ANY in values and len(values) > 1):
-        raise ValueError('names must stand once each, or "*" alone')
+        raise PydanticCustomError("names-once", "names stand once each")
     return values
+
+
+def _in_order(band: tuple[int, int]) -> tuple[int, int]:
+    low, high = band
+    if not 1 <= low <= high <= LARGEST_SIZE:
+        raise PydanticCustomError("size-band", "no band", {"most": LARGEST_SIZE})
+    return band
 
 
 def _known(known: Iterable[str]) -> AfterValidator:
     names = sorted({ANY, *known})
 
     def check(values: tuple[str, ...]) -> tuple[str, ...]:
-        if unknown := sorted(set(values) - set(names)):
-            raise ValueError(f"{unknown[0]} is none of {', '.join(names)}")
+        for place, value in enumerate(values, start=1):
+            if value not in names:
+                raise PydanticCustomError(
+                    "unknown-name",
+                    "name {place} is unknown",
+                    {"place": place, "names": ", ".join(names)},
+                )
         return _once(values)
 
     return AfterValidator(check)
@@ -89,16 +102,9 @@ class Policy(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    size_band: tuple[int, int]
+    size_band: Annotated[tuple[int, int], AfterValidator(_in_order)]
     default: BankRules | None = None
     banks: dict[_Id, BankRules] = {}
-
-    @model_validator(mode="after")
-    def _coherent(self) -> Policy:
-        low, high = self.size_band
-        if not 1 <= low <= high <= LARGEST_SIZE:
-            raise ValueError(f"size_band must be [LOW, HIGH], 1 <= LOW <= HIGH <= {LARGEST_SIZE}")
-        return self
 
     def rules(self, bank: str) -> BankRules | None:
         """Return what holds for a bank; None if nothing does."""

@@ -153,7 +153,7 @@ def test_an_as_of_day_for_a_view_that_takes_none_is_refused(world: World) -> Non
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('product = "p"\nview = "v"\ndefinition = "d"\n', "epsilon: Field required"),
+        ('product = "p"\nview = "v"\ndefinition = "d"\n', "epsilon: it is missing"),
         ('product = "p"\nview = "v"\ndefinition = "d"\nepsilon = 0\n', "epsilon"),
         ('product = "p"\nview = "v"\ndefinition = "d"\nepsilon = nan\n', "epsilon"),
         ('product = "p"\nview = "v"\ndefinition = "d"\nepsilon = inf\n', "epsilon"),

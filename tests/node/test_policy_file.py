@@ -51,8 +51,8 @@ def home(world: World) -> Path:
         pytest.param(
             '[default]\npurposes = ["model-training", "model-training"]\n', "once", id="twice"
         ),
-        pytest.param(f'[default]\n{RULES}families = ["forest"]\n', "forest", id="family"),
-        pytest.param(f'[default]\n{RULES}statistics = ["raw_rows"]\n', "raw_rows", id="statistic"),
+        pytest.param(f'[default]\n{RULES}families = ["forest"]\n', "scorecard", id="family"),
+        pytest.param(f'[default]\n{RULES}statistics = ["gram", "raw"]\n', "name 2", id="statistic"),
         pytest.param(f'[default]\n{RULES}statistics = ["*", "gram"]\n', "alone", id="all and one"),
         pytest.param(f'[default]\n{RULES}views = ["trade"]\n', "default.views", id="no version"),
         pytest.param(f'[banks."Bank 1"]\n{RULES}', "banks", id="no member name"),

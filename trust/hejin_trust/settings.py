@@ -6,23 +6,15 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from hejin_trust.errors import HejinError
+from hejin_trust.faults import field_fault, syntax_fault
 from hejin_trust.files import replace_file
-from hejin_trust.text import Text
 
 Settings = TypeVar("Settings", bound=BaseModel)
-
-_SAID: Final = {
-    "missing": Text("it is missing", "缺失"),
-    "extra_forbidden": Text(
-        "there is no such field: correct its spelling, or remove it",
-        "没有该字段：请更正拼写或删除",
-    ),
-}
 
 
 class SettingsError(HejinError):
@@ -42,19 +34,13 @@ def read_settings(path: Path, model: type[Settings]) -> Settings:
             f"无法读取 {path}（{reason.strerror}）：请先执行 init，或用 --home 指定其他目录",
         ) from reason
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+        said = syntax_fault(reason)
         raise SettingsError(
-            f"{path} is not valid TOML: {reason}", f"{path} 不是有效的 TOML：{reason}"
+            f"{path} is not valid TOML: {said.en}", f"{path} 不是有效的 TOML：{said.zh}"
         ) from reason
     except ValidationError as reason:
-        # A misspelt field is also a missing one: the name that was written says more.
-        first = min(
-            reason.errors(include_input=False), key=lambda one: one["type"] != "extra_forbidden"
-        )
-        field = ".".join(str(part) for part in first["loc"])
-        said = _SAID.get(first["type"], Text(first["msg"], first["msg"]))
-        raise SettingsError(
-            f"{path}: field {field}: {said.en}", f"{path}：字段 {field}：{said.zh}"
-        ) from reason
+        said = field_fault(reason)
+        raise SettingsError(f"{path}: {said.en}", f"{path}：{said.zh}") from reason
 
 
 def write_settings(path: Path, settings: BaseModel) -> None:
