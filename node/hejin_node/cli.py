@@ -26,6 +26,7 @@ from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets
 from hejin_trust import membership
+from hejin_trust.commands import wrong_usage
 from hejin_trust.files import replace_file
 from hejin_trust.members import check_address
 from hejin_trust.settings import read_settings, write_settings
@@ -56,7 +57,10 @@ app.add_typer(schema_app, name="schema")
 def _band(value: str) -> tuple[int, int]:
     low, _, high = value.partition(":")
     if not (low.isdecimal() and high.isdecimal()):
-        raise typer.BadParameter("write LOW:HIGH, such as 100:5000")
+        raise wrong_usage(
+            "--size-band is written LOW:HIGH, such as 100:5000",
+            "--size-band 应写成 下限:上限，例如 100:5000",
+        )
     return int(low), int(high)
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Code, CsvEncoding, Home
+from hejin_trust.commands import wrong_usage
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -277,7 +278,10 @@ def authorisation_revoke(
     from hejin_trust.database import writing
 
     if (code is None) == (seq is None):
-        raise typer.BadParameter("name an enterprise's code, or a grant by --seq")
+        raise wrong_usage(
+            "name an enterprise's code, or a grant by --seq",
+            "请给出企业的统一社会信用代码，或用 --seq 指定一项授权",
+        )
     with open_to_append(home) as node, writing(node.database) as connection:
         ended = revoke(connection, node.internal_log, reason, code=code, seq=seq)
         runs = affected_runs(node, connection, ended)

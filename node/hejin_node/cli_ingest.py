@@ -14,6 +14,7 @@ import typer
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_options import AsJson, Home
 from hejin_node.cli_warehouse import data_app, need_dataset
+from hejin_trust.commands import wrong_usage
 from hejin_trust.errors import HejinError
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
@@ -98,16 +99,22 @@ def ingest(
         desk = _Desk(node, rules, as_json)
         if rules.sql is not None:
             if sources or corrects is not None:
-                raise typer.BadParameter("this mapping asks a database: name no files")
+                raise wrong_usage(
+                    "this mapping asks a database: name no files",
+                    "该映射读取数据库：不要给出文件",
+                )
             desk.database(_address(url_env, url_file), every if watch else None)
             return
         if not sources:
-            raise typer.BadParameter("name a file")
+            raise wrong_usage("name a file", "请给出文件")
         if corrects is not None and (watch or len(sources) != 1):
-            raise typer.BadParameter("--corrects goes with one file, and not with --watch")
+            raise wrong_usage(
+                "--corrects goes with one file, and not with --watch",
+                "--corrects 只与一个文件同用，且不可与 --watch 同用",
+            )
         if watch:
             if len(sources) != 1 or not sources[0].is_dir():
-                raise typer.BadParameter("--watch goes with one folder")
+                raise wrong_usage("--watch goes with one folder", "--watch 须给出一个目录")
             desk.watch(sources[0], every)
             return
         desk.files(sources, corrects)
@@ -120,7 +127,10 @@ def _address(url_env: str | None, url_file: Path | None) -> URL:
         return url_in_environment(url_env)
     if url_file is not None and url_env is None:
         return url_in_file(url_file)
-    raise typer.BadParameter("this mapping asks a database: give --url-env NAME or --url-file FILE")
+    raise wrong_usage(
+        "this mapping asks a database: give --url-env NAME or --url-file FILE",
+        "该映射读取数据库：请给出 --url-env 变量名 或 --url-file 文件",
+    )
 
 
 @dataclass(frozen=True)

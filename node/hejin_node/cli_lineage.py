@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.commands import wrong_usage
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -37,7 +38,10 @@ def data_lineage(
     from hejin_node.home import open_home
 
     if report is not None and (enterprise, dataset, view) != (None, None, None):
-        raise typer.BadParameter("--report goes alone: it names its data set")
+        raise wrong_usage(
+            "--report goes alone: it names its data set",
+            "--report 须单独使用：它已指明数据集",
+        )
     with open_home(home) as node:
         if report is not None:
             result, found = lineage.report(node.warehouse, report)

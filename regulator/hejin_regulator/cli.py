@@ -28,6 +28,7 @@ from hejin_regulator.cli_mirror import (
 from hejin_regulator.cli_verify import verify
 from hejin_trust.charter import LARGEST_DELTA, Charter
 from hejin_trust.clock import now
+from hejin_trust.commands import wrong_usage
 from hejin_trust.errors import HejinError
 from hejin_trust.logs import log_to_stderr
 from hejin_trust.members import Member
@@ -59,7 +60,10 @@ def _rational(value: str) -> Fraction:
     try:
         return Fraction(value)
     except (ValueError, ZeroDivisionError) as reason:
-        raise typer.BadParameter("write a number such as 0.05, 1e-6 or 1/20") from reason
+        raise wrong_usage(
+            "write a number such as 0.05, 1e-6 or 1/20",
+            "请写成数字，例如 0.05、1e-6 或 1/20",
+        ) from reason
 
 
 ALONE_TIMES = 20

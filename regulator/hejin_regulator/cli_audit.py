@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hejin_trust.canonical import fraction_body
+from hejin_trust.commands import wrong_usage
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
@@ -62,7 +63,9 @@ def _rational(value: str) -> Fraction:
     try:
         return Fraction(value)
     except (ValueError, ZeroDivisionError) as reason:
-        raise typer.BadParameter("write a number such as 0.5 or 1/2") from reason
+        raise wrong_usage(
+            "write a number such as 0.5 or 1/2", "请写成数字，例如 0.5 或 1/2"
+        ) from reason
 
 
 def audit_noise(

@@ -22,6 +22,7 @@ from hejin_regulator.mirror_export import export as write_export
 from hejin_regulator.mirror_summary import HeldMember, summary
 from hejin_trust.canonical import time_text
 from hejin_trust.clock import now
+from hejin_trust.commands import wrong_usage
 from hejin_trust.errors import RefusedError
 from hejin_trust.files import replace_file
 from hejin_trust.listing import print_table
@@ -119,7 +120,9 @@ def approve_recovery(
 ) -> None:
     """Approve that a member goes on from the mirror's copy of its logs, as they are now."""
     if not reason.strip():
-        raise typer.BadParameter("say in one sentence what happened", param_hint="--reason")
+        raise wrong_usage(
+            "--reason must say in one sentence what happened", "--reason 须用一句话说明发生了什么"
+        )
     office = Office(home)
     charter = office.charter
     charter.admitted(member)

@@ -20,6 +20,7 @@ from hejin_sandbox.kept import new_folder
 from hejin_sandbox.run import run_consortium
 from hejin_sandbox.specs import Request, Spec, TableRequest, demo_spec, table_spec
 from hejin_sandbox.story import Story
+from hejin_trust.commands import wrong_usage
 
 #: Of one call of `sandbox data`: all of it is held in memory, some 40 kB an enterprise.
 MOST_ENTERPRISES = 20_000
@@ -84,9 +85,15 @@ def run(
 ) -> None:
     """Run a regulator, a bank and one node per group on TABLE, to a verified scorecard."""
     if (node_by is None) == (nodes is None):
-        raise typer.BadParameter("give either --node-by COL or --nodes N --split dirichlet")
+        raise wrong_usage(
+            "give either --node-by COL or --nodes N --split dirichlet",
+            "请在 --node-by 列名 与 --nodes 数量 --split dirichlet 中择一给出",
+        )
     if (nodes is None) != (split is None):
-        raise typer.BadParameter("--nodes N and --split dirichlet go together")
+        raise wrong_usage(
+            "--nodes N and --split dirichlet go together",
+            "--nodes 与 --split dirichlet 须同时给出",
+        )
     story = _story(as_json)
     noise = None if mode is None else mode.value
     request = Request(epsilon=epsilon, delta=delta, mode=noise, seed=seed)
@@ -140,7 +147,9 @@ def demo(
 ) -> None:
     """Run the five pilot clusters on synthetic data 五个试点集群（合成数据）."""
     if no_keep and keep is not None:
-        raise typer.BadParameter("--keep DIR and --no-keep contradict each other")
+        raise wrong_usage(
+            "--keep DIR and --no-keep contradict each other", "--keep 与 --no-keep 相互矛盾"
+        )
     story = _story(as_json)
     noise = None if mode is None else mode.value
     spec = demo_spec(Request(epsilon=epsilon, delta=delta, mode=noise, seed=seed), story)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from hejin_sandbox.spoken import Context, mark, speak
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
@@ -32,20 +34,20 @@ DOORS: Mapping[str, Door] = {
         "hejin_node.cli:app",
         Text(
             "Data node of a cluster: data, authorisations, plans, budget.",
-            "集群数据节点:数据、授权、方案与预算。",
+            "集群数据节点：数据、授权、计划与预算。",
         ),
         "node",
     ),
     "coordinator": Door(
         "hejin_coordinator.cli:app",
-        Text("A bank's coordinator: plans, runs, models.", "银行协调端:方案、运行与模型。"),
+        Text("A bank's coordinator: plans, runs, models.", "银行协调端：计划、运行与模型。"),
         "coordinator",
     ),
     "regulator": Door(
         "hejin_regulator.cli:app",
         Text(
             "Regulator: admission, charter, verification.",
-            "监管端:准入、章程与核验。",
+            "监管端：准入、章程与核验。",
         ),
         None,
     ),
@@ -53,7 +55,7 @@ DOORS: Mapping[str, Door] = {
         "hejin_trust.cli_ledger:app",
         Text(
             "A node's or bank's ledger: read it, prove entries, archive.",
-            "节点或银行的账本:查看、证明与归档。",
+            "节点或银行的账本：查看、证明与归档。",
         ),
         None,
     ),
@@ -69,7 +71,7 @@ DOORS: Mapping[str, Door] = {
         "hejin_sandbox.cli:demo_app",
         Text(
             "The five pilot clusters on synthetic data, from start to verified model.",
-            "五个试点集群(合成数据),从组建到核验通过的模型。",
+            "五个试点集群（合成数据），从组建到核验通过的模型。",
         ),
         "sandbox",
     ),
@@ -85,7 +87,8 @@ class MissingExtraError(HejinError):
         super().__init__(
             f"`hejin {role}` needs the library {module}, which is not installed here; "
             f"run: pip install 'hejin[{extra}]'.",
-            f"`hejin {role}` 需要的程序库 {module} 尚未安装;请执行:pip install 'hejin[{extra}]'。",
+            f"`hejin {role}` 需要的程序库 {module} 尚未安装；"
+            f"请执行：pip install 'hejin[{extra}]'。",
         )
 
 
@@ -101,11 +104,22 @@ class StoppedError(HejinError):
         )
 
 
+_OPTIONS: Mapping[str, Text] = {
+    "lang": Text(
+        "Language 语言 (default: $HEJIN_LANG, else the locale's).",
+        "Language 语言（默认：环境变量 HEJIN_LANG，否则按系统区域）。",
+    ),
+    "version": Text("Show the version and exit.", "显示版本并退出。"),
+}
+
+
 class _Umbrella(click.Group):
     """Lists every subcommand from DOORS; imports the one that is run.
 
     `hejin --help` must stay under a second of CPU; flwr alone costs more.
     """
+
+    context_class = Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click names it
         return list(DOORS)
@@ -114,10 +128,21 @@ class _Umbrella(click.Group):
         door = DOORS.get(cmd_name)
         return None if door is None else _open(cmd_name, door)
 
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        with _spoken_usage():
+            return super().make_context(info_name, args, parent, **extra)
+
     def invoke(self, ctx: click.Context) -> object:
         # A role's commands load their engines late: `serve` may lack what `--help` did not need.
         try:
-            return super().invoke(ctx)
+            with _spoken_usage():
+                return super().invoke(ctx)
         except ModuleNotFoundError as missing:
             role = ctx.invoked_subcommand
             if role is not None and role in DOORS:
@@ -125,6 +150,14 @@ class _Umbrella(click.Group):
             raise
         except KeyboardInterrupt:
             raise StoppedError from None
+
+    def get_help(self, ctx: click.Context) -> str:
+        mark(self)
+        for option in self.params:
+            said = _OPTIONS.get(option.name or "")
+            if isinstance(option, click.Option) and said is not None:
+                option.help = str(said)
+        return super().get_help(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click names it
         with formatter.section(str(Text("Commands", "命令"))):
@@ -136,7 +169,7 @@ class _Umbrella(click.Group):
             str(
                 Text(
                     "Hejin: many data owners, one credit model, no data moved.",
-                    "合金:多方数据,一个信用模型,数据不出域。",
+                    "合金：多方数据，一个信用模型，数据不出域。",
                 )
             )
         )
@@ -151,7 +184,19 @@ def _open(name: str, door: Door) -> click.Command:
         raise
     from typer.main import get_command
 
-    return get_command(app)
+    command = get_command(app)
+    speak(command)
+    return command
+
+
+@contextmanager
+def _spoken_usage() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        from hejin_sandbox.usage import spoken
+
+        raise spoken(error) from error
 
 
 def _explain(role: str, door: Door, missing: ModuleNotFoundError) -> None:
@@ -177,9 +222,8 @@ def _speak(ctx: click.Context, param: click.Parameter, value: str | None) -> Non
     callback=_speak,
     is_eager=True,
     expose_value=False,
-    help="Language 语言 (default: $HEJIN_LANG, else the locale's).",
 )
-@click.version_option(package_name="hejin", prog_name="hejin")
+@click.version_option(package_name="hejin", prog_name="hejin", message="%(prog)s %(version)s")
 def hejin() -> None:
     """Hejin 合金."""
 

@@ -31,9 +31,9 @@ def _table(tmp_path: Path) -> str:
         (["--node-by", "home", "--nodes", "2", "--split", "dirichlet"], "either --node-by COL"),
         (["--nodes", "2"], "go together"),
         (["--node-by", "home", "--split", "dirichlet"], "go together"),
-        (["--node-by", "home", "--epsilon", "0"], "0"),
-        (["--node-by", "home", "--delta", "1e-3"], "0.001"),
-        (["--node-by", "home", "--mode", "none"], "none"),
+        (["--node-by", "home", "--epsilon", "0"], "--epsilon must be"),
+        (["--node-by", "home", "--delta", "1e-3"], "--delta must be"),
+        (["--node-by", "home", "--mode", "none"], "one of node, shared"),
     ],
 )
 def test_options_that_contradict_each_other_are_a_usage_error(

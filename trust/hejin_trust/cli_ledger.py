@@ -13,6 +13,7 @@ import click
 import typer
 from rich.table import Table
 
+from hejin_trust.commands import wrong_usage
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -66,7 +67,10 @@ def show(
     from hejin_trust.ledger import entry_at, open_ledger, rows
 
     if kind is not None and kind not in ENTRY_TYPES:
-        raise typer.BadParameter(f"a type is one of {', '.join(ENTRY_TYPES)}")
+        raise wrong_usage(
+            f"--type is one of {', '.join(ENTRY_TYPES)}",
+            f"--type 应为以下之一：{'、'.join(ENTRY_TYPES)}",
+        )
     with open_ledger(home) as ledger, reading(ledger.engine) as connection:
         chosen = ledger.log(cast("LogName", log))
         if seq is not None:
@@ -247,7 +251,10 @@ def _charter(charter: Path | None, regulator_key: str | None, home: Path | None)
         key = hexbytes({"regulator-key": regulator_key.lower()}, "regulator-key", 32)
         return CharterSource(charter, key).current()
     if home is None or charter is not None or regulator_key is not None:
-        raise typer.BadParameter("give --charter and --regulator-key together, or --home")
+        raise wrong_usage(
+            "give --charter and --regulator-key together, or --home",
+            "请同时给出 --charter 与 --regulator-key，或给出 --home",
+        )
     return pinned_charter(home)
 
 
@@ -271,7 +278,10 @@ def export(
     from hejin_trust.sealing import check_part
 
     if log is None and (start or end):
-        raise typer.BadParameter("--from and --to need --log: the two logs count apart")
+        raise wrong_usage(
+            "--from and --to need --log: the two logs count apart",
+            "--from 与 --to 须同时给出 --log：两个日志分别编号",
+        )
     with open_ledger(home) as ledger, reading(ledger.engine) as connection:
         for name in _logs(log):
             path = seal(ledger, connection, name, folder, start, end)
@@ -374,7 +384,9 @@ def _day(value: str) -> str:
     try:
         return date.fromisoformat(value).isoformat()
     except ValueError as reason:
-        raise typer.BadParameter("write the day as YYYY-MM-DD") from reason
+        raise wrong_usage(
+            "write the day of --before as YYYY-MM-DD", "--before 的日期应写成 YYYY-MM-DD"
+        ) from reason
 
 
 def _visible(line: str) -> str:
