@@ -16,6 +16,7 @@ from hejin_coordinator.cli_outcomes import outcomes_app
 from hejin_coordinator.config import FILE, CoordinatorSettings
 from hejin_coordinator.home import open_home
 from hejin_trust import membership
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.members import check_address
 from hejin_trust.settings import read_settings, write_settings
@@ -24,21 +25,32 @@ from hejin_trust.text import Text
 if TYPE_CHECKING:
     from hejin_models.plan import Plan
 
-app = typer.Typer(no_args_is_help=True, help="A bank's coordinator: plans, runs, models. 银行端。")
-models_app = typer.Typer(no_args_is_help=True, help="The model registry. 模型登记。")
+app = group(Text("A bank's coordinator: plans, runs, models.", "银行协调端：计划、运行与模型。"))
+models_app = group(Text("The model registry.", "模型登记。"))
 app.add_typer(models_app, name="models")
 app.add_typer(outcomes_app, name="outcomes")
 
-PlanHash = Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")]
+PlanHash = Annotated[
+    str,
+    typer.Argument(),
+    Text("Plan hash, or its first 8 digits or more.", "计划的哈希，或其前 8 位以上。"),
+]
 
 
 @app.command()
+@says("生成密钥与提交监管方的入网申请。")
 def init(
     home: Home,
-    member: Annotated[str, typer.Option(help="Member name: a-z, 0-9 and '-'.")],
-    name_en: Annotated[str, typer.Option(help="Name in English.")],
-    name_zh: Annotated[str, typer.Option(help="Name in Chinese.")],
-    regulator_key: Annotated[str, typer.Option(help="The regulator's public key, hex; pinned.")],
+    member: Annotated[
+        str, typer.Option(), Text("Member name: a-z, 0-9 and '-'.", "成员名：a-z、0-9 与 '-'。")
+    ],
+    name_en: Annotated[str, typer.Option(), Text("Name in English.", "英文名称。")],
+    name_zh: Annotated[str, typer.Option(), Text("Name in Chinese.", "中文名称。")],
+    regulator_key: Annotated[
+        str,
+        typer.Option(),
+        Text("The regulator's public key, hex; pinned.", "监管方公钥（十六进制），此后固定不变。"),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Make keys and the enrolment request for the regulator."""
@@ -52,13 +64,20 @@ def init(
 
 
 @app.command()
+@says("接受监管方的准入并建立账本。")
 def join(
     home: Home,
-    admission: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    admission: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("Admission file that the regulator handed back.", "监管方交回的准入文件。"),
+    ],
     regulator: Annotated[
         str | None,
-        typer.Option(
-            help="HOST:PORT of the regulator, the witness of the ledgers; needed to serve."
+        typer.Option(),
+        Text(
+            "HOST:PORT of the regulator, the witness of the ledgers; needed to serve.",
+            "监管方（账本见证方）的地址 HOST:PORT；运行服务时必需。",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -91,11 +110,18 @@ def join(
 
 
 @app.command()
+@says("先说明代价与预期效果，再签署计划并提交给各节点。")
 def propose(
     home: Home,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="The plan, TOML.")],
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("The plan, TOML.", "计划文件（TOML）。"),
+    ],
     start_when_answered: Annotated[
-        bool, typer.Option("--start", help="Start as soon as every node has answered.")
+        bool,
+        typer.Option("--start"),
+        Text("Start as soon as every node has answered.", "所有节点答复后立即开始。"),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -173,6 +199,7 @@ def _thresholds(plan: Plan) -> dict[Text, str]:
 
 
 @app.command()
+@says("列出计划、各节点的答复以及每次运行的进度。")
 def plans(home: Home, as_json: AsJson = False) -> None:
     """List plans, the nodes' answers and how far each run is."""
     from hejin_coordinator import desk
@@ -209,6 +236,7 @@ def plans(home: Home, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@says("显示计划运行的每一轮中各节点的情况。")
 def report(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     """Show what happened to each node in each round of a plan's run."""
     from hejin_coordinator import run_report
@@ -233,6 +261,7 @@ def report(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@says("列出不相符的份额：`settle` 之前两个节点都不参加新的运行。")
 def disputes(home: Home, as_json: AsJson = False) -> None:
     """List shares that did not fit: both nodes stay out of new runs until `settle`."""
     from hejin_coordinator import disputes
@@ -263,8 +292,12 @@ def disputes(home: Home, as_json: AsJson = False) -> None:
 
 
 @app.command()
+@says("监管方查看之后，让争议双方节点重新参加。")
 def settle(
-    home: Home, dispute: Annotated[int, typer.Argument(help="Its number in `disputes`.")]
+    home: Home,
+    dispute: Annotated[
+        int, typer.Argument(), Text("Its number in `disputes`.", "`disputes` 所列的编号。")
+    ],
 ) -> None:
     """Let both nodes of a dispute take part again, once the regulator has looked."""
     from hejin_coordinator import disputes
@@ -276,6 +309,7 @@ def settle(
 
 
 @app.command()
+@says("与已批准的节点开始一个计划；已暂停或失败的计划重新开始。")
 def start(home: Home, plan: PlanHash) -> None:
     """Start a plan, or one that is paused or has failed again, with the nodes that approved it."""
     from hejin_coordinator import desk
@@ -291,6 +325,7 @@ def start(home: Home, plan: PlanHash) -> None:
 
 
 @app.command()
+@says("放弃已提交、已暂停或已失败的计划。其求和已支出的代价不退回。")
 def drop(home: Home, plan: PlanHash) -> None:
     """Give up a plan that is offered, paused or has failed. What its sums cost stays spent."""
     from hejin_coordinator import desk
@@ -303,9 +338,14 @@ def drop(home: Home, plan: PlanHash) -> None:
 
 
 @app.command()
+@says("为各节点服务并执行已开始的计划，直至 SIGTERM 或 Ctrl-C。")
 def serve(
     home: Home,
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
+    listen: Annotated[
+        str,
+        typer.Option(),
+        Text("HOST:PORT; port 0 takes a free one.", "HOST:PORT；端口 0 表示任选空闲端口。"),
+    ],
 ) -> None:
     """Serve the nodes and carry out started plans until SIGTERM or Ctrl-C."""
     from hejin_coordinator import service
@@ -319,6 +359,7 @@ def serve(
 
 
 @models_app.command("list")
+@says("列出已登记的模型。")
 def list_models(home: Home, as_json: AsJson = False) -> None:
     """List the registered models."""
     from hejin_coordinator import registry
@@ -341,8 +382,11 @@ def list_models(home: Home, as_json: AsJson = False) -> None:
 
 
 @models_app.command("show")
+@says("显示模型卡。")
 def show_model(
-    home: Home, model: Annotated[str, typer.Argument(help="Model id.")], as_json: AsJson = False
+    home: Home,
+    model: Annotated[str, typer.Argument(), Text("Model id.", "模型编号。")],
+    as_json: AsJson = False,
 ) -> None:
     """Show a model's card."""
     from hejin_coordinator import registry

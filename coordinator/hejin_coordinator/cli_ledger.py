@@ -13,10 +13,12 @@ from rich.table import Table
 from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.home import open_home
 from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
+from hejin_trust.commands import says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 
+@says("显示账本、计划，以及监管方镜像是否持有相同的账本。")
 def status(home: Home, as_json: AsJson = False) -> None:
     """Show ledgers, plans, and whether the regulator's mirror holds the same ledgers."""
     from hejin_coordinator import store
@@ -59,6 +61,7 @@ def status(home: Home, as_json: AsJson = False) -> None:
     print_table(table)
 
 
+@says("检查证书、账本、监管方与时钟。退出码 0：一切正常；1：见表。")
 def preflight(home: Home, as_json: AsJson = False) -> None:
     """Look at certificate, ledgers, regulator and clock. Exit 0: all well; 1: see the table."""
     from hejin_coordinator.witnessing import dialled
@@ -69,8 +72,12 @@ def preflight(home: Home, as_json: AsJson = False) -> None:
         tell_looks(look(bank, Witness(bank, mirror)), as_json=as_json)
 
 
+@says("将两个账本以及计划与轮次的证明写成普通文件交给监管方。")
 def export(
-    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
+    home: Home,
+    folder: Annotated[
+        Path, typer.Argument(), Text("Where to write the export.", "导出文件的存放目录。")
+    ],
 ) -> None:
     """Write both ledgers, and what proves plans and rounds, as flat files for the regulator."""
     from hejin_coordinator.export import export as write
@@ -85,10 +92,13 @@ def export(
         typer.echo(str(write(bank, folder)))
 
 
+@says("从监管方镜像补回备份恢复后缺失的内容；未完成的运行就此结束。")
 def recover(
     home: Home,
     approval: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The regulator's approval.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("The regulator's approval.", "监管方的批准文件。"),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
+from hejin_trust.text import Text
+
 Home = Annotated[
-    Path, typer.Option("--home", envvar="HEJIN_HOME", help="The bank's folder.", file_okay=False)
+    Path,
+    typer.Option("--home", envvar="HEJIN_HOME", file_okay=False),
+    Text("The bank's folder.", "银行的目录。"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[
+    bool, typer.Option("--json"), Text("Print one JSON object.", "输出一个 JSON 对象。")
+]

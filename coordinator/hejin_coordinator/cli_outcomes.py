@@ -12,29 +12,43 @@ from rich.table import Table
 
 from hejin_coordinator.cli_options import AsJson, Home
 from hejin_coordinator.home import open_home
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
-outcomes_app = typer.Typer(
-    no_args_is_help=True, help="Outcomes of the bank's borrowers. 借款企业违约结果。"
-)
+outcomes_app = group(Text("Outcomes of the bank's borrowers.", "借款企业违约结果。"))
 
 
 @outcomes_app.command("import")
+@says(
+    "制作一个时段的结果册，取代此前的一册；各行全部采用，否则全部不用。\n\n"
+    "`label` 为 1（违约）或 0（正常）；`days_overdue` 为口径窗口内贷款的最长逾期天数。"
+)
 def import_file(
     home: Home,
     file: Annotated[
         Path,
-        typer.Argument(
-            exists=True, dir_okay=False, help="CSV: enterprise, and label or days_overdue."
+        typer.Argument(exists=True, dir_okay=False),
+        Text(
+            "CSV: enterprise, and label or days_overdue.",
+            "CSV：enterprise 列，以及 label 或 days_overdue 列。",
         ),
     ],
     definition: Annotated[
-        str, typer.Option(help="What counts as bad: overdue90-12m-v1, or one of definitions/.")
+        str,
+        typer.Option(),
+        Text(
+            "What counts as bad: overdue90-12m-v1, or one of definitions/.",
+            "违约口径：overdue90-12m-v1，或 definitions/ 中的一种。",
+        ),
     ],
-    period: Annotated[str, typer.Option(help="Which months the outcomes cover: 2025.")] = "",
+    period: Annotated[
+        str,
+        typer.Option(),
+        Text("Which months the outcomes cover: 2025.", "结果所涵盖的时段，例如 2025。"),
+    ] = "",
     encoding: Annotated[
-        Literal["utf-8", "gb18030"], typer.Option(help="Of the CSV file.")
+        Literal["utf-8", "gb18030"], typer.Option(), Text("Of the CSV file.", "CSV 文件的编码。")
     ] = "utf-8",
     as_json: AsJson = False,
 ) -> None:
@@ -64,6 +78,7 @@ def import_file(
 
 
 @outcomes_app.command("list")
+@says("列出结果册；其内容不在任何地方显示。")
 def list_books(home: Home, as_json: AsJson = False) -> None:
     """List the books of outcomes; what is in them is shown nowhere."""
     from hejin_coordinator.outcomes import books

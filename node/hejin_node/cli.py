@@ -26,14 +26,14 @@ from hejin_node.cli_warehouse import data_app
 from hejin_node.config import FILE, NodeSettings
 from hejin_node.home import make_secrets
 from hejin_trust import membership
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import group, says, wrong_usage
 from hejin_trust.files import replace_file
 from hejin_trust.members import check_address
 from hejin_trust.settings import read_settings, write_settings
 from hejin_trust.text import Text
 
-app = typer.Typer(
-    no_args_is_help=True, help="Data node: data, authorisations, plans, budget. 数据节点。"
+app = group(
+    Text("Data node: data, authorisations, plans, budget.", "数据节点：数据、授权、计划与预算。")
 )
 app.command("ingest")(ingest)
 app.command("status")(status)
@@ -65,14 +65,23 @@ def _band(value: str) -> tuple[int, int]:
 
 
 @app.command()
+@says("生成密钥与提交监管方的入网申请。")
 def init(
     home: Home,
-    member: Annotated[str, typer.Option(help="Member name: a-z, 0-9 and '-'.")],
-    name_en: Annotated[str, typer.Option(help="Name in English.")],
-    name_zh: Annotated[str, typer.Option(help="Name in Chinese.")],
-    regulator_key: Annotated[str, typer.Option(help="The regulator's public key, hex; pinned.")],
+    member: Annotated[
+        str, typer.Option(), Text("Member name: a-z, 0-9 and '-'.", "成员名：a-z、0-9 与 '-'。")
+    ],
+    name_en: Annotated[str, typer.Option(), Text("Name in English.", "英文名称。")],
+    name_zh: Annotated[str, typer.Option(), Text("Name in Chinese.", "中文名称。")],
+    regulator_key: Annotated[
+        str,
+        typer.Option(),
+        Text("The regulator's public key, hex; pinned.", "监管方公钥（十六进制），此后固定不变。"),
+    ],
     size_band: Annotated[
-        str, typer.Option(help="Declared public number of enterprises, LOW:HIGH.")
+        str,
+        typer.Option(),
+        Text("Declared public number of enterprises, LOW:HIGH.", "公开申报的企业数，下限:上限。"),
     ],
     approve_up_to: ApproveUpTo = None,
     grade: Highest = "important",
@@ -101,14 +110,26 @@ def init(
 
 
 @app.command()
+@says("接受监管方的准入并建立账本。再次执行可更改地址。")
 def join(
     home: Home,
-    admission: Annotated[Path, typer.Argument(exists=True, dir_okay=False)],
+    admission: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("Admission file that the regulator handed back.", "监管方交回的准入文件。"),
+    ],
     bank: Annotated[
-        list[str] | None, typer.Option(help="A bank to work with: ID=HOST:PORT; repeat.")
+        list[str] | None,
+        typer.Option(),
+        Text("A bank to work with: ID=HOST:PORT; repeat.", "要合作的银行：ID=HOST:PORT；可重复。"),
     ] = None,
     regulator: Annotated[
-        str | None, typer.Option(help="HOST:PORT of the regulator, for charter updates.")
+        str | None,
+        typer.Option(),
+        Text(
+            "HOST:PORT of the regulator, for charter updates.",
+            "监管方的地址 HOST:PORT，用于更新章程。",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -153,6 +174,7 @@ def join(
 
 
 @app.command()
+@says("与银行协作，直至 SIGTERM 或 Ctrl-C。只向外拨号，不监听任何端口。")
 def serve(home: Home) -> None:
     """Work with the banks until SIGTERM or Ctrl-C. Dials out only; listens nowhere."""
     from hejin_node import service

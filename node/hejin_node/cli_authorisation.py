@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Code, CsvEncoding, Home
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import group, says, wrong_usage
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -21,26 +21,48 @@ if TYPE_CHECKING:
     from hejin_node.consent import Authorisation
     from hejin_node.signed import Signed
 
-authorisation_app = typer.Typer(
-    no_args_is_help=True, help="Enterprises' authorisations. 企业数据授权。"
-)
+authorisation_app = group(Text("Enterprises' authorisations.", "企业数据授权。"))
 
-From = Annotated[str, typer.Option("--from", help="YYYY-MM-DD, UTC.")]
-To = Annotated[str, typer.Option("--to", help="YYYY-MM-DD, UTC; the first day after.")]
-Purposes = Annotated[list[str], typer.Option("--purpose", help="May be repeated.")]
-Banks = Annotated[list[str], typer.Option("--bank", help="Member name, or '*'. May be repeated.")]
+From = Annotated[
+    str, typer.Option("--from"), Text("YYYY-MM-DD, UTC.", "起始日 YYYY-MM-DD（UTC）。")
+]
+To = Annotated[
+    str,
+    typer.Option("--to"),
+    Text("YYYY-MM-DD, UTC; the first day after.", "YYYY-MM-DD（UTC）；到期后的第一天。"),
+]
+Purposes = Annotated[
+    list[str], typer.Option("--purpose"), Text("May be repeated.", "用途，可重复。")
+]
+Banks = Annotated[
+    list[str],
+    typer.Option("--bank"),
+    Text("Member name, or '*'. May be repeated.", "银行的成员名，或 '*'；可重复。"),
+]
 Categories = Annotated[
     list[str],
-    typer.Option("--category", help="Data category, '*', or 'outcome'. May be repeated."),
+    typer.Option("--category"),
+    Text(
+        "Data category, '*', or 'outcome'. May be repeated.", "数据类别、'*' 或 'outcome'；可重复。"
+    ),
 ]
-Features = Annotated[list[str] | None, typer.Option("--feature", help="Default: '*', all.")]
+Features = Annotated[
+    list[str] | None,
+    typer.Option("--feature"),
+    Text("Default: '*', all.", "特征；默认 '*'，即全部。"),
+]
 
 
 @authorisation_app.command("form")
+@says("写出供企业阅读并签署的文件：form.html、record.json 与 to-sign.bin。")
 def authorisation_form(
     home: Home,
     code: Code,
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the form's files.")],
+    out: Annotated[
+        Path,
+        typer.Option(file_okay=False),
+        Text("Folder for the form's files.", "表单文件的存放目录。"),
+    ],
     valid_from: From,
     valid_to: To,
     purpose: Purposes,
@@ -92,15 +114,19 @@ def authorisation_form(
 
 
 @authorisation_app.command("key")
+@says("登记企业的签名密钥；此后以该密钥为准。")
 def authorisation_key(
     home: Home,
     code: Code,
     public_key: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="Ed25519 public key, PEM.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("Ed25519 public key, PEM.", "Ed25519 公钥（PEM）。"),
     ],
     evidence: Annotated[
         Path,
-        typer.Option(exists=True, dir_okay=False, help="Document that shows whose it is; hashed."),
+        typer.Option(exists=True, dir_okay=False),
+        Text("Document that shows whose it is; hashed.", "证明密钥归属的文件；只记其哈希。"),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -128,11 +154,14 @@ def authorisation_key(
 
 
 @authorisation_app.command("grant")
+@says("记录一家企业的 B 级授权：由运营方证明签署文件。")
 def authorisation_grant(
     home: Home,
     code: Code,
     document: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="The signed document; hashed.")
+        Path,
+        typer.Option(exists=True, dir_okay=False),
+        Text("The signed document; hashed.", "已签署的文件；只记其哈希。"),
     ],
     valid_from: From,
     valid_to: To,
@@ -165,13 +194,18 @@ def authorisation_grant(
 
 
 @authorisation_app.command("accept")
+@says("记录一项 A 级授权：企业以自己的密钥签署的表单。")
 def authorisation_accept(
     home: Home,
     record: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The form's record.json.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("The form's record.json.", "表单的 record.json。"),
     ],
     signature: Annotated[
-        Path, typer.Option(exists=True, dir_okay=False, help="Of to-sign.bin, by the enterprise.")
+        Path,
+        typer.Option(exists=True, dir_okay=False),
+        Text("Of to-sign.bin, by the enterprise.", "企业对 to-sign.bin 的签名。"),
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -197,9 +231,10 @@ def authorisation_accept(
 
 
 @authorisation_app.command("import")
+@says("记录 CSV 文件中的授权，须各行均可用。\n\n中断后再次导入即可：已记录的不会重复记录。")
 def authorisation_import(
     home: Home,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV.")],
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False), Text("CSV.", "CSV 文件。")],
     encoding: CsvEncoding = "utf-8",
     as_json: AsJson = False,
 ) -> None:
@@ -240,9 +275,12 @@ def authorisation_import(
 
 
 @authorisation_app.command("export")
+@says("将未撤回的授权写成 `import` 可读的 CSV 文件。")
 def authorisation_export(
     home: Home,
-    out: Annotated[Path, typer.Argument(dir_okay=False, help="CSV file to write.")],
+    out: Annotated[
+        Path, typer.Argument(dir_okay=False), Text("CSV file to write.", "要写出的 CSV 文件。")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write the authorisations that were not revoked as a CSV file that `import` reads."""
@@ -264,11 +302,18 @@ def authorisation_export(
 
 
 @authorisation_app.command("revoke")
+@says("自下一次隐私求和起终止授权；已发布的模型保留。")
 def authorisation_revoke(
     home: Home,
-    code: Annotated[str | None, typer.Argument(help="All grants of this enterprise.")] = None,
-    seq: Annotated[int | None, typer.Option(min=0, help="This grant only.")] = None,
-    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")] = "",
+    code: Annotated[
+        str | None, typer.Argument(), Text("All grants of this enterprise.", "该企业的全部授权。")
+    ] = None,
+    seq: Annotated[
+        int | None, typer.Option(min=0), Text("This grant only.", "仅此一项授权。")
+    ] = None,
+    reason: Annotated[
+        str, typer.Option(), Text("Why, in a few words; it is logged.", "简述原因；会记入账本。")
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """End authorisations from the next private sum on; released models stay."""
@@ -308,12 +353,19 @@ def authorisation_revoke(
 
 
 @authorisation_app.command("list")
+@says("列出授权。")
 def authorisation_list(
     home: Home,
-    code: Annotated[str | None, typer.Option(help="Only this enterprise's.")] = None,
-    in_force: Annotated[bool, typer.Option(help="Only those in force now.")] = False,
+    code: Annotated[
+        str | None, typer.Option(), Text("Only this enterprise's.", "仅该企业的授权。")
+    ] = None,
+    in_force: Annotated[
+        bool, typer.Option(), Text("Only those in force now.", "仅当前有效的授权。")
+    ] = False,
     expiring: Annotated[
-        int | None, typer.Option(min=0, help="Only those in force that end within so many days.")
+        int | None,
+        typer.Option(min=0),
+        Text("Only those in force that end within so many days.", "仅在所给天数内到期的有效授权。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -353,9 +405,10 @@ def authorisation_list(
 
 
 @authorisation_app.command("show")
+@says("显示一项授权及其记录；A 级另示密钥与签名。")
 def authorisation_show(
     home: Home,
-    seq: Annotated[int, typer.Argument(min=0, help="Number of the grant.")],
+    seq: Annotated[int, typer.Argument(min=0), Text("Number of the grant.", "授权的编号。")],
     as_json: AsJson = False,
 ) -> None:
     """Show one authorisation with its record and, of grade A, key and signature."""

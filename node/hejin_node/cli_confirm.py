@@ -10,7 +10,7 @@ import typer
 from hejin_node.errors import NodeError
 from hejin_trust.text import Text
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask. 不再询问。")]
+Yes = Annotated[bool, typer.Option("--yes"), Text("Do not ask.", "不再询问。")]
 
 _YES: Final = frozenset({"y", "yes", "是"})
 

@@ -14,7 +14,7 @@ import typer
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_options import AsJson, Home
 from hejin_node.cli_warehouse import data_app, need_dataset
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import group, says, wrong_usage
 from hejin_trust.errors import HejinError
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from hejin_node.mapping import SourceMapping
     from hejin_node.sources import Progress
 
-mapping_app = typer.Typer(
-    no_args_is_help=True, help="How sources become data sets. 来源到数据集的映射。"
-)
+mapping_app = group(Text("How sources become data sets.", "来源到数据集的映射。"))
 
 MappingName = Annotated[
-    str, typer.Option("--mapping", help="Mapping file (TOML), or the name of a shipped one.")
+    str,
+    typer.Option("--mapping"),
+    Text(
+        "Mapping file (TOML), or the name of a shipped one.", "映射文件（TOML），或自带映射的名称。"
+    ),
 ]
 
 
@@ -64,26 +66,49 @@ def print_report(report: IngestReport, *, as_json: bool, name: str = "") -> None
         typer.echo(f"  {rule}: {count}")
 
 
+@says(
+    "将文件或数据库导入数据仓库；不合格的行进入隔离区。\n\n"
+    "相同内容再次导入不会改变任何数据；中断的导入从原处继续。"
+)
 def ingest(
     home: Home,
     mapping: MappingName,
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(help="CSV, Parquet or Excel files, or a folder of them.", exists=True),
+        typer.Argument(exists=True),
+        Text(
+            "CSV, Parquet or Excel files, or a folder of them.",
+            "CSV、Parquet 或 Excel 文件，或其所在目录。",
+        ),
     ] = None,
     corrects: Annotated[
         int | None,
-        typer.Option(min=1, help="The file holds corrected rows of this load's quarantine."),
+        typer.Option(min=1),
+        Text(
+            "The file holds corrected rows of this load's quarantine.",
+            "文件内容是该次导入隔离行的更正。",
+        ),
     ] = None,
     watch: Annotated[
-        bool, typer.Option("--watch", help="Go on until SIGTERM: a folder, or the database.")
+        bool,
+        typer.Option("--watch"),
+        Text(
+            "Go on until SIGTERM: a folder, or the database.",
+            "持续监视目录或数据库，直至收到 SIGTERM。",
+        ),
     ] = False,
-    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks.")] = 60.0,
+    every: Annotated[
+        float, typer.Option(min=0.1), Text("Seconds between two looks.", "两次查看之间的秒数。")
+    ] = 60.0,
     url_env: Annotated[
-        str | None, typer.Option(help="Environment variable with the database's address.")
+        str | None,
+        typer.Option(),
+        Text("Environment variable with the database's address.", "存放数据库地址的环境变量。"),
     ] = None,
     url_file: Annotated[
-        Path | None, typer.Option(help="File of mode 0600 with the database's address.")
+        Path | None,
+        typer.Option(),
+        Text("File of mode 0600 with the database's address.", "存放数据库地址的文件，权限 0600。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -259,6 +284,7 @@ class _Desk:
 
 
 @mapping_app.command("list")
+@says("列出 Hejin 自带的映射，可作示例或直接使用。")
 def mapping_list(as_json: AsJson = False) -> None:
     """List the mappings that come with Hejin, as examples or to be used as they are."""
     from rich.table import Table
@@ -280,7 +306,10 @@ def mapping_list(as_json: AsJson = False) -> None:
 
 
 @mapping_app.command("show")
-def mapping_show(name: Annotated[str, typer.Argument(help="Name of a shipped mapping.")]) -> None:
+@says("打印一个自带的映射文件，以便保存并修改。")
+def mapping_show(
+    name: Annotated[str, typer.Argument(), Text("Name of a shipped mapping.", "自带映射的名称。")],
+) -> None:
     """Print a shipped mapping file, to be saved and changed."""
     from hejin_node.errors import MappingError
     from hejin_node.mapping import shipped_mappings
@@ -295,15 +324,22 @@ def mapping_show(name: Annotated[str, typer.Argument(help="Name of a shipped map
 
 
 @mapping_app.command("check")
+@says("检查映射，并看文件的前若干行结果如何。退出码 1：没有一行可导入。")
 def mapping_check(
-    mapping: Annotated[str, typer.Argument(help="Mapping file, or the name of a shipped one.")],
+    mapping: Annotated[
+        str,
+        typer.Argument(),
+        Text("Mapping file, or the name of a shipped one.", "映射文件，或自带映射的名称。"),
+    ],
     sample: Annotated[
         Path | None,
-        typer.Argument(help="A file to try it on; nothing is loaded.", exists=True, dir_okay=False),
+        typer.Argument(exists=True, dir_okay=False),
+        Text("A file to try it on; nothing is loaded.", "用来试读的文件；不会导入任何数据。"),
     ] = None,
     home: Annotated[
         Path | None,
-        typer.Option("--home", envvar="HEJIN_HOME", help="For the schemas that it extends."),
+        typer.Option("--home", envvar="HEJIN_HOME"),
+        Text("For the schemas that it extends.", "节点目录，用于其扩展的数据规范。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -343,15 +379,22 @@ def mapping_check(
 
 
 @data_app.command("quarantine")
+@says("按导入与规则统计隔离行，或写出以便更正。")
 def data_quarantine(
     home: Home,
-    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
+    dataset: Annotated[str, typer.Argument(), Text("Name of the data set.", "数据集名称。")],
     out: Annotated[
         Path | None,
-        typer.Option(help="Write the rows to this CSV file, mode 0600, to be corrected."),
+        typer.Option(),
+        Text(
+            "Write the rows to this CSV file, mode 0600, to be corrected.",
+            "把隔离行写入该 CSV 文件（权限 0600）以便更正。",
+        ),
     ] = None,
     load: Annotated[
-        int | None, typer.Option(min=1, help="Whose rows to write, where there are several.")
+        int | None,
+        typer.Option(min=1),
+        Text("Whose rows to write, where there are several.", "有多次导入时，写出哪一次的行。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -14,23 +14,46 @@ from rich.table import Table
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_ingest import print_report
 from hejin_node.cli_options import AsJson, CsvEncoding, Home
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
-labels_app = typer.Typer(no_args_is_help=True, help="Outcomes that banks reported. 标签。")
+labels_app = group(Text("Outcomes that banks reported.", "银行报告的结果，即标签。"))
 
 
 @labels_app.command("load")
+@says("导入标签：每家企业一行，1 为违约，0 为正常。")
 def labels_load(
     home: Home,
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="CSV or Parquet.")],
-    bank: Annotated[str, typer.Option(help="Member name of the bank whose outcomes they are.")],
-    definition: Annotated[
-        str, typer.Option(help="What counts as bad, with its version: overdue90-12m-v1.")
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("CSV or Parquet.", "CSV 或 Parquet 文件。"),
     ],
-    period: Annotated[str, typer.Option(help="Which months the outcomes cover.")] = "",
-    enterprise_column: Annotated[str, typer.Option(help="Column of the codes.")] = "enterprise",
-    label_column: Annotated[str, typer.Option(help="Column of 1 (bad) and 0 (good).")] = "label",
+    bank: Annotated[
+        str,
+        typer.Option(),
+        Text("Member name of the bank whose outcomes they are.", "提供结果的银行的成员名。"),
+    ],
+    definition: Annotated[
+        str,
+        typer.Option(),
+        Text(
+            "What counts as bad, with its version: overdue90-12m-v1.",
+            "违约口径及其版本：overdue90-12m-v1。",
+        ),
+    ],
+    period: Annotated[
+        str, typer.Option(), Text("Which months the outcomes cover.", "结果所涵盖的时段。")
+    ] = "",
+    enterprise_column: Annotated[
+        str, typer.Option(), Text("Column of the codes.", "企业代码所在列。")
+    ] = "enterprise",
+    label_column: Annotated[
+        str,
+        typer.Option(),
+        Text("Column of 1 (bad) and 0 (good).", "标签所在列：1 为违约，0 为正常。"),
+    ] = "label",
     encoding: CsvEncoding = "utf-8",
     as_json: AsJson = False,
 ) -> None:
@@ -54,14 +77,30 @@ def labels_load(
 
 
 @labels_app.command("match")
+@says(
+    "以隐私求交向银行询问标签。\n\n"
+    "所询问的是授权中含 outcome 类别的企业；银行不知道是哪些企业、有多少家。节点运行时也可执行。"
+)
 def labels_match(
     home: Home,
-    bank: Annotated[str, typer.Option(help="Member name of the bank to ask.")],
+    bank: Annotated[
+        str, typer.Option(), Text("Member name of the bank to ask.", "所询问银行的成员名。")
+    ],
     definition: Annotated[
-        str, typer.Option(help="What counts as bad, with its version: overdue90-12m-v1.")
+        str,
+        typer.Option(),
+        Text(
+            "What counts as bad, with its version: overdue90-12m-v1.",
+            "违约口径及其版本：overdue90-12m-v1。",
+        ),
     ],
     period: Annotated[
-        str | None, typer.Option(help="Which of the bank's periods; default: the only one.")
+        str | None,
+        typer.Option(),
+        Text(
+            "Which of the bank's periods; default: the only one.",
+            "银行的哪个时段；默认为唯一的时段。",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -128,6 +167,7 @@ def labels_match(
 
 
 @labels_app.command("sessions")
+@says("列出向银行询问标签的各次会话。")
 def labels_sessions(home: Home, as_json: AsJson = False) -> None:
     """List the questions for outcomes that were asked of banks."""
     from hejin_node.home import open_home
@@ -161,9 +201,17 @@ def labels_sessions(home: Home, as_json: AsJson = False) -> None:
 
 
 @labels_app.command("audit")
+@says(
+    "供监管方现场使用：以密钥材料重做一次会话，查明询问了哪些企业。\n\n"
+    "退出码 0：根与点同账本一致，监管方也持有该账本。"
+)
 def labels_audit(
     home: Home,
-    session: Annotated[str, typer.Argument(help="Session id, or its first 8 digits or more.")],
+    session: Annotated[
+        str,
+        typer.Argument(),
+        Text("Session id, or its first 8 digits or more.", "会话编号，或其前 8 位以上。"),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Redo a session from its secrets, for the regulator on site: whom was the bank asked for?

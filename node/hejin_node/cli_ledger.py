@@ -13,9 +13,14 @@ from hejin_node.appending import dialled
 from hejin_node.cli_options import AsJson, Home
 from hejin_node.home import open_home
 from hejin_trust.cli_witness import tell_looks, tell_not_witnessed, tell_recovered
+from hejin_trust.commands import says
 from hejin_trust.text import Text
 
 
+@says(
+    "说明有何会妨碍节点工作或计划通过。退出码 0：没有；1：见所列各项。\n\n"
+    "检查证书、账本、监管方、时钟、密钥、磁盘、预算、策略、银行、已安装的视图与收到的计划。不计费，也不发送任何数据。"
+)
 def preflight(home: Home, as_json: AsJson = False) -> None:
     """Tell what would keep the node from working or a plan from passing. Exit 0: nothing; 1: see.
 
@@ -32,8 +37,12 @@ def preflight(home: Home, as_json: AsJson = False) -> None:
         tell_looks(chain(member, look_at_node(node, partial(reach, node))), as_json=as_json)
 
 
+@says("将两个账本写成普通文件交给监管方：目录/成员/……")
 def export(
-    home: Home, folder: Annotated[Path, typer.Argument(help="Where to write the export.")]
+    home: Home,
+    folder: Annotated[
+        Path, typer.Argument(), Text("Where to write the export.", "导出文件的存放目录。")
+    ],
 ) -> None:
     """Write both ledgers as flat files for the regulator: FOLDER/MEMBER/..."""
     from hejin_node.export import export as write
@@ -49,10 +58,13 @@ def export(
         typer.echo(str(write(node, folder)))
 
 
+@says("从监管方镜像补回备份恢复后缺失的内容；未完成的运行就此结束。")
 def recover(
     home: Home,
     approval: Annotated[
-        Path, typer.Argument(exists=True, dir_okay=False, help="The regulator's approval.")
+        Path,
+        typer.Argument(exists=True, dir_okay=False),
+        Text("The regulator's approval.", "监管方的批准文件。"),
     ],
     as_json: AsJson = False,
 ) -> None:

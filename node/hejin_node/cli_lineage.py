@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Home
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import says, wrong_usage
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -20,15 +20,27 @@ if TYPE_CHECKING:
     from hejin_node.lineage import Origin
 
 
+@says("将数据、特征或质量检查追溯到其来源。")
 def data_lineage(
     home: Home,
-    enterprise: Annotated[str | None, typer.Option(help="Only this enterprise's rows.")] = None,
-    dataset: Annotated[str | None, typer.Option(help="Only this data set.")] = None,
+    enterprise: Annotated[
+        str | None, typer.Option(), Text("Only this enterprise's rows.", "仅该企业的行。")
+    ] = None,
+    dataset: Annotated[
+        str | None, typer.Option(), Text("Only this data set.", "仅该数据集。")
+    ] = None,
     view: Annotated[
-        str | None, typer.Option(help="Also each feature of an installed view: trade-v1.")
+        str | None,
+        typer.Option(),
+        Text(
+            "Also each feature of an installed view: trade-v1.",
+            "另列已安装视图的各个特征，例如 trade-v1。",
+        ),
     ] = None,
     report: Annotated[
-        int | None, typer.Option(min=1, help="What a quality check covers, by its number.")
+        int | None,
+        typer.Option(min=1),
+        Text("What a quality check covers, by its number.", "按编号查看一次质量检查所涵盖的来源。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

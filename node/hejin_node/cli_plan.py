@@ -14,6 +14,7 @@ from rich.table import Table
 from hejin_node.appending import open_to_append
 from hejin_node.cli_options import AsJson, Home
 from hejin_node.home import open_home
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -26,12 +27,17 @@ ANSWERS: Final = {
     "refused": Text("refused", "已拒绝"),
 }
 
-plan_app = typer.Typer(no_args_is_help=True, help="Plans that banks offer. 银行提出的计划。")
+plan_app = group(Text("Plans that banks offer.", "银行提出的计划。"))
 
-PlanHash = Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")]
+PlanHash = Annotated[
+    str,
+    typer.Argument(),
+    Text("Plan hash, or its first 8 digits or more.", "计划的哈希，或其前 8 位以上。"),
+]
 
 
 @plan_app.command("list")
+@says("列出收到的计划。")
 def list_plans(home: Home, as_json: AsJson = False) -> None:
     """List the plans in the inbox."""
     from hejin_node import inbox
@@ -78,6 +84,7 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
 
 
 @plan_app.command("show")
+@says("试算：计划的代价及所涉数据。不读取数据，也不支出预算。")
 def show_plan(home: Home, plan: PlanHash, as_json: AsJson = False) -> None:
     """Dry run: what a plan would cost and touch. Nothing is read or spent."""
     from hejin_models.grades import GRADE_NAMES
@@ -171,6 +178,7 @@ def _thresholds(plan: Plan) -> dict[Text, str]:
 
 
 @plan_app.command("approve")
+@says("批准计划：此后答复其查询并计费。")
 def approve_plan(home: Home, plan: PlanHash) -> None:
     """Approve a plan: from then on its queries are answered, and charged."""
     from hejin_node import offers
@@ -186,10 +194,13 @@ def approve_plan(home: Home, plan: PlanHash) -> None:
 
 
 @plan_app.command("refuse")
+@says("拒绝计划。")
 def refuse_plan(
     home: Home,
     plan: PlanHash,
-    reason: Annotated[str, typer.Option(help="One sentence; the bank is told.")],
+    reason: Annotated[
+        str, typer.Option(), Text("One sentence; the bank is told.", "一句话说明；会告知银行。")
+    ],
 ) -> None:
     """Refuse a plan."""
     from hejin_node import offers

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import ApproveUpTo, AsJson, Highest, Home
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -16,12 +17,11 @@ if TYPE_CHECKING:
     from hejin_models.plan_rules import Problem
     from hejin_node.policy_file import BankRules
 
-policy_app = typer.Typer(
-    no_args_is_help=True, help="Which plans this node may approve. 计划准入策略。"
-)
+policy_app = group(Text("Which plans this node may approve.", "计划准入策略。"))
 
 
 @policy_app.command("show")
+@says("显示各银行的计划可向本节点要求什么。")
 def show(home: Home, as_json: AsJson = False) -> None:
     """Show what each bank's plans may ask of this node."""
     from rich.table import Table
@@ -77,11 +77,13 @@ def _automatic(rules: BankRules) -> Text:
 
 
 @policy_app.command("check")
+@says("将策略与章程对照。退出码 0：相符；1：见所列各项。")
 def check(
     home: Home,
     file: Annotated[
         Path | None,
-        typer.Argument(exists=True, dir_okay=False, help="Another file than the node's own."),
+        typer.Argument(exists=True, dir_okay=False),
+        Text("Another file than the node's own.", "另一份策略文件，代替节点自己的。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -109,6 +111,7 @@ def _tell(found: list[Problem], *, as_json: bool) -> None:
 
 
 @policy_app.command("init")
+@says("在节点尚无策略时写出一份初始策略。")
 def init(
     home: Home,
     approve_up_to: ApproveUpTo = None,

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.commands import group, says
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
     from hejin_node.quality_check import Checked
 
-quality_app = typer.Typer(no_args_is_help=True, help="Quality of the data sets. 数据质量。")
+quality_app = group(Text("Quality of the data sets.", "数据集的质量。"))
 
 
 _WORST = 5
@@ -24,11 +25,16 @@ _WORST = 5
 
 
 @quality_app.command("check")
+@says("按规则与门槛检查数据集。退出码 0：全部通过；1：有未通过。")
 def quality_check(
     home: Home,
-    dataset: Annotated[str | None, typer.Argument(help="One data set; default: all.")] = None,
+    dataset: Annotated[
+        str | None, typer.Argument(), Text("One data set; default: all.", "一个数据集；默认全部。")
+    ] = None,
     enterprises: Annotated[
-        int, typer.Option(min=0, max=1000, help="Also show so many with the lowest scores.")
+        int,
+        typer.Option(min=0, max=1000),
+        Text("Also show so many with the lowest scores.", "另列得分最低的若干家企业。"),
     ] = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -51,12 +57,19 @@ def quality_check(
 
 
 @quality_app.command("report")
+@says(
+    "检查全部数据集并写出数据集质量报告：HTML，中英文，可打印。\n\n报告列有企业：仅供运营方自用。"
+)
 def quality_report(
     home: Home,
-    out: Annotated[Path, typer.Option(dir_okay=False, help="The HTML file to write, 0600.")],
+    out: Annotated[
+        Path,
+        typer.Option(dir_okay=False),
+        Text("The HTML file to write, 0600.", "要写出的 HTML 文件，权限 0600。"),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Check all data sets and write the report (数据集质量报告): HTML, zh/en, to print.
+    """Check all data sets and write the quality report: HTML, zh/en, to print.
 
     It names enterprises: it is the operator's own.
     """

@@ -10,21 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
     from hejin_models.schemas import Bound, Schema, SchemaColumn
 
-schema_app = typer.Typer(no_args_is_help=True, help="What data sets hold. 数据规范。")
+schema_app = group(Text("What data sets hold.", "数据集的规范。"))
 
 Home = Annotated[
     Path | None,
-    typer.Option(
-        "--home",
-        envvar="HEJIN_HOME",
-        file_okay=False,
-        help="The node's folder, for what its schemas/ adds; without, the shipped ones.",
+    typer.Option("--home", envvar="HEJIN_HOME", file_okay=False),
+    Text(
+        "The node's folder, for what its schemas/ adds; without, the shipped ones.",
+        "节点的目录，含其 schemas/ 的扩展；不给出则只看自带规范。",
     ),
 ]
 
@@ -36,6 +36,7 @@ def _schemas(home: Path | None) -> dict[str, Schema]:
 
 
 @schema_app.command("list")
+@says("列出有规范的数据集。")
 def schema_list(home: Home = None, as_json: AsJson = False) -> None:
     """List the data sets that have a schema."""
     from rich.table import Table
@@ -76,8 +77,9 @@ def schema_list(home: Home = None, as_json: AsJson = False) -> None:
 
 
 @schema_app.command("show")
+@says("显示数据集的各列：含义、单位、范围与分级。")
 def schema_show(
-    name: Annotated[str, typer.Argument(help="Data set: invoices.")],
+    name: Annotated[str, typer.Argument(), Text("Data set: invoices.", "数据集，例如 invoices。")],
     home: Home = None,
     as_json: AsJson = False,
 ) -> None:

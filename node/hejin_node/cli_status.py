@@ -7,6 +7,7 @@ import json
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.commands import says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -30,6 +31,7 @@ _LABELS = {
 }
 
 
+@says("显示预算账户、账本、授权、视图、计划、数据集与标签。")
 def status(home: Home, as_json: AsJson = False) -> None:
     """Show budget account, ledgers, authorisations, views, plans, data sets and outcomes."""
     from rich.table import Table

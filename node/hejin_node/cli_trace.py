@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Code, Home
+from hejin_trust.commands import says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hejin_node.trace import RunLine, SumLine, Trace
 
 
+@says("说明企业数据的每一次使用，以及未被使用的原因。")
 def trace(home: Home, code: Code, as_json: AsJson = False) -> None:
     """Explain every use of an enterprise's data, and why there was none."""
     from hejin_models.uscc import check_code
@@ -33,10 +35,13 @@ def trace(home: Home, code: Code, as_json: AsJson = False) -> None:
     _print(found)
 
 
+@says("写出交给企业的说明：使用了什么、何时、由谁、代价多少。")
 def statement(
     home: Home,
     code: Code,
-    out: Annotated[Path, typer.Option(dir_okay=False, help="HTML file to write.")],
+    out: Annotated[
+        Path, typer.Option(dir_okay=False), Text("HTML file to write.", "要写出的 HTML 文件。")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write what an enterprise is given: what was used, when, by whom, at what cost."""

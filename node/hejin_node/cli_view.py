@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -18,13 +19,21 @@ if TYPE_CHECKING:
     from hejin_models.grids import Grid
     from hejin_models.schemas import Schema
 
-view_app = typer.Typer(no_args_is_help=True, help="Feature views of this node. 特征视图。")
+view_app = group(Text("Feature views of this node.", "本节点的特征视图。"))
 
 
 @view_app.command("install")
+@says("以随机行检验特征视图，并在本节点安装。")
 def view_install(
     home: Home,
-    file: Annotated[str, typer.Argument(help="View file, or a shipped view: sba-loans-v1.")],
+    file: Annotated[
+        str,
+        typer.Argument(),
+        Text(
+            "View file, or a shipped view: sba-loans-v1.",
+            "视图文件，或自带视图，例如 sba-loans-v1。",
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Check a feature view on random rows, and install it at this node."""
@@ -50,6 +59,7 @@ def view_install(
 
 
 @view_app.command("list")
+@says("列出已安装的特征视图。")
 def view_list(home: Home, as_json: AsJson = False) -> None:
     """List the installed feature views."""
     from hejin_node.home import open_home
@@ -75,6 +85,7 @@ def view_list(home: Home, as_json: AsJson = False) -> None:
 
 
 @view_app.command("offered")
+@says("列出待答复计划的视图，以及哪些已安装。")
 def view_offered(home: Home, as_json: AsJson = False) -> None:
     """List the views of the plans that wait for an answer, and which are installed."""
     from hejin_node import inbox
@@ -123,11 +134,18 @@ def view_offered(home: Home, as_json: AsJson = False) -> None:
 
 
 @view_app.command("fetch")
+@says("向银行取得计划的视图，并显示其读取与给出的内容。不安装。")
 def view_fetch(
     home: Home,
-    plan: Annotated[str, typer.Argument(help="Plan hash, or its first 8 digits or more.")],
+    plan: Annotated[
+        str,
+        typer.Argument(),
+        Text("Plan hash, or its first 8 digits or more.", "计划的哈希，或其前 8 位以上。"),
+    ],
     out: Annotated[
-        Path | None, typer.Option(dir_okay=False, help="Write the view's file here.")
+        Path | None,
+        typer.Option(dir_okay=False),
+        Text("Write the view's file here.", "视图文件的存放位置。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

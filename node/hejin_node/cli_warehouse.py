@@ -12,6 +12,7 @@ import typer
 from hejin_node.cli_bar import progress_bar
 from hejin_node.cli_confirm import Yes, confirm
 from hejin_node.cli_options import AsJson, Home
+from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from hejin_node.home import NodeHome
     from hejin_node.manifest import Load
 
-data_app = typer.Typer(no_args_is_help=True, help="The warehouse's data sets. 数据仓库。")
+data_app = group(Text("The warehouse's data sets.", "数据仓库中的数据集。"))
 
 
 def need_dataset(node: NodeHome, dataset: str) -> Sequence[Load]:
@@ -40,6 +41,7 @@ def need_dataset(node: NodeHome, dataset: str) -> Sequence[Load]:
 
 
 @data_app.command("list")
+@says("列出数据集：行数、隔离行数、文件，以及中断的导入。")
 def data_list(home: Home, as_json: AsJson = False) -> None:
     """List the data sets: rows, rows in quarantine, files, and loads that were interrupted."""
     from rich.table import Table
@@ -86,9 +88,10 @@ def data_list(home: Home, as_json: AsJson = False) -> None:
 
 
 @data_app.command("show")
+@says("显示一个数据集的各列及其全部来源。")
 def data_show(
     home: Home,
-    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
+    dataset: Annotated[str, typer.Argument(), Text("Name of the data set.", "数据集名称。")],
     as_json: AsJson = False,
 ) -> None:
     """Show a data set's columns and every source that it comes from."""
@@ -136,9 +139,12 @@ def _ended(load: Load) -> str:
 
 
 @data_app.command("give-up")
+@says("放弃来源不会再来的中断导入，并清除其已保留的内容。")
 def data_give_up(
     home: Home,
-    load: Annotated[int, typer.Argument(help="Number of an interrupted load.")],
+    load: Annotated[
+        int, typer.Argument(), Text("Number of an interrupted load.", "中断的导入的编号。")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Forget an interrupted load whose source will not come again, and what it kept."""
@@ -151,9 +157,12 @@ def data_give_up(
 
 
 @data_app.command("compact")
+@says("将小分段合并为少数大分段。长串的小导入会自行合并。")
 def data_compact(
     home: Home,
-    dataset: Annotated[str | None, typer.Argument(help="Default: all data sets.")] = None,
+    dataset: Annotated[
+        str | None, typer.Argument(), Text("Default: all data sets.", "数据集；默认全部。")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Merge small segments into few large ones. Long series of small loads do so by themselves."""
@@ -172,11 +181,16 @@ def data_compact(
 
 
 @data_app.command("withdraw")
+@says("删除一次导入及其更正的全部数据行。其来源可再次导入。")
 def data_withdraw(
     home: Home,
-    dataset: Annotated[str, typer.Argument(help="Name of the data set.")],
-    load: Annotated[int, typer.Argument(help="Number of a completed load.")],
-    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")],
+    dataset: Annotated[str, typer.Argument(), Text("Name of the data set.", "数据集名称。")],
+    load: Annotated[
+        int, typer.Argument(), Text("Number of a completed load.", "已完成的导入的编号。")
+    ],
+    reason: Annotated[
+        str, typer.Option(), Text("Why, in a few words; it is logged.", "简述原因；会记入账本。")
+    ],
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -238,10 +252,19 @@ def _withdrawal_of(going: Sequence[Load]) -> Text:
 
 
 @data_app.command("erase")
+@says("删除一家企业的各类数据行并终止其授权。不可撤销。")
 def data_erase(
     home: Home,
-    code: Annotated[str, typer.Argument(help="The enterprise's code, as it stands in the data.")],
-    reason: Annotated[str, typer.Option(help="Why, in a few words; it is logged.")],
+    code: Annotated[
+        str,
+        typer.Argument(),
+        Text(
+            "The enterprise's code, as it stands in the data.", "企业代码，须与数据中的写法一致。"
+        ),
+    ],
+    reason: Annotated[
+        str, typer.Option(), Text("Why, in a few words; it is logged.", "简述原因；会记入账本。")
+    ],
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
@@ -303,6 +326,7 @@ def data_erase(
 
 
 @data_app.command("verify")
+@says("解密并清点每个分段。退出码 1：有缺失或损坏，会逐一列名。")
 def data_verify(home: Home, as_json: AsJson = False) -> None:
     """Decrypt and count every segment. Exit 1: some are missing or damaged; they are named."""
     from hejin_node.home import open_home
@@ -331,9 +355,17 @@ def data_verify(home: Home, as_json: AsJson = False) -> None:
 
 
 @data_app.command("backup")
+@says(
+    "在节点运行时备份数据库、分段与设置；再次执行只备份新增内容。\n\n"
+    "备份不含密钥：请将 `keys` 目录另行妥善备份。"
+)
 def data_backup(
     home: Home,
-    folder: Annotated[Path, typer.Argument(file_okay=False, help="On another disk.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(file_okay=False),
+        Text("On another disk.", "备份目录，应在另一块磁盘上。"),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Copy database, segments and settings while the node serves; again: only what is new.
@@ -363,9 +395,12 @@ def data_backup(
 
 
 @data_app.command("restore")
+@says("恢复缺失或损坏的分段；没有 node.db 时恢复整份备份。\n\n退出码 1：部分分段不在备份中。")
 def data_restore(
     home: Home,
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The backup.")],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False), Text("The backup.", "备份目录。")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Put back missing or damaged segments; where there is no node.db, all of the backup.

@@ -28,17 +28,15 @@ from hejin_regulator.cli_mirror import (
 from hejin_regulator.cli_verify import verify
 from hejin_trust.charter import LARGEST_DELTA, Charter
 from hejin_trust.clock import now
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import group, says, wrong_usage
 from hejin_trust.errors import HejinError
 from hejin_trust.logs import log_to_stderr
 from hejin_trust.members import Member
 from hejin_trust.process import until_signal
 from hejin_trust.text import Text
 
-app = typer.Typer(
-    no_args_is_help=True, help="Regulator: admission, charter, verification. 监管端。"
-)
-charter_app = typer.Typer(no_args_is_help=True, help="The charter in force. 现行章程。")
+app = group(Text("Regulator: admission, charter, verification.", "监管端：准入、章程与核验。"))
+charter_app = group(Text("The charter in force.", "现行章程。"))
 app.add_typer(charter_app, name="charter")
 app.command("audit-noise")(audit_noise)
 app.command()(logs)
@@ -85,38 +83,70 @@ def _cap(epsilon_cap: float | None, rho_cap: Fraction | None, delta: Fraction) -
 
 
 @app.command()
+@says("建立联盟：密钥、证书机构与第 1 号章程。")
 def init(
     home: Home,
-    consortium: Annotated[str, typer.Option(help="Its name: a-z, 0-9 and '-'.")],
+    consortium: Annotated[
+        str, typer.Option(), Text("Its name: a-z, 0-9 and '-'.", "联盟的名称：a-z、0-9 与 '-'。")
+    ],
     epsilon_cap: Annotated[
-        float | None, typer.Option(help="Most epsilon a node may spend in the period.")
+        float | None,
+        typer.Option(),
+        Text("Most epsilon a node may spend in the period.", "节点在一个预算期内的 epsilon 上限。"),
     ] = None,
     rho_cap: Annotated[
-        Fraction | None, typer.Option(parser=_rational, help="The same as a zCDP cost.")
+        Fraction | None,
+        typer.Option(parser=_rational, metavar="NUMBER"),
+        Text("The same as a zCDP cost.", "同一上限，以 zCDP 代价表示。"),
     ] = None,
     rho_alone_cap: Annotated[
         Fraction | None,
-        typer.Option(
-            parser=_rational,
-            help=f"Cap if all other nodes colluded. Default: {ALONE_TIMES} times the rho cap, as"
-            " shared noise among 20 nodes needs.",
+        typer.Option(parser=_rational, metavar="NUMBER"),
+        Text(
+            f"Cap if all other nodes colluded. Default: {ALONE_TIMES} times the rho cap, as shared"
+            " noise among 20 nodes needs.",
+            f"其余节点全部合谋时的上限。默认为 rho 上限的 {ALONE_TIMES} 倍，"
+            "即 20 个节点共享噪声所需。",
         ),
     ] = None,
     delta: Annotated[
-        Fraction, typer.Option(parser=_rational, help="At most 1e-6.")
+        Fraction,
+        typer.Option(parser=_rational, metavar="NUMBER"),
+        Text("At most 1e-6.", "不大于 1e-6。"),
     ] = LARGEST_DELTA,
     period_from: Annotated[
-        datetime | None, typer.Option(help="Start of the budget period, UTC. Default: now.")
+        datetime | None,
+        typer.Option(),
+        Text(
+            "Start of the budget period, UTC. Default: now.",
+            "预算期的起始时刻（UTC）。默认为现在。",
+        ),
     ] = None,
-    period_days: Annotated[int, typer.Option(min=1, help="Days of the budget period.")] = 365,
-    minimum_nodes: Annotated[int, typer.Option(min=1, help="Fewest nodes of a plan.")] = 3,
+    period_days: Annotated[
+        int, typer.Option(min=1), Text("Days of the budget period.", "预算期的天数。")
+    ] = 365,
+    minimum_nodes: Annotated[
+        int, typer.Option(min=1), Text("Fewest nodes of a plan.", "一个计划的最少节点数。")
+    ] = 3,
     minimum_enterprises: Annotated[
-        int, typer.Option(min=1, help="Fewest enterprises a node must declare.")
+        int,
+        typer.Option(min=1),
+        Text("Fewest enterprises a node must declare.", "节点须申报的最少企业数。"),
     ] = 100,
-    r: Annotated[int, typer.Option("--r", min=1, help="Most nodes of one enterprise.")] = 1,
-    member: Annotated[str, typer.Option(help="The regulator's own member name.")] = "regulator",
-    name_en: Annotated[str, typer.Option(help="Its name in English.")] = "Regulator",
-    name_zh: Annotated[str, typer.Option(help="Its name in Chinese.")] = "监管方",
+    r: Annotated[
+        int,
+        typer.Option("--r", min=1),
+        Text("Most nodes of one enterprise.", "一家企业最多属于几个节点。"),
+    ] = 1,
+    member: Annotated[
+        str, typer.Option(), Text("The regulator's own member name.", "监管方自己的成员名。")
+    ] = "regulator",
+    name_en: Annotated[
+        str, typer.Option(), Text("Its name in English.", "监管方的英文名称。")
+    ] = "Regulator",
+    name_zh: Annotated[
+        str, typer.Option(), Text("Its name in Chinese.", "监管方的中文名称。")
+    ] = "监管方",
     as_json: AsJson = False,
 ) -> None:
     """Found a consortium: keys, certificate authority and charter number 1."""
@@ -146,12 +176,22 @@ def init(
 
 
 @app.command()
+@says(
+    "准入成员：签发一份新章程，并为每个成员各出一份准入文件。\n\n"
+    "请以其他途径（例如电话）与该成员核对所显示的密钥。"
+)
 def admit(
     home: Home,
     requests: Annotated[
-        list[Path], typer.Argument(exists=True, dir_okay=False, help="Enrolment requests.")
+        list[Path],
+        typer.Argument(exists=True, dir_okay=False),
+        Text("Enrolment requests.", "入网申请文件。"),
     ],
-    out: Annotated[Path, typer.Option(file_okay=False, help="Folder for the admission files.")],
+    out: Annotated[
+        Path,
+        typer.Option(file_okay=False),
+        Text("Folder for the admission files.", "准入文件的存放目录。"),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Admit members: one new charter, and one admission file each to hand back.
@@ -173,8 +213,11 @@ def admit(
 
 
 @app.command()
+@says("永久撤销一个成员：此后拒绝其所有调用。")
 def revoke(
-    home: Home, member: Annotated[str, typer.Argument(help="Member name.")], as_json: AsJson = False
+    home: Home,
+    member: Annotated[str, typer.Argument(), Text("Member name.", "成员名。")],
+    as_json: AsJson = False,
 ) -> None:
     """Revoke a member for good: from now on every call of its is refused."""
     charter = Office(home).revoke(member, now())
@@ -190,6 +233,7 @@ def revoke(
 
 
 @charter_app.command()
+@says("显示成员与各项上限。")
 def show(home: Home, as_json: AsJson = False) -> None:
     """Show members and limits."""
     charter = Office(home).charter
@@ -245,9 +289,14 @@ def _band(member: Member) -> str:
 
 
 @app.command()
+@says("向成员提供章程、镜像与见证，直至 SIGTERM 或 Ctrl-C。")
 def serve(
     home: Home,
-    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")],
+    listen: Annotated[
+        str,
+        typer.Option(),
+        Text("HOST:PORT; port 0 takes a free one.", "HOST:PORT；端口 0 表示任选空闲端口。"),
+    ],
 ) -> None:
     """Serve charter, mirror and witness to members until SIGTERM or Ctrl-C."""
     log_to_stderr()

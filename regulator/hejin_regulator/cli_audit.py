@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from hejin_trust.canonical import fraction_body
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import says, wrong_usage
 from hejin_trust.errors import HejinError
 from hejin_trust.text import Text
 
@@ -68,17 +68,35 @@ def _rational(value: str) -> Fraction:
         ) from reason
 
 
+@says(
+    "多次攻击一次隐私求和。退出码 0：噪声与所称一致；1：低于所称。\n\n"
+    "审计的是本机安装的采样器，无法得知节点实际运行的程序。"
+)
 def audit_noise(
     rho: Annotated[
-        Fraction, typer.Option(parser=_rational, help="zCDP cost of the audited sum.")
+        Fraction,
+        typer.Option(parser=_rational, metavar="NUMBER"),
+        Text("zCDP cost of the audited sum.", "所审计求和的 zCDP 代价。"),
     ] = Fraction(1, 2),
     runs: Annotated[
-        int, typer.Option(min=1, help="Runs with, and as many without, the enterprise.")
+        int,
+        typer.Option(min=1),
+        Text(
+            "Runs with, and as many without, the enterprise.",
+            "含该企业的运行次数；不含的次数相同。",
+        ),
     ] = 20_000,
     divide_noise_by: Annotated[
-        int, typer.Option(min=1, help="Add too little noise on purpose, to see the audit fail.")
+        int,
+        typer.Option(min=1),
+        Text(
+            "Add too little noise on purpose, to see the audit fail.",
+            "故意少加噪声，以观察审计不通过。",
+        ),
     ] = 1,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json"), Text("Print one JSON object.", "输出一个 JSON 对象。")
+    ] = False,
 ) -> None:
     """Attack one private sum many times. Exit 0: the noise is as claimed. Exit 1: it is less.
 

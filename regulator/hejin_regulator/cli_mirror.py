@@ -22,7 +22,7 @@ from hejin_regulator.mirror_export import export as write_export
 from hejin_regulator.mirror_summary import HeldMember, summary
 from hejin_trust.canonical import time_text
 from hejin_trust.clock import now
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import says, wrong_usage
 from hejin_trust.errors import RefusedError
 from hejin_trust.files import replace_file
 from hejin_trust.listing import print_table
@@ -31,9 +31,12 @@ from hejin_trust.text import Text
 
 Home = Annotated[
     Path,
-    typer.Option("--home", envvar="HEJIN_HOME", help="The regulator's folder.", file_okay=False),
+    typer.Option("--home", envvar="HEJIN_HOME", file_okay=False),
+    Text("The regulator's folder.", "监管方的目录。"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+AsJson = Annotated[
+    bool, typer.Option("--json"), Text("Print one JSON object.", "输出一个 JSON 对象。")
+]
 
 
 class NothingHeldError(RefusedError):
@@ -42,10 +45,16 @@ class NothingHeldError(RefusedError):
     code = "nothing-held"
 
 
+@says("显示镜像所持各成员的日志，以及所拒绝的内容。服务运行时也可执行。")
 def logs(
     home: Home,
     check: Annotated[
-        bool, typer.Option("--check", help="Rebuild every tree and check every cosigned head.")
+        bool,
+        typer.Option("--check"),
+        Text(
+            "Rebuild every tree and check every cosigned head.",
+            "重建每棵树并核对每个见证过的检查点。",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -70,6 +79,7 @@ def logs(
         )
 
 
+@says("显示每份证书的有效起止时间。")
 def certificates(home: Home, as_json: AsJson = False) -> None:
     """Show from when until when each certificate counted."""
     status, _ = Office(home).certificate_status(now())
@@ -81,12 +91,19 @@ def certificates(home: Home, as_json: AsJson = False) -> None:
     print_table(_certificates_table(status))
 
 
+@says("写出导出中监管方的部分：章程、证书、见证过的检查点。")
 def export(
-    folder: Annotated[Path, typer.Argument(file_okay=False, help="The export's folder.")],
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False), Text("The export's folder.", "导出目录。")
+    ],
     home: Home,
     with_logs: Annotated[
         bool,
-        typer.Option("--with-logs", help="Also the logs that members have not exported there."),
+        typer.Option("--with-logs"),
+        Text(
+            "Also the logs that members have not exported there.",
+            "一并写出成员尚未导出到此处的日志。",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -111,11 +128,24 @@ def export(
         typer.echo(Text(f"from the mirror: {origin}", f"取自镜像：{origin}"))
 
 
+@says("批准一个成员以镜像现有的日志副本继续。")
 def approve_recovery(
-    member: Annotated[str, typer.Argument(help="Member whose database was put back.")],
+    member: Annotated[
+        str,
+        typer.Argument(),
+        Text("Member whose database was put back.", "数据库已从备份恢复的成员。"),
+    ],
     home: Home,
-    reason: Annotated[str, typer.Option(help="What happened, in one sentence; it is logged.")],
-    out: Annotated[Path, typer.Option(dir_okay=False, help="File for the member.")],
+    reason: Annotated[
+        str,
+        typer.Option(),
+        Text(
+            "What happened, in one sentence; it is logged.", "用一句话说明发生了什么；会记入日志。"
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option(dir_okay=False), Text("File for the member.", "交给该成员的文件。")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Approve that a member goes on from the mirror's copy of its logs, as they are now."""

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from hejin_regulator.authority import Office
 from hejin_regulator.cli_mirror import AsJson
 from hejin_trust.canonical import hexbytes
+from hejin_trust.commands import says
 from hejin_trust.export import LOG_NAMES
 from hejin_trust.text import Text
 
@@ -22,24 +23,36 @@ _STEP: Final = 1 << 18
 """Bytes after which the bar moves: redrawing it for every entry would take longer than reading."""
 
 
+@says("离线核验导出的日志。退出码 0：全部成立；1：有不成立。")
 def verify(
     folder: Annotated[
-        Path, typer.Argument(exists=True, file_okay=False, help="Exported logs of all members.")
+        Path,
+        typer.Argument(exists=True, file_okay=False),
+        Text("Exported logs of all members.", "全体成员导出的日志。"),
     ],
     home: Annotated[
         Path | None,
-        typer.Option(
-            "--home",
-            envvar="HEJIN_HOME",
-            help="The regulator's folder: pins its key, if it exists.",
+        typer.Option("--home", envvar="HEJIN_HOME"),
+        Text(
+            "The regulator's folder: pins its key, if it exists.",
+            "监管方的目录：若存在，则以其中的密钥为准。",
         ),
     ] = None,
     regulator_key: Annotated[
-        str | None, typer.Option(help="The regulator's key in hex, where --home is not at hand.")
+        str | None,
+        typer.Option(),
+        Text(
+            "The regulator's key in hex, where --home is not at hand.",
+            "监管方公钥（十六进制），无法给出 --home 时使用。",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
-        typer.Option(help="Also write a report to print, in Chinese and English (HTML)."),
+        typer.Option(),
+        Text(
+            "Also write a report to print, in Chinese and English (HTML).",
+            "另写一份可打印的中英文报告（HTML）。",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -36,14 +36,17 @@ class Context(click.Context):
 
 class _TyperContext(Context):
     def get_help(self) -> str:
-        from typer import rich_utils  # all of rich: only help pays for it
+        from typer import rich_utils
+
+        from hejin_sandbox.folding import Folding  # rich: only help pays for it
 
         rich_utils.ARGUMENTS_PANEL_TITLE = str(Text("Arguments", "参数"))
         rich_utils.OPTIONS_PANEL_TITLE = str(_OPTIONS)
         rich_utils.COMMANDS_PANEL_TITLE = str(_COMMANDS)
         rich_utils.DEFAULT_STRING = str(Text("[default: {}]", "[默认：{}]"))
-        rich_utils.ENVVAR_STRING = str(Text("[env var: {}]", "[环境变量：{}]"))
+        rich_utils.ENVVAR_STRING = str(Text("[env var: {}]", "[环境变量 {}]"))
         rich_utils.REQUIRED_LONG_STRING = str(Text("[required]", "[必填]"))
+        rich_utils.highlighter = Folding()
         return super().get_help()
 
 

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,7 @@ def possible(model: type[BaseModel]) -> set[str]:
     return types
 
 
+@cache
 def own_types() -> set[str]:
     """Return the types of this project's own validators, as its source names them."""
     named = set()

@@ -13,7 +13,7 @@ import click
 import typer
 from rich.table import Table
 
-from hejin_trust.commands import wrong_usage
+from hejin_trust.commands import group, says, wrong_usage
 from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from hejin_trust.heads import Head
     from hejin_trust.ledger import Row
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="A member's ledger: read it, prove entries, seal and archive parts. 成员的账本。",
+app = group(
+    Text(
+        "A member's ledger: read it, prove entries, seal and archive parts.",
+        "成员的账本：查看、出具证明、封存与归档。",
+    )
 )
 
 _LOGS = click.Choice(["release", "internal"])
@@ -35,29 +37,56 @@ _SHOWN = 20
 
 Home = Annotated[
     Path,
-    typer.Option("--home", envvar="HEJIN_HOME", help="A node's or bank's folder.", file_okay=False),
+    typer.Option("--home", envvar="HEJIN_HOME", file_okay=False),
+    Text("A node's or bank's folder.", "节点或银行的目录。"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
-OneLog = Annotated[str, typer.Option("--log", click_type=_LOGS, help="Which of its two logs.")]
+AsJson = Annotated[
+    bool,
+    typer.Option("--json"),
+    Text("Print JSON, one object a line.", "输出 JSON，每行一个对象。"),
+]
+OneLog = Annotated[
+    str,
+    typer.Option("--log", click_type=_LOGS),
+    Text("Which of its two logs.", "两个日志中的哪一个。"),
+]
 AnyLog = Annotated[
-    str | None, typer.Option("--log", click_type=_LOGS, help="One of its two logs; default both.")
+    str | None,
+    typer.Option("--log", click_type=_LOGS),
+    Text("One of its two logs; default both.", "两个日志之一；默认两者。"),
 ]
-Seq = Annotated[int, typer.Argument(min=0, help="Number of the entry in its log, from 0.")]
+Seq = Annotated[
+    int,
+    typer.Argument(min=0),
+    Text("Number of the entry in its log, from 0.", "条目在日志中的编号，从 0 起。"),
+]
 
 
 @app.command()
+@says("显示账本内容：完整显示 SEQ，或列出最新条目。")
 def show(
     home: Home,
     seq: Annotated[
-        int | None, typer.Argument(min=0, help="One entry, in full; else a table of them.")
+        int | None,
+        typer.Argument(min=0),
+        Text("One entry, in full; else a table of them.", "完整显示一个条目；不给出则列表。"),
     ] = None,
     log: OneLog = "release",
     kind: Annotated[
-        str | None, typer.Option("--type", help="Only entries of this type, such as reserve.")
+        str | None,
+        typer.Option("--type"),
+        Text("Only entries of this type, such as reserve.", "仅该类型的条目，例如 reserve。"),
     ] = None,
-    start: Annotated[int, typer.Option("--from", min=0, help="Only from this entry on.")] = 0,
+    start: Annotated[
+        int, typer.Option("--from", min=0), Text("Only from this entry on.", "仅自该条目起。")
+    ] = 0,
     last: Annotated[
-        int | None, typer.Option(min=1, help=f"The newest N; default {_SHOWN}, or all with --from.")
+        int | None,
+        typer.Option(min=1),
+        Text(
+            f"The newest N; default {_SHOWN}, or all with --from.",
+            f"最新的 N 条；默认 {_SHOWN} 条，有 --from 时为全部。",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -127,12 +156,15 @@ def _table(found: Sequence[Row]) -> Table:
 
 
 @app.command()
+@says("证明条目确在账本中：含条目本身的 C2SP tlog-proof。")
 def prove(
     home: Home,
     seq: Seq,
     log: OneLog = "release",
     out: Annotated[
-        Path | None, typer.Option(help="Write the proof there instead of printing it.")
+        Path | None,
+        typer.Option(),
+        Text("Write the proof there instead of printing it.", "把证明写入该文件，而不是打印。"),
     ] = None,
 ) -> None:
     """Prove that an entry is in the ledger: a C2SP tlog-proof that holds the entry itself."""
@@ -164,22 +196,30 @@ def prove(
 
 
 @app.command()
+@says("离线核对证明或封存部分。退出码 0：成立；1：不成立。")
 def check(
     file: Annotated[
         Path,
-        typer.Argument(
-            exists=True, dir_okay=False, help="A proof, or the .jsonl of a sealed part."
-        ),
+        typer.Argument(exists=True, dir_okay=False),
+        Text("A proof, or the .jsonl of a sealed part.", "一份证明，或封存部分的 .jsonl 文件。"),
     ],
     charter: Annotated[
-        Path | None, typer.Option(exists=True, dir_okay=False, help="The regulator's charter.")
+        Path | None,
+        typer.Option(exists=True, dir_okay=False),
+        Text("The regulator's charter.", "监管方的章程。"),
     ] = None,
     regulator_key: Annotated[
-        str | None, typer.Option(help="The regulator's public key, hex, from a trusted source.")
+        str | None,
+        typer.Option(),
+        Text(
+            "The regulator's public key, hex, from a trusted source.",
+            "监管方公钥（十六进制），须来自可信来源。",
+        ),
     ] = None,
     home: Annotated[
         Path | None,
-        typer.Option(envvar="HEJIN_HOME", help="Or a member's folder: it holds both."),
+        typer.Option(envvar="HEJIN_HOME"),
+        Text("Or a member's folder: it holds both.", "或某成员的目录：其中两者都有。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -259,13 +299,21 @@ def _charter(charter: Path | None, regulator_key: str | None, home: Path | None)
 
 
 @app.command()
+@says(
+    "将条目写成封存文件，持有章程者均可核对。\n\n"
+    "监管方审计还需要相关文件：请用 `hejin node export` 或 `hejin coordinator export`。"
+)
 def export(
     home: Home,
-    folder: Annotated[Path, typer.Argument(file_okay=False, help="Where to write it.")],
+    folder: Annotated[
+        Path, typer.Argument(file_okay=False), Text("Where to write it.", "存放目录。")
+    ],
     log: AnyLog = None,
-    start: Annotated[int, typer.Option("--from", min=0, help="First entry.")] = 0,
+    start: Annotated[int, typer.Option("--from", min=0), Text("First entry.", "第一个条目。")] = 0,
     end: Annotated[
-        int | None, typer.Option("--to", min=1, help="Entry to stop before; default the newest.")
+        int | None,
+        typer.Option("--to", min=1),
+        Text("Entry to stop before; default the newest.", "到该条目之前为止；默认到最新。"),
     ] = None,
 ) -> None:
     """Write entries into sealed files that anyone with the charter can check.
@@ -290,14 +338,31 @@ def export(
 
 
 @app.command()
+@says(
+    "将旧条目移入封存文件；数据库保留其哈希，仍可出具证明。\n\n"
+    "只移走已结束预算期内、监管方已见证且无人等待的条目。请保留这些文件：导出时从原处读取。"
+)
 def archive(
     home: Home,
-    to: Annotated[Path, typer.Option(file_okay=False, help="Where the sealed files are to lie.")],
+    to: Annotated[
+        Path,
+        typer.Option(file_okay=False),
+        Text("Where the sealed files are to lie.", "封存文件的存放目录。"),
+    ],
     log: AnyLog = None,
     before: Annotated[
-        str | None, typer.Option(help="Only entries before this day, YYYY-MM-DD (UTC).")
+        str | None,
+        typer.Option(),
+        Text(
+            "Only entries before this day, YYYY-MM-DD (UTC).",
+            "仅该日之前的条目，YYYY-MM-DD（UTC）。",
+        ),
     ] = None,
-    keep: Annotated[int, typer.Option(min=1, help="The newest entries of a log that stay.")] = 1,
+    keep: Annotated[
+        int,
+        typer.Option(min=1),
+        Text("The newest entries of a log that stay.", "日志中保留的最新条目数。"),
+    ] = 1,
 ) -> None:
     """Move old entries into sealed files; the database keeps their hashes, proofs go on.
 
@@ -332,11 +397,13 @@ def archive(
 
 
 @app.command()
+@says("列出归档条目的封存文件，以及文件是否存在。")
 def archives(
     home: Home,
     moved_to: Annotated[
         Path | None,
-        typer.Option(exists=True, file_okay=False, help="The folder where the files lie now."),
+        typer.Option(exists=True, file_okay=False),
+        Text("The folder where the files lie now.", "文件现在所在的目录。"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
