@@ -62,7 +62,7 @@ def read(
                     done = seen
                     progress(size * done // rows, size)
                     yield Block(_decoded(name, pa.Table.from_batches([fresh])), {"rows": done})
-    except (OSError, pa.ArrowException):
+    except (OSError, pa.ArrowException, UnicodeDecodeError):
         refuse(
             name,
             "the Parquet file is damaged or encrypted; export it again.",
@@ -81,12 +81,12 @@ def _check_columns(
             f"column {odd} is of type {schema.field(odd).type}; export it as texts or numbers.",
             f"列 {odd} 的类型为 {schema.field(odd).type}，请导出为文本或数值。",
         )
+    # By place, as they are read: the name that a part of a row group bears may be any.
+    paths = [meta.schema.column(place).path for place in range(meta.num_columns)]
+    read = [place for place, path in enumerate(paths) if path in columns]
     for i in range(meta.num_row_groups):
         group = meta.row_group(i)
-        parts = [group.column(place) for place in range(group.num_columns)]
-        if sum(p.total_uncompressed_size for p in parts if p.path_in_schema in columns) > (
-            _MOST_GROUP
-        ):
+        if sum(group.column(place).total_uncompressed_size for place in read) > _MOST_GROUP:
             _bomb(name)
 
 

@@ -141,6 +141,26 @@ def test_parquet_with_texts_that_are_no_utf8_is_refused(tmp_path: Path) -> None:
         read(path, ["a"])
 
 
+#: How Parquet writes the name of column a in its schema, and beside each part of a row group.
+_IN_SCHEMA, _IN_GROUP = b"%\x02\x18\x01a", b"\x19\x18\x01a"
+
+
+def rename(path: Path, where: bytes, name: bytes) -> None:
+    written = path.read_bytes()
+    assert written.count(where) == 1
+    path.write_bytes(written.replace(where, where[:-1] + name))
+
+
+def test_parquet_with_a_column_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"a": ["x", "y"]}), path, store_schema=False)
+    rename(path, _IN_GROUP, b"\xd5")
+    assert rows_of(read(path, ["a"])) == [("x",), ("y",)]  # nobody looks at that one
+    rename(path, _IN_SCHEMA, b"\xd5")
+    with pytest.raises(IngestError, match="Parquet file is damaged"):
+        read(path, ["a"])
+
+
 def workbook(path: Path, rows: list[list[object]], title: str = "一", more: int = 0) -> Path:
     book = Workbook()
     sheet = book.active
@@ -175,6 +195,9 @@ def test_a_row_group_that_unpacks_to_too_much_is_refused(
     monkeypatch.setattr(source_parquet, "_MOST_GROUP", 15_000)
     assert len(rows_of(read(path, ["a"]))) == 2
     monkeypatch.setattr(source_parquet, "_MOST_GROUP", 5_000)
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(path, ["a"])
+    rename(path, _IN_GROUP, b"b")
     with pytest.raises(IngestError, match="unpacks to more than a node reads"):
         read(path, ["a"])
 
