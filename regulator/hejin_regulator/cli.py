@@ -29,7 +29,6 @@ from hejin_regulator.cli_verify import verify
 from hejin_trust.charter import LARGEST_DELTA, Charter
 from hejin_trust.clock import now
 from hejin_trust.commands import group, says, wrong_usage
-from hejin_trust.errors import HejinError
 from hejin_trust.logs import log_to_stderr
 from hejin_trust.members import Member
 from hejin_trust.process import until_signal
@@ -44,13 +43,6 @@ app.command()(certificates)
 app.command()(export)
 app.command()(verify)
 app.command("approve-recovery")(approve_recovery)
-
-
-class UsageError(HejinError):
-    """An option is missing or has no meaning."""
-
-    code = "usage"
-    exit_code = 2
 
 
 def _rational(value: str) -> Fraction:
@@ -72,7 +64,7 @@ would all have to collude, so this cap bounds the damage; the promise is the rho
 
 def _cap(epsilon_cap: float | None, rho_cap: Fraction | None, delta: Fraction) -> Fraction:
     if (epsilon_cap is None) == (rho_cap is None):
-        raise UsageError(
+        raise wrong_usage(
             "give either --epsilon-cap or --rho-cap: the most a node may spend in a period",
             "请在 --epsilon-cap 与 --rho-cap 中择一给出：节点在一个预算期内的支出上限",
         )

@@ -16,7 +16,7 @@ from hejin_node.home import open_home
 from hejin_privacy.accounting import epsilon
 from hejin_regulator import authority
 from hejin_regulator.authority import Office, Terms
-from hejin_regulator.cli import UsageError, app
+from hejin_regulator.cli import app
 from hejin_trust.clock import now
 from hejin_trust.errors import HejinError
 
@@ -53,8 +53,10 @@ def test_a_cap_in_rho_is_taken_exactly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("caps", [(), ("--epsilon-cap", 2, "--rho-cap", "0.1")], ids=str)
 def test_an_unset_or_doubled_cap_is_refused(tmp_path: Path, caps: tuple[object, ...]) -> None:
-    with pytest.raises(UsageError, match="either"):
-        found(tmp_path, *caps)
+    words = ["init", "--home", str(tmp_path), "--consortium", "hebei", *map(str, caps)]
+    refused = CliRunner().invoke(app, words, env={"HEJIN_LANG": "en"})
+    assert refused.exit_code == 2
+    assert "give either --epsilon-cap or --rho-cap" in refused.output
     assert list(tmp_path.iterdir()) == []
 
 

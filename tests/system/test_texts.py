@@ -248,6 +248,12 @@ HOME = ("--home", str(Path(__file__).parent))
             id="a type of our own",
         ),
         pytest.param(
+            ("regulator", "init", "--home", "absent", "--consortium", "x"),
+            "give either --epsilon-cap or --rho-cap",
+            "请在 --epsilon-cap 与 --rho-cap 中择一给出",
+            id="neither of two",
+        ),
+        pytest.param(
             ("ledger", "check", "absent.proof"),
             "FILE absent.proof must be a file that is there and may be read",
             "FILE absent.proof 应为已存在且可读的文件",
