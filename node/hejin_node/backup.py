@@ -143,7 +143,7 @@ def back_up(home: NodeHome, folder: Path, progress: Progress = silent) -> Backed
         connection.execute(
             insert(backup_table).values(place=str(folder), time=time_text(home.now()))
         )
-    with warehouse.still() as parts:
+    with warehouse.still("backup") as parts:
         database = _copy_of_database(home, folder)
         sizes = [warehouse.files.size(part.file) for part in parts]
         segments: list[_Held] = []
@@ -185,7 +185,7 @@ def mend(home: NodeHome, folder: Path, progress: Progress = silent) -> Restored:
     kept = {Path(one.path).name: one for one in contents.segments}
     lacking: list[tuple[str, str]] = []
     mended = 0
-    with home.warehouse.still() as parts:
+    with home.warehouse.still("restore") as parts:
         sizes = [home.warehouse.files.size(part.file) for part in parts]
         told = Tally(progress, sum(sizes))
         for part, size in zip(parts, sizes, strict=True):

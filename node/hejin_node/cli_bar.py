@@ -37,4 +37,4 @@ def progress_bar(
         disable=not shown,
     ) as bar:
         task = bar.add_task(str(doing), total=None)
-        yield lambda done, size: bar.update(task, completed=done, total=size)
+        yield lambda done, size: bar.update(task, completed=done, total=size or None)

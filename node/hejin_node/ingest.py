@@ -156,7 +156,7 @@ def ingest_source(
     An attempt that was killed, or whose source failed half-way, goes on where it was: nothing
     of it is visible before its end. Memory is bounded whatever the source's size.
 
-    progress  called with (done, in all), in another thread
+    progress  called with (done, in all), in another thread; with (0, 0) while another load runs
     replaces  loads whose rows give way, in quarantine too
     corrects  the load whose quarantine the source's rows come from
     behind    of a database: the load that this one goes on from
@@ -166,7 +166,13 @@ def ingest_source(
     began = time.monotonic()
     dataset = mapping.dataset
     with warehouse.loading(
-        "data", dataset, source.digest, source.name, mapping.digest, corrects
+        "data",
+        dataset,
+        source.digest,
+        source.name,
+        mapping.digest,
+        corrects,
+        alive=partial(progress, 0, 0),
     ) as work:
         if work.already:
             seconds = time.monotonic() - began

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -37,6 +35,7 @@ from hejin_node.segments import (
 )
 from hejin_node.sources import Progress, Tally, silent
 from hejin_node.verifying import Damage, check_all
+from hejin_node.writer_lock import Work, holding, holding_if_free
 from hejin_trust.database import reading, writing
 from hejin_trust.errors import HejinError
 
@@ -141,6 +140,7 @@ class Warehouse:
         name: str = "",
         mapping: str = "",
         corrects: int | None = None,
+        alive: Callable[[], object] = lambda: None,
     ) -> Iterator[Loading]:
         """Write what comes from one source; see `Loading`. One load at a time: another one waits.
 
@@ -149,8 +149,9 @@ class Warehouse:
         name      file name, or sql:TABLE; never a path or a URL
         mapping   hex SHA-256 of the mapping file
         corrects  the load whose quarantined rows come again
+        alive     called again and again while it waits; what it raises ends the waiting
         """
-        with self._lock():
+        with self._lock("load", alive):
             self._sweep()
             with reading(self._database) as connection:
                 erased = Erased(self._pseudonym_key, in_force(connection))
@@ -305,7 +306,7 @@ class Warehouse:
         progress called with (rows merged, rows in all)
         raises   SegmentError, WarehouseError: the segments stay as they are
         """
-        with self._lock():
+        with self._lock("compact"):
             self._sweep()
             groups = mergeable(self.segments(dataset=dataset))
             told = Tally(progress, sum(part.rows for group in groups for part in group))
@@ -317,7 +318,7 @@ class Warehouse:
 
         raises   WarehouseError: there is no such load, or it is complete
         """
-        with self._lock():
+        with self._lock("give-up"):
             if not any(one.id == load and one.state == "open" for one in self.loads()):
                 raise WarehouseError(
                     f"There is no interrupted load {load}: see `hejin node data show`.",
@@ -345,7 +346,7 @@ class Warehouse:
         The new ones count from the caller's transaction that calls `GivingWay.swap`; then the old
         files are removed. Loads wait meanwhile.
         """
-        with self._lock():
+        with self._lock("erase"):
             self._sweep()
             with reading(self._database) as connection:
                 parts = manifest.segments(connection, every=True)
@@ -383,7 +384,7 @@ class Warehouse:
         The new ones count from the caller's transaction that calls `GivingWay.swap`; then the old
         files are removed. Loads wait meanwhile.
         """
-        with self._lock():
+        with self._lock("withdraw"):
             self._sweep()
             going = choose(self.loads(dataset))
             numbers = [one.id for one in going]
@@ -404,9 +405,9 @@ class Warehouse:
                 self._files.sync()
 
     @contextmanager
-    def still(self) -> Iterator[tuple[Segment, ...]]:
+    def still(self, work: Work) -> Iterator[tuple[Segment, ...]]:
         """Let nobody write meanwhile; yields every listed segment, those of open loads as well."""
-        with self._lock():
+        with self._lock(work):
             self._sweep()
             with reading(self._database) as connection:
                 parts = manifest.segments(connection, every=True)
@@ -427,8 +428,9 @@ class Warehouse:
 
     def sweep(self) -> None:
         """Remove what a killed load left behind; not now if another process is loading."""
-        with suppress(BlockingIOError), self._lock(fcntl.LOCK_NB):
-            self._sweep()
+        with holding_if_free(self._lock_file, "sweep") as free:
+            if free:
+                self._sweep()
 
     def _rewrite_without(
         self, part: Segment, gone: Callable[[str | None], bool], bucket: int | None
@@ -511,14 +513,14 @@ class Warehouse:
             if ".parquet" in file.suffixes and file.name not in known:
                 file.unlink()
 
-    @contextmanager
-    def _lock(self, flags: int = 0) -> Iterator[None]:
-        handle = os.open(self._files.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | flags)
-            yield
-        finally:
-            os.close(handle)
+    def _lock(
+        self, work: Work, alive: Callable[[], object] = lambda: None
+    ) -> AbstractContextManager[None]:
+        return holding(self._lock_file, work, alive)
+
+    @property
+    def _lock_file(self) -> Path:
+        return self._files.folder / ".lock"
 
 
 def _describe(name: str, parts: Sequence[Segment]) -> DatasetInfo:
