@@ -1,4 +1,4 @@
-"""Ask whoever sits at the terminal before a command does what cannot be undone."""
+"""Ask whoever sits at the terminal before a command removes data."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def confirm(question: Text, *, yes: bool) -> None:
         return
     if not sys.stdin.isatty():
         raise UnaskedError(
-            "This cannot be undone, and there is no terminal to ask at: give --yes. "
+            "Data would be removed, and there is no terminal to ask at: give --yes. "
             "Nothing was changed.",
-            "此操作不可撤销，且没有可供确认的终端：请加 --yes。未作任何更改。",
+            "此操作将移除数据，而没有可供确认的终端：请加 --yes。未作任何更改。",
         )
     sys.stderr.write(f"{question} {Text('[y/N]', '[y/N，y 表示是]')} ")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""What cannot be undone is asked for: at a terminal in words, elsewhere by `--yes`."""
+"""Before data are removed it is asked: at a terminal in words, elsewhere by `--yes`."""
 
 from __future__ import annotations
 
