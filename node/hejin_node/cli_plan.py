@@ -39,12 +39,19 @@ PlanHash = Annotated[
 @plan_app.command("list")
 @says("列出收到的计划。")
 def list_plans(home: Home, as_json: AsJson = False) -> None:
-    """List the plans in the inbox."""
-    from hejin_node import inbox
+    """List the plans in the inbox, and how far each has been carried out here."""
+    from hejin_node import account, inbox
     from hejin_trust.database import reading
 
     with open_home(home) as node, reading(node.database) as connection:
         offered = inbox.offers(connection)
+        courses = {
+            run.plan: {
+                "open": not run.closed,
+                "sums": sum(one.state == "released" for one in account.of_run(connection, run.run)),
+            }
+            for run in inbox.runs(connection)
+        }
     if as_json:
         rows = [
             {
@@ -53,6 +60,7 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
                 "product": offer.plan.product,
                 "answer": offer.answer,
                 "received": offer.received,
+                "run": courses.get(offer.digest),
             }
             for offer in offered
         ]
@@ -81,6 +89,14 @@ def list_plans(home: Home, as_json: AsJson = False) -> None:
         )
         table.add_row(*row)
     print_table(table)
+    for digest, run in courses.items():
+        state = Text("open", "进行中") if run["open"] else Text("over", "已结束")
+        typer.echo(
+            Text(
+                f"{digest[:16]}: its run is {state.en}, {run['sums']} sums released",
+                f"{digest[:16]}：运行{state.zh}，已输出 {run['sums']} 次求和",
+            )
+        )
 
 
 @plan_app.command("show")

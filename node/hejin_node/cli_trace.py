@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from hejin_trust.listing import print_table
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
-    from hejin_node.trace import RunLine, SumLine, Trace
+    from hejin_node.trace import PeriodCost, RunLine, SumLine, Trace
 
 
 @says("说明企业数据的每一次使用，以及未被使用的原因。")
@@ -27,12 +28,11 @@ def trace(home: Home, code: Code, as_json: AsJson = False) -> None:
 
     check_code(code)
     with open_home(home) as node:
-        found = read_trace(node, code)
-        if as_json:
-            told = trace_json(found, node.charter.delta)
-            typer.echo(json.dumps(told, ensure_ascii=False))
-            return
-    _print(found)
+        found, delta = read_trace(node, code), node.charter.delta
+    if as_json:
+        typer.echo(json.dumps(trace_json(found, delta), ensure_ascii=False))
+        return
+    _print(found, delta)
 
 
 @says("写出交给企业的说明：使用了什么、何时、由谁、代价多少。")
@@ -65,7 +65,7 @@ def statement(
     )
 
 
-def _print(found: Trace) -> None:
+def _print(found: Trace, delta: Fraction) -> None:
     from rich.table import Table
 
     typer.echo(Text(f"{found.code}, {found.pseudonym}", f"{found.code}，{found.pseudonym}"))
@@ -94,6 +94,8 @@ def _print(found: Trace) -> None:
         _print_run(run)
     if not found.runs:
         typer.echo(Text("no run of any bank so far", "尚无任何银行的运行"))
+    for cost in found.costs:
+        _print_cost(cost, delta)
 
 
 def _print_run(run: RunLine) -> None:
@@ -122,7 +124,7 @@ def _print_run(run: RunLine) -> None:
     )
     table = Table(
         *map(str, (Text("round", "轮"), Text("statistic", "统计量"), Text("released", "输出"),
-                   Text("rho", "rho"), Text("your data in it", "是否含本企业"))),
+                   Text("rho", "rho"), Text("its data in it", "是否含该企业"))),
     )  # fmt: skip
     for line in run.sums:
         table.add_row(
@@ -133,6 +135,21 @@ def _print_run(run: RunLine) -> None:
             str(_counted(line)),
         )
     print_table(table)
+
+
+def _print_cost(cost: PeriodCost, delta: Fraction) -> None:
+    from hejin_console import values
+    from hejin_node.trace import loss
+
+    own, alone = (values.loss(loss(rho, delta)) for rho in (cost.rho, cost.rho_alone))
+    typer.echo(
+        Text(
+            f"\ncost to its privacy since {cost.period}: epsilon {own} at delta {float(delta):.1e}"
+            f" ({alone} if all other nodes colluded); sums that hold its data: {cost.sums}",
+            f"\n自 {cost.period} 起的隐私代价：epsilon {own}（delta {float(delta):.1e}；"
+            f"若其他节点全部合谋：{alone}）；含其数据的求和：{cost.sums} 次",
+        )
+    )
 
 
 def _counted(line: SumLine) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
@@ -338,6 +339,18 @@ def test_the_commands_trace_state_and_list_what_ends_soon(
     assert said.startswith(code)
     assert "in it by authorisation" in said
     assert "Text(" not in said, "both languages at once"
+    costs = told["costs"][0]  # type: ignore[index]
+    assert said.splitlines()[-1] == (
+        f"cost to its privacy since {costs['period']}: epsilon"
+        f" {math.ceil(costs['epsilon'] * 1e4) / 1e4:.4f} at delta 1.0e-06"
+        f" ({math.ceil(costs['epsilon_alone'] * 1e4) / 1e4:.4f} if all other nodes colluded);"
+        " sums that hold its data: 1"
+    )
+    untouched = run(path, "authorisation", "trace", make_code(77)).stdout
+    assert "cost to its privacy" not in untouched
+    (offered,) = answer(path, "plan", "list")["plans"]  # type: ignore[misc]
+    assert (offered["plan"], offered["run"]) == (digest, {"open": True, "sums": 1})
+    assert f"{digest[:16]}: its run is open, 1 sums released" in run(path, "plan", "list").stdout
     out = tmp_path / "statement.html"
     made = answer(path, "authorisation", "statement", code, "--out", str(out))
     assert (made["runs"], made["sums"]) == (1, 1)
