@@ -57,10 +57,18 @@ def init(
     settings = CoordinatorSettings(member=member, regulator_key=regulator_key)
     request = membership.found(home, member=member, role="bank", name=Text(name_en, name_zh))
     write_settings(home / FILE, settings)
+    key = membership.identity_key(home)
     if as_json:
-        _print_json({"member": member, "request": str(request)})
+        _print_json({"member": member, "request": str(request), "identity_key": key})
         return
-    typer.echo(Text(f"send {request} to the regulator", f"请将 {request} 交给监管方"))
+    typer.echo(
+        Text(
+            f"send {request} to the regulator, and compare your identity key with the one that it "
+            "sees, by telephone for instance:",
+            f"请将 {request} 交给监管方，并以电话等途径核对其所见的身份公钥与下列一致：",
+        )
+    )
+    typer.echo(key)
 
 
 @app.command()

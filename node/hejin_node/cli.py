@@ -103,10 +103,18 @@ def init(
     make_secrets(home)
     write_settings(home / FILE, settings)
     replace_file(home / policy_file.FILE, policy, mode=0o600)
+    key = membership.identity_key(home)
     if as_json:
-        _print_json({"member": member, "request": str(request)})
+        _print_json({"member": member, "request": str(request), "identity_key": key})
         return
-    typer.echo(Text(f"send {request} to the regulator", f"请将 {request} 交给监管方"))
+    typer.echo(
+        Text(
+            f"send {request} to the regulator, and compare your identity key with the one that it "
+            "sees, by telephone for instance:",
+            f"请将 {request} 交给监管方，并以电话等途径核对其所见的身份公钥与下列一致：",
+        )
+    )
+    typer.echo(key)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,27 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     said("coordinator", "join", "--home", folder / "bank", admitted["bank-1"])
     fill(folder)
     return folder
+
+
+def test_the_identity_key_that_init_shows_is_the_one_that_the_regulator_sees(
+    tmp_path: Path,
+) -> None:
+    key = said(
+        "regulator", "init", "--home", tmp_path / "reg", "--consortium", "hebei",
+        "--epsilon-cap", "20",
+    )["regulator_key"]  # fmt: skip
+    details = ("--name-en", "A", "--name-zh", "甲", "--regulator-key", key)
+    shown = [
+        typed("node", "init", "--home", tmp_path / "node", "--member", "anping", *details,
+              "--size-band", "500:900").stdout.splitlines()[-1],
+        said("coordinator", "init", "--home", tmp_path / "bank", "--member", "bank-1",
+             *details)["identity_key"],
+    ]  # fmt: skip
+    seen = typed(
+        "regulator", "admit", "--home", tmp_path / "reg", tmp_path / "node" / "request.json",
+        tmp_path / "bank" / "request.json", "--out", tmp_path / "admissions",
+    )  # fmt: skip
+    assert re.findall(r"[0-9a-f]{64}", seen.stdout) == shown
 
 
 def fill(folder: Path) -> None:

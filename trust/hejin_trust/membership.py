@@ -100,6 +100,11 @@ def found(
     return path
 
 
+def identity_key(home: Path) -> str:
+    """Return the member's public identity key, hex: what the regulator sees in its request."""
+    return SigningKey.load(home / "keys" / "identity.key").public.hex()
+
+
 def join(home: Path, member: str, regulator_key: bytes, admission: bytes) -> Charter:
     """Accept the regulator's admission: store certificate and charter, return the charter.
 
