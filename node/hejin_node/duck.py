@@ -17,7 +17,7 @@ _THREADS = 2
 REMEDY = Text(" Correct the view's `source`.", "请更正视图的 `source`。")
 """The end of what is said about SQL that cannot be run; other SQL than a view's ends otherwise."""
 
-#: Errors about the text of a query; others may quote the data and are not repeated.
+#: Errors about the text of a query, before it runs; others may quote the data.
 _ABOUT_THE_SQL = (
     duckdb.ParserException,
     duckdb.BinderException,
@@ -97,6 +97,7 @@ def select(
     parameters  values that the SQL may use as $name; those it does not use are left out
     raises      QueryError, which never repeats data; whatever a source's stream raised
     """
+    running = False
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -116,12 +117,14 @@ def select(
         with interruptible():
             for name, source in sources.items():
                 connection.register(name, source)
-            table: pa.Table = connection.sql(sql, params=used or None).to_arrow_table()
+            found = connection.sql(sql, params=used or None)
+            running = True
+            table: pa.Table = found.to_arrow_table()
     except duckdb.Error as reason:
         for source in sources.values():
             if isinstance(source, Rewindable) and source.failure is not None:
                 raise source.failure from None
-        raise _clean(reason) from None
+        raise _clean(reason, running) from None
     finally:
         # DuckDB would hold these rows until the next ones take their name.
         for name in sources:
@@ -129,14 +132,15 @@ def select(
     return table
 
 
-def _clean(reason: duckdb.Error) -> QueryError:
+def _clean(reason: duckdb.Error, running: bool) -> QueryError:
+    """Return what may be said of an error; once the SQL is running, every one is about the rows."""
     if isinstance(reason, duckdb.OutOfMemoryException):
         return ViewFailedError(
             "The SQL needs more memory than the node allows it: simplify the view's `source`, "
             "or raise the node's query memory.",
             "SQL 所需内存超过节点上限：请简化视图的 `source` 或调高节点查询内存。",
         )
-    if isinstance(reason, _ABOUT_THE_SQL):
+    if not running and isinstance(reason, _ABOUT_THE_SQL):
         said = str(reason).splitlines()[0]
         return QueryError(
             f"The SQL cannot be run: {said}.{REMEDY.en}",

@@ -23,7 +23,7 @@ from hejin_node import erased, inbox, usage
 from hejin_node.consent import entitled
 from hejin_node.errors import NodeError, ViewFailedError
 from hejin_node.home import NodeHome
-from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
+from hejin_node.snapshot import LabelSpec, Snapshot, no_rows, take_snapshot
 from hejin_privacy.holdout import in_holdout
 from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.canonical import encode, time_text
@@ -271,23 +271,22 @@ class SnapshotStore:
         return self._folder / f"{run_id}{_SUFFIX}"
 
     def _take(self, plan: Plan, view: FeatureView, codes: Collection[str]) -> tuple[Snapshot, bool]:
-        def take(codes: Collection[str]) -> Snapshot:
-            return take_snapshot(
+        label, salt_key = LabelSpec(plan.label.bank, plan.label.definition), secrets.token_bytes(32)
+        try:
+            taken = take_snapshot(
                 self._home.warehouse,
                 view,
-                LabelSpec(plan.label.bank, plan.label.definition),
+                label,
                 codes,
-                secrets.token_bytes(32),
+                salt_key,
                 plan.as_of,
             )
-
-        try:
-            return take(codes), False
         except ViewFailedError as reason:
             # A refusal would tell the bank, free of charge, that some enterprise's value breaks
             # the SQL. It gets what a node without contributors sends: noise alone.
-            _log.error("view-failed", view=view.id, reason=reason.text.en)
-            return take(()), True
+            _log.error("view-failed", view=view.id, reason=str(reason.text))
+            return no_rows(view, label, salt_key), True
+        return taken, False
 
     def _store(self, run_id: str, snapshot: Snapshot, size: int) -> None:
         buffer = io.BytesIO()

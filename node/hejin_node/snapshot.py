@@ -71,7 +71,8 @@ def take_snapshot(
     entitled  codes that are authorised; no other enterprise's row is even shown to the SQL
     salt_key  32 random bytes of this snapshot
     as_of     value of the view's parameter $as_of
-    raises    QueryError, SegmentError: about the view or the files, never about a value
+    raises    ViewFailedError: the rows break the SQL; QueryError, ViewError, SegmentError: about
+              the view or the files, whatever the rows are
 
     An enterprise without a label, or without a row of the view, stays out. One to which the SQL
     gives several rows has every feature missing: a rule that looks at that enterprise alone.
@@ -110,26 +111,43 @@ def take_snapshot(
     )
 
 
+def no_rows(view: FeatureView, label: LabelSpec, salt_key: bytes) -> Snapshot:
+    """Return the snapshot of a node without rows; the view's SQL is not run.
+
+    It could break on no rows as well, and the bank would learn whether there are any.
+    """
+    cells, labels = np.zeros((0, len(view.features)), np.int32), np.zeros(0, np.int8)
+    root = snapshot_root((), cells, labels, salt_key)
+    return Snapshot((), cells, labels, root, schema_hash(view, label), 0)
+
+
 def snapshot_root(
     codes: Collection[str],
     cells: npt.NDArray[np.int32],
     labels: npt.NDArray[np.int8],
     salt_key: bytes,
 ) -> bytes:
-    """Return the RFC 6962 root over one salted leaf per enterprise, in the order given.
+    """Return the RFC 6962 root over a salt and one salted leaf per enterprise, in the order given.
+
+    The bank sees it in the proof of its charge. The first leaf, the salt of nobody, makes it look
+    the same where there is no enterprise: the root of nothing would be known to everybody.
 
     leaf = salt (16 bytes) | code (UTF-8) | 0x00 | cells (int32, little-endian) | label (int8),
-    salt = first 16 bytes of HMAC-SHA-256(salt_key, code). The salt key is kept, so that a leaf
-    can be shown to an auditor without the others.
+    salt = first 16 bytes of HMAC-SHA-256(salt_key, code). The salt key is
+    not kept: once the rows are gone, nobody can try codes and values against the root.
     """
     rows = np.ascontiguousarray(cells, dtype="<i4")
     outcomes = np.ascontiguousarray(labels, dtype=np.int8)
-    leaves = []
+    leaves = [leaf_hash(_salt(salt_key, b""))]
     for code, row, outcome in zip(codes, rows, outcomes, strict=True):
         name = code.encode("utf-8")
-        salt = hmac.digest(salt_key, name, "sha256")[:_SALT_BYTES]
-        leaves.append(leaf_hash(b"".join((salt, name, b"\0", row.tobytes(), outcome.tobytes()))))
+        parts = (_salt(salt_key, name), name, b"\0", row.tobytes(), outcome.tobytes())
+        leaves.append(leaf_hash(b"".join(parts)))
     return root_of(leaves)
+
+
+def _salt(key: bytes, name: bytes) -> bytes:
+    return hmac.digest(key, name, "sha256")[:_SALT_BYTES]
 
 
 def schema_hash(view: FeatureView, label: LabelSpec) -> str:

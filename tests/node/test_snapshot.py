@@ -21,7 +21,7 @@ from hejin_models.features import FeatureView
 from hejin_models.uscc import make_code
 from hejin_node.errors import QueryError
 from hejin_node.labels import COLUMNS, label_spec
-from hejin_node.snapshot import LabelSpec, Snapshot, take_snapshot
+from hejin_node.snapshot import LabelSpec, Snapshot, no_rows, take_snapshot
 from hejin_trust.database import writing
 
 CODES = [make_code(n) for n in range(8)]
@@ -89,11 +89,9 @@ def fill(data, firms: list[Firm], labels: dict[str, int], name: str = "firms") -
 
 
 def slow_root(snapshot: Snapshot, salt_key: bytes) -> bytes:
-    """RFC 6962 section 2.1, by its recursive definition."""
+    """RFC 6962 section 2.1, by its recursive definition; first of all a salt."""
 
     def root(leaves: list[bytes]) -> bytes:
-        if not leaves:
-            return hashlib.sha256(b"").digest()
         if len(leaves) == 1:
             return hashlib.sha256(b"\0" + leaves[0]).digest()
         half = 1
@@ -101,7 +99,7 @@ def slow_root(snapshot: Snapshot, salt_key: bytes) -> bytes:
             half *= 2
         return hashlib.sha256(b"\1" + root(leaves[:half]) + root(leaves[half:])).digest()
 
-    rows = []
+    rows = [hmac.new(salt_key, b"", hashlib.sha256).digest()[:16]]
     for code, cells, label in zip(snapshot.codes, snapshot.cells, snapshot.labels, strict=True):
         salt = hmac.new(salt_key, code.encode(), hashlib.sha256).digest()[:16]
         row = b"".join(struct.pack("<i", int(cell)) for cell in cells)
@@ -168,7 +166,10 @@ def test_nobody_authorised_is_an_empty_snapshot(data) -> None:
     snapshot = take_snapshot(data.warehouse, view(), spec, (), SALT)
     assert snapshot.codes == ()
     assert snapshot.cells.shape == (0, 3)
-    assert snapshot.root == hashlib.sha256(b"").digest()
+    assert snapshot.root == slow_root(snapshot, SALT)
+    assert snapshot.root != slow_root(snapshot, b"t" * 32)
+    assert snapshot.root == no_rows(view(), spec, SALT).root
+    assert snapshot.schema == no_rows(view(), spec, SALT).schema
 
 
 def test_a_node_without_any_data_gives_an_empty_snapshot(data) -> None:

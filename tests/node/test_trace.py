@@ -18,7 +18,6 @@ from hejin_models.uscc import make_code
 from hejin_node import usage
 from hejin_node.consent import authorisations, grant, revoke
 from hejin_node.erasing import erase
-from hejin_node.errors import ViewFailedError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.statement import render_statement, statement_of
 from hejin_node.trace import RunLine, Trace, read_trace
@@ -131,23 +130,6 @@ def test_a_grant_that_came_after_the_rows_were_taken_counts_for_the_next_run(
         code = make_code(15)
         grant(connection, home.internal_log, home.pseudonym_key, code, terms(world))
     assert codes_of(only_run(home, code)) == ["no-grant"]
-
-
-def test_a_failing_view_is_a_reason(
-    world: World, home: NodeHome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(home, world)
-    honest = home.warehouse.query
-
-    def failing(*arguments: object, **more: object) -> object:
-        if more["enterprises"]:
-            raise ViewFailedError("the rows break it", "无法计算")
-        return honest(*arguments, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(home.warehouse, "query", failing)
-    asked = Asked(world, home)
-    asked.round(1)
-    assert codes_of(only_run(home, asked.code())) == ["view-failed"]
 
 
 def test_a_later_revocation_is_told_with_its_time_and_the_models_stay(

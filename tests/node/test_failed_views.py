@@ -1,0 +1,110 @@
+"""A view that breaks on the data: the bank gets what a node without any sends, and pays for it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from node_world import VIEW, approved, fill, found_world, new_session
+from structlog.testing import capture_logs
+
+from hejin_models.features import FeatureView
+from hejin_models.uscc import make_code
+from hejin_node import account
+from hejin_node.home import open_home
+from hejin_node.pinned import SnapshotStore
+from hejin_node.trace import read_trace
+from hejin_node.view_check import check_view
+from hejin_trust.database import reading
+from hejin_trust.entries import Entry, parse
+from hejin_trust.fleet import Payload
+from hejin_trust.merkle import EMPTY_ROOT
+
+RUN = "ab" * 16
+PLAIN = "SELECT enterprise, staff, kind FROM firms"
+#: One of `fill`'s firms has 38 people, none that the self-check makes up.
+BREAKS = {
+    "fails": f"{PLAIN} WHERE CASE WHEN staff = 38 THEN CAST(kind AS INTEGER) > 0 ELSE true END",
+    "fails as SQL does": f"{PLAIN} WHERE CASE WHEN staff = 38 THEN json_deserialize_sql("
+    """'{"error": false, "statements": [], "of": "' || kind || '"}') > '' ELSE true END""",
+}
+
+
+#: Only where there is no row at all, on the day of the plan.
+BREAKS_ON_NOTHING = (
+    f"{PLAIN} UNION ALL SELECT 'x', 1, error('none') FROM (SELECT count(*) AS n FROM firms)"
+    " WHERE n = 0 AND CAST($as_of AS DATE) = DATE '2025-06-30'"
+)
+DAY = dt.date(2025, 6, 30)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a bank got for one sum, and what the node knows about it."""
+
+    answer: Payload
+    reserved: Entry
+    used: int
+    spent: Fraction
+    why: list[str]
+
+    @property
+    def shape(self) -> object:
+        """All that a bank can compare: which fields, how long, what is in the proven entry."""
+        lengths = {name: len(value) for name, value in self.answer.items()}
+        return lengths, len(self.reserved.raw), sorted(self.reserved.body), self.spent
+
+
+def seen(folder: Path, source: str, authorised: int, as_of: dt.date | None = None) -> Seen:
+    """Ask a node with 40 firms, some of which authorised it, for one sum over a view."""
+    world = found_world(folder)
+    text = VIEW.replace(PLAIN.encode(), source.replace('"', '\\"').encode())
+    (world.nodes["node-1"] / "views" / "firms-v1.toml").write_bytes(text)
+    world.view = FeatureView.parse(text)
+    check_view(world.view, {}, dt.date(2026, 3, 1))
+    with open_home(world.nodes["node-1"], world.clock) as home:
+        fill(home, world, 40, authorised=authorised)
+        plan, digest = approved(home, world, as_of=as_of)
+        answer = new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+        assert answer["kind"] == b"masked"
+        with reading(home.database) as connection:
+            spent = account.spent(connection, home.charter.period_from)
+        used = len(SnapshotStore(home).pin(plan, world.view, RUN).snapshot.codes)
+        (run,) = read_trace(home, make_code(7)).runs
+        why = [reason.code for reason in run.why]
+        return Seen(answer, parse(answer["entry"]), used, spent, why)
+
+
+@pytest.mark.parametrize("kind", BREAKS)
+def test_a_view_that_breaks_on_a_value_gives_what_a_node_without_any_gives(
+    tmp_path: Path, kind: str
+) -> None:
+    whole = seen(tmp_path / "38", BREAKS[kind], 38)
+    none = seen(tmp_path / "0", BREAKS[kind], 0)
+    with capture_logs() as logs:
+        broken = seen(tmp_path / "40", BREAKS[kind], 40)
+    assert [log["view"] for log in logs if log["event"] == "view-failed"] == ["firms-v1"]
+    assert (whole.used, none.used, broken.used) == (38, 0, 0)
+    assert whole.shape == none.shape == broken.shape
+    assert broken.spent > 0
+    assert broken.why == ["view-failed"]
+    assert any(np.frombuffer(broken.answer["vector"], "<i8"))
+
+
+def test_a_view_that_breaks_on_no_rows_gives_what_a_node_without_any_gives(tmp_path: Path) -> None:
+    some = seen(tmp_path / "40", BREAKS_ON_NOTHING, 40, DAY)
+    none = seen(tmp_path / "0", BREAKS_ON_NOTHING, 0, DAY)
+    assert (some.used, none.used) == (40, 0)
+    assert some.shape == none.shape
+
+
+def test_no_root_that_a_bank_is_shown_tells_that_there_are_no_rows(tmp_path: Path) -> None:
+    roots = {
+        seen(tmp_path / str(number), PLAIN, 0).reserved.body["snapshot"] for number in range(2)
+    }
+    assert len(roots) == 2
+    assert EMPTY_ROOT.hex() not in roots
