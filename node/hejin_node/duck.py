@@ -1,19 +1,29 @@
-"""DuckDB behind bars: no files, no network, no extensions, bounded memory, one SELECT at a time."""
+"""DuckDB behind bars: no files, no network, no extensions, bounded memory and time, one SELECT."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
+from typing import Final, TypeVar
 
 import duckdb
 import pyarrow as pa
+import structlog
 
 from hejin_node.errors import QueryError, ViewFailedError
 from hejin_trust.text import Text
 
+T = TypeVar("T")
+
 DEFAULT_MEMORY_MB = 256
 """What `full-v1` needs over a partition of the warehouse, and half as much again."""
 _THREADS = 2
+GRACE_SECONDS = 5.0
+"""What an interrupted query gets to end. DuckDB looks between two batches of rows, not within."""
+_LOOK_SECONDS: Final = 0.1
 REMEDY = Text(" Correct the view's `source`.", "请更正视图的 `source`。")
 """The end of what is said about SQL that cannot be run; other SQL than a view's ends otherwise."""
 
@@ -24,6 +34,8 @@ _ABOUT_THE_SQL = (
     duckdb.CatalogException,
     duckdb.PermissionException,
 )
+
+_log = structlog.get_logger(__name__)
 
 
 @contextmanager
@@ -58,6 +70,76 @@ def interruptible() -> Iterator[None]:
         if str(reason) != "Query interrupted":
             raise
         raise KeyboardInterrupt from None
+
+
+def in_time(
+    seconds: float,
+    late: QueryError,
+    work: Callable[[duckdb.DuckDBPyConnection], T],
+    memory_mb: int = DEFAULT_MEMORY_MB,
+) -> T:
+    """Return what `work` makes of a locked-down DuckDB of its own, in so many seconds at most.
+
+    It runs in a thread of its own: an interrupt in there is this limit's, Ctrl-C out here is
+    Ctrl-C. What heeds no interrupt (one long function call over one row, a disk that hangs) is
+    left behind and goes on being interrupted; it keeps its core and its files until it ends.
+    raises   `late` if it takes longer; whatever `work` raises
+    """
+    outcome: Future[T] = Future()
+    held: list[duckdb.DuckDBPyConnection] = []
+    lock = threading.Lock()  # nobody interrupts a connection that is being closed
+
+    def run() -> None:
+        try:
+            with locked_down(memory_mb) as connection:
+                held.append(connection)
+                try:
+                    found = work(connection)
+                finally:
+                    with lock:
+                        held.clear()
+        except BaseException as reason:  # noqa: BLE001 - it is the caller's
+            outcome.set_exception(reason)
+        else:
+            outcome.set_result(found)
+
+    def interrupt() -> None:
+        while not _done(outcome, _LOOK_SECONDS):  # an interrupt between two queries is lost
+            with lock:
+                for connection in held:
+                    connection.interrupt()
+
+    query = threading.Thread(target=run, name="query", daemon=True)
+    query.start()
+    try:
+        if _done(outcome, seconds):
+            return outcome.result()
+        raise late
+    finally:
+        threads = [query]
+        if not outcome.done():
+            threads.append(threading.Thread(target=interrupt, name="interrupt", daemon=True))
+            threads[1].start()
+        if _done(outcome, GRACE_SECONDS):
+            for thread in threads:  # what DuckDB still tidies up as Python ends would abort it
+                thread.join()
+        else:
+            said = Text(
+                "a query heeds no interrupt and keeps a core until this process ends: restart it",
+                "一个查询不响应中断，在本进程结束前持续占用处理器：请重启进程",
+            )
+            _log.error("query-left-behind", reason=str(said))
+
+
+def _done(outcome: Future[T], seconds: float) -> bool:
+    """Wait for an outcome; a signal that comes just before a long wait would be slept through.
+
+    Not for its thread: Python 3.11 takes one for ended whose `join` Ctrl-C interrupts.
+    """
+    until = time.monotonic() + seconds
+    while not outcome.done() and (left := until - time.monotonic()) > 0:
+        wait([outcome], min(left, _LOOK_SECONDS))
+    return outcome.done()
 
 
 class Rewindable:

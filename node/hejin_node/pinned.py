@@ -23,7 +23,7 @@ from hejin_node import erased, inbox, usage
 from hejin_node.consent import entitled
 from hejin_node.errors import NodeError, ViewFailedError
 from hejin_node.home import NodeHome
-from hejin_node.snapshot import LabelSpec, Snapshot, no_rows, take_snapshot
+from hejin_node.snapshot import LabelSpec, Snapshot, no_rows, take_snapshot, view_seconds
 from hejin_privacy.holdout import in_holdout
 from hejin_trust.at_rest import NotOpenedError, decrypted, encrypted
 from hejin_trust.canonical import encode, time_text
@@ -77,7 +77,7 @@ class Standing:
 class Pinned:
     """A run's rows; `basis` says under what, if they were taken just now, else None.
 
-    failed  the view's SQL failed over the rows: there are none
+    failed  the view's SQL failed over the rows, or did not end: there are none
     """
 
     snapshot: Snapshot
@@ -280,6 +280,7 @@ class SnapshotStore:
                 codes,
                 salt_key,
                 plan.as_of,
+                view_seconds(plan.deadlines.masked),
             )
         except ViewFailedError as reason:
             # A refusal would tell the bank, free of charge, that some enterprise's value breaks

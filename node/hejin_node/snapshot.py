@@ -22,6 +22,11 @@ from hejin_trust.merkle import leaf_hash, root_of
 
 _SALT_BYTES: Final = 16
 
+LEAST_SECONDS = 30.0
+"""For a view's SQL, however short the bank's deadline: 10M invoices take 2 s on two cores."""
+MOST_SECONDS = 600.0
+"""However long the deadline: nobody has so many rows, and the bank's session waits meanwhile."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabelSpec:
@@ -58,6 +63,14 @@ class Snapshot:
     rowless: frozenset[str] = frozenset()
 
 
+def view_seconds(deadline: int) -> float:
+    """Return how long a view's SQL may take where the bank waits `deadline` seconds for an answer.
+
+    Half of it, so that the answer still comes in time, within the bounds above.
+    """
+    return min(max(deadline / 2, LEAST_SECONDS), MOST_SECONDS)
+
+
 def take_snapshot(
     warehouse: Warehouse,
     view: FeatureView,
@@ -65,20 +78,24 @@ def take_snapshot(
     entitled: Collection[str],
     salt_key: bytes,
     as_of: date | None = None,
+    seconds: float = LEAST_SECONDS,
 ) -> Snapshot:
     """Read what a plan may use, once.
 
     entitled  codes that are authorised; no other enterprise's row is even shown to the SQL
     salt_key  32 random bytes of this snapshot
     as_of     value of the view's parameter $as_of
-    raises    ViewFailedError: the rows break the SQL; QueryError, ViewError, SegmentError: about
-              the view or the files, whatever the rows are
+    seconds   how long the view's SQL may take
+    raises    ViewFailedError: the rows break the SQL, or it does not end over them; QueryError,
+              ViewError, SegmentError: about the view or the files, whatever the rows are
 
     An enterprise without a label, or without a row of the view, stays out. One to which the SQL
     gives several rows has every feature missing: a rule that looks at that enterprise alone.
     """
     outcomes = _outcomes(warehouse, label, entitled)
-    table = warehouse.query(view.source, view.datasets, as_of, enterprises=outcomes.keys())
+    table = warehouse.query(
+        view.source, view.datasets, as_of, enterprises=outcomes.keys(), seconds=seconds
+    )
     if "enterprise" not in table.column_names:
         raise QueryError(
             f"The SQL of view {view.id} gives no column `enterprise`: add it to `source`.",

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -80,43 +78,22 @@ def check_view(view: FeatureView, schemas: Mapping[str, Schema], today: dt.date)
             SlowViewError after LONGEST_SECONDS
     """
     check_declared(view, schemas)
-    with duck.locked_down() as connection, _in_time(view, connection):
+
+    def tried(connection: duckdb.DuckDBPyConnection) -> SelfCheck:
         trial = Trial(view, schemas, connection)
         trial.empty()
         kind = trial.kind(_DAYS[0])
         for seed, day in enumerate((*_DAYS, today)):
             trial.world(World(view, schemas, day, seed, kind), day)
-    unmoved = tuple(f.name for f in view.features if len(trial.seen[f.name]) < 2)
-    return SelfCheck(trial.rows, unmoved)
+        unmoved = tuple(f.name for f in view.features if len(trial.seen[f.name]) < 2)
+        return SelfCheck(trial.rows, unmoved)
 
-
-@contextmanager
-def _in_time(view: FeatureView, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Interrupt what runs on the connection after LONGEST_SECONDS, and say so."""
-    late, over = threading.Event(), threading.Event()
-
-    def watch() -> None:
-        if not over.wait(LONGEST_SECONDS):
-            late.set()
-        while not over.wait(0.1):  # again and again: an interrupt between two queries is lost
-            connection.interrupt()
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    try:
-        yield
-    except (QueryError, KeyboardInterrupt) as reason:  # DuckDB gives either for an interrupt
-        if not late.is_set():
-            raise
-        raise SlowViewError(
-            f"View {view.id} was tried for {LONGEST_SECONDS:g} s on a few hundred rows without an"
-            " end: simplify its `source`.",
-            f"视图 {view.id} 在数百行数据上检验 {LONGEST_SECONDS:g} 秒仍未结束："
-            "请简化其 `source`。",
-        ) from reason
-    finally:
-        over.set()
-        watcher.join()
+    slow = SlowViewError(
+        f"View {view.id} was tried for {LONGEST_SECONDS:g} s on a few hundred rows without an"
+        " end: simplify its `source`.",
+        f"视图 {view.id} 在数百行数据上检验 {LONGEST_SECONDS:g} 秒仍未结束：请简化其 `source`。",
+    )
+    return duck.in_time(LONGEST_SECONDS, slow, tried)
 
 
 class Trial:

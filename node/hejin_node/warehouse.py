@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import structlog
@@ -18,7 +20,7 @@ from hejin_models.features import Dataset
 from hejin_node import duck, manifest, withdrawn
 from hejin_node.compaction import MANY, Compacted, Keep, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
-from hejin_node.errors import WarehouseError, WrongKeyError
+from hejin_node.errors import ViewFailedError, WarehouseError, WrongKeyError
 from hejin_node.giving_way import GivingWay, all_but
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
@@ -260,6 +262,7 @@ class Warehouse:
         datasets: Sequence[Dataset],
         as_of: date | None = None,
         enterprises: Collection[str] | None = None,
+        seconds: float = math.inf,
     ) -> pa.Table:
         """Run a feature view's SQL over data sets and return its result.
 
@@ -270,17 +273,26 @@ class Warehouse:
                      in the warehouse is an empty table
         as_of        value of the SQL's parameter $as_of
         enterprises  codes whose rows the SQL may see; None for all
-        raises       QueryError (the SQL, or a data set without a declared column), SegmentError
+        seconds      how long all of it may take
+        raises       QueryError (the SQL, or a data set without a declared column), SegmentError;
+                     ViewFailedError where the rows are what it fails on, or takes too long over
         """
         given: dict[str, object] = {} if as_of is None else {"as_of": as_of}
-        try:
-            with (
-                duck.locked_down(self._memory_mb) as connection,
-                closing(self.partitions(datasets, enterprises)) as parts,
-            ):
+
+        def run(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+            with closing(self.partitions(datasets, enterprises)) as parts:
                 return pa.concat_tables(
                     [duck.select(connection, sql, part.tables, given) for part in parts]
                 )
+
+        late = ViewFailedError(
+            f"The SQL did not end within {seconds:g} s over the node's rows and was given up: read"
+            " the view's `source`, which may hang on a condition in the data.",
+            f"SQL 在本节点数据上运行 {seconds:g} 秒仍未结束，已放弃：请阅读视图的 `source`，"
+            "它可能在某种数据条件下不会结束。",
+        )
+        try:
+            return duck.in_time(seconds, late, run, self._memory_mb)
         finally:
             pa.default_memory_pool().release_unused()
 

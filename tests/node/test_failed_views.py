@@ -13,10 +13,12 @@ from node_world import VIEW, approved, fill, found_world, new_session
 from structlog.testing import capture_logs
 
 from hejin_models.features import FeatureView
+from hejin_models.plan import Deadlines
 from hejin_models.uscc import make_code
-from hejin_node import account
+from hejin_node import account, snapshot
 from hejin_node.home import open_home
 from hejin_node.pinned import SnapshotStore
+from hejin_node.snapshot import view_seconds
 from hejin_node.trace import read_trace
 from hejin_node.view_check import check_view
 from hejin_trust.database import reading
@@ -28,6 +30,8 @@ RUN = "ab" * 16
 PLAIN = "SELECT enterprise, staff, kind FROM firms"
 #: One of `fill`'s firms has 38 people, none that the self-check makes up.
 BREAKS = {
+    "hangs": "WITH RECURSIVE r AS (SELECT 0 AS i UNION ALL SELECT 1 - i FROM r, firms"
+    f" WHERE staff = 38) {PLAIN} WHERE (SELECT count(*) FROM r) > 0",
     "fails": f"{PLAIN} WHERE CASE WHEN staff = 38 THEN CAST(kind AS INTEGER) > 0 ELSE true END",
     "fails as SQL does": f"{PLAIN} WHERE CASE WHEN staff = 38 THEN json_deserialize_sql("
     """'{"error": false, "statements": [], "of": "' || kind || '"}') > '' ELSE true END""",
@@ -81,8 +85,9 @@ def seen(folder: Path, source: str, authorised: int, as_of: dt.date | None = Non
 
 @pytest.mark.parametrize("kind", BREAKS)
 def test_a_view_that_breaks_on_a_value_gives_what_a_node_without_any_gives(
-    tmp_path: Path, kind: str
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(snapshot, "MOST_SECONDS", 1.0)
     whole = seen(tmp_path / "38", BREAKS[kind], 38)
     none = seen(tmp_path / "0", BREAKS[kind], 0)
     with capture_logs() as logs:
@@ -108,3 +113,26 @@ def test_no_root_that_a_bank_is_shown_tells_that_there_are_no_rows(tmp_path: Pat
     }
     assert len(roots) == 2
     assert EMPTY_ROOT.hex() not in roots
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [("en", "did not end within 0.5 s over the node's rows"), ("zh", "运行 0.5 秒仍未结束")],
+)
+def test_the_operator_reads_why_in_either_language(
+    tmp_path: Path, language: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "MOST_SECONDS", 0.5)
+    monkeypatch.setenv("HEJIN_LANG", language)
+    with capture_logs() as logs:
+        seen(tmp_path, BREAKS["hangs"], 40)
+    (line,) = [log for log in logs if log["event"] == "view-failed"]
+    assert line["log_level"] == "error"
+    assert said in line["reason"]
+
+
+def test_a_view_may_take_half_of_what_the_bank_waits_within_bounds() -> None:
+    assert view_seconds(Deadlines().masked) == 30
+    assert [view_seconds(deadline) for deadline in (1, 60, 200, 1200, 86_400)] == [
+        30, 30, 100, 600, 600,
+    ]  # fmt: skip
