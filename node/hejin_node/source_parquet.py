@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import IO, Final, NoReturn
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -25,6 +26,15 @@ MAGIC: Final = b"PAR1"
 #: Bytes. A text of 1 MB that a page of a few bytes names for each row of a block takes 64 GB.
 _MOST_TEXTS: Final = 256 << 20
 _MOST_GROUP: Final = 1 << 30
+#: For each row group: parts of the columns at given places, the least of their sizes, all of them.
+_SIZES: Final = """
+    SELECT count(*), min(total_uncompressed_size), sum(total_uncompressed_size)
+    FROM parquet_metadata(?) WHERE list_contains(?, column_id) GROUP BY row_group_id
+"""
+_NO_EXTENSIONS: Final[dict[str, str | bool | int | float | list[str]]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 
 
 def read(
@@ -41,11 +51,12 @@ def read(
         with pq.ParquetFile(file) as looked:
             schema, meta = looked.schema_arrow, looked.metadata
         check_header(name, schema.names, columns)
-        _check_columns(name, schema, meta, columns)
+        _check_columns(name, schema, columns)
+        _check_groups(name, file, meta, columns)
         # Each text once, whatever the rows: what they take together is known before they take it.
         texts = [one for one in columns if _is_text(schema.field(one).type)]
         with pq.ParquetFile(file, metadata=meta, read_dictionary=texts) as parquet:
-            rows, done = meta.num_rows, rows_before(place)
+            done = rows_before(place)
             ends = list(accumulate(meta.row_group(i).num_rows for i in range(meta.num_row_groups)))
             groups = [i for i, end in enumerate(ends) if end > done]
             if not groups:
@@ -60,20 +71,14 @@ def read(
                 seen += batch.num_rows
                 if fresh.num_rows:
                     done = seen
-                    progress(size * done // rows, size)
+                    progress(size * done // ends[-1], size)
                     yield Block(_decoded(name, pa.Table.from_batches([fresh])), {"rows": done})
     except (OSError, pa.ArrowException, UnicodeDecodeError):
-        refuse(
-            name,
-            "the Parquet file is damaged or encrypted; export it again.",
-            "Parquet 文件已损坏或被加密，请重新导出。",
-        )
+        _damaged(name)
 
 
-def _check_columns(
-    name: str, schema: pa.Schema, meta: pq.FileMetaData, columns: Sequence[str]
-) -> None:
-    """Refuse columns whose size is not known before they are unpacked, or is too much."""
+def _check_columns(name: str, schema: pa.Schema, columns: Sequence[str]) -> None:
+    """Refuse columns whose size is not known before they are unpacked."""
     odd = next((one for one in columns if not _is_plain(schema.field(one).type)), None)
     if odd is not None:
         refuse(
@@ -81,12 +86,30 @@ def _check_columns(
             f"column {odd} is of type {schema.field(odd).type}; export it as texts or numbers.",
             f"列 {odd} 的类型为 {schema.field(odd).type}，请导出为文本或数值。",
         )
-    # By place, as they are read: the name that a part of a row group bears may be any.
-    paths = [meta.schema.column(place).path for place in range(meta.num_columns)]
-    read = [place for place, path in enumerate(paths) if path in columns]
-    for i in range(meta.num_row_groups):
-        group = meta.row_group(i)
-        if sum(group.column(place).total_uncompressed_size for place in read) > _MOST_GROUP:
+
+
+def _check_groups(
+    name: str, file: IO[bytes], meta: pq.FileMetaData, columns: Sequence[str]
+) -> None:
+    """Refuse a file with a row group that takes too much, in the columns that are read.
+
+    DuckDB looks: pyarrow ends the process over a column of a row group that has no description.
+    """
+    if any(meta.row_group(i).num_rows < 0 for i in range(meta.num_row_groups)):
+        _damaged(name)
+    # By place, as they are read: the name that a column bears in a row group may be any.
+    places = [i for i in range(meta.num_columns) if meta.schema.column(i).path in columns]
+    try:
+        with duckdb.connect(config=_NO_EXTENSIONS) as connection:
+            found = connection.execute(_SIZES, [f"/dev/fd/{file.fileno()}", places]).fetchall()
+    except duckdb.Error:
+        _damaged(name)
+    if len(found) != meta.num_row_groups:
+        _damaged(name)
+    for parts, least, total in found:
+        if parts != len(places) or least < 0:
+            _damaged(name)
+        if total > _MOST_GROUP:
             _bomb(name)
 
 
@@ -125,6 +148,14 @@ def _is_text(kind: pa.DataType) -> bool:
         or pa.types.is_large_string(kind)
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
+    )
+
+
+def _damaged(name: str) -> NoReturn:
+    refuse(
+        name,
+        "the Parquet file is damaged or encrypted; export it again.",
+        "Parquet 文件已损坏或被加密，请重新导出。",
     )
 
 

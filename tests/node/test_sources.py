@@ -146,18 +146,35 @@ _IN_SCHEMA, _IN_GROUP = b"%\x02\x18\x01a", b"\x19\x18\x01a"
 
 
 def rename(path: Path, where: bytes, name: bytes) -> None:
+    change(path, where, where[:-1] + name)
+
+
+def change(path: Path, old: bytes, new: bytes) -> None:
     written = path.read_bytes()
-    assert written.count(where) == 1
-    path.write_bytes(written.replace(where, where[:-1] + name))
+    assert written.count(old) == 1
+    path.write_bytes(written.replace(old, new))
 
 
-def test_parquet_with_a_column_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", [_IN_SCHEMA, _IN_GROUP])
+def test_parquet_with_a_column_name_that_is_no_utf8_is_refused(
+    tmp_path: Path, where: bytes
+) -> None:
     path = tmp_path / "in.parquet"
     pq.write_table(pa.table({"a": ["x", "y"]}), path, store_schema=False)
-    rename(path, _IN_GROUP, b"\xd5")
-    assert rows_of(read(path, ["a"])) == [("x",), ("y",)]  # nobody looks at that one
-    rename(path, _IN_SCHEMA, b"\xd5")
+    assert rows_of(read(path, ["a"])) == [("x",), ("y",)]
+    rename(path, where, b"\xd5")
     with pytest.raises(IngestError, match="Parquet file is damaged"):
+        read(path, ["a"])
+
+
+def test_parquet_whose_schema_and_row_groups_differ_does_not_end_the_process(
+    tmp_path: Path,
+) -> None:
+    """Its column is repeated, says the schema: pyarrow aborts as it looks at the row group."""
+    path = tmp_path / "in.parquet"
+    pq.write_table(pa.table({"a": ["x", "y"]}), path, compression="none", store_schema=False)
+    change(path, b"%\x02\x18\x01a", b"%\x08\x18\x01a")
+    with pytest.raises(IngestError):
         read(path, ["a"])
 
 
