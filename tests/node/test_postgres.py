@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from postgres_world import BIN, Postgres
+from sql_memory import both, read
 
 from hejin_models.uscc import make_code
 from hejin_node import source_sql
@@ -13,11 +14,11 @@ from hejin_node.errors import IngestError, SourceGoneError
 from hejin_node.ingest import ingest_database
 from hejin_node.mapping import SourceMapping, find_mapping
 from hejin_node.source_sql import open_query
-from hejin_node.sources import Query
+from hejin_node.sources import Query, silent
 
 pytestmark = [
     pytest.mark.system,
-    pytest.mark.skipif(BIN is None, reason="no PostgreSQL server is installed"),
+    pytest.mark.skipif(BIN is None, reason="no PostgreSQL: apt-get install postgresql"),
 ]
 
 MAPPING = """
@@ -35,6 +36,7 @@ type = "date"
 [columns.paid]
 type = "text"
 """
+KEYS = pytest.mark.parametrize("key", ['key = "id"', ""])
 ROWS = 5000
 
 
@@ -67,7 +69,7 @@ def mapping(key: str) -> SourceMapping:
     return SourceMapping.parse(MAPPING.format(key=key).encode())
 
 
-@pytest.mark.parametrize("key", ['key = "id"', ""])
+@KEYS
 def test_its_types_arrive_as_the_mapping_says(data, books: Postgres, key: str) -> None:
     assert ingest_database(data.warehouse, books.url, mapping(key)).loaded == ROWS
     rows = sorted(data.rows("bills"), key=lambda row: row["net"])
@@ -77,14 +79,14 @@ def test_its_types_arrive_as_the_mapping_says(data, books: Postgres, key: str) -
     assert ingest_database(data.warehouse, books.url, mapping(key)).already
 
 
-@pytest.mark.parametrize("key", ['key = "id"', ""])
+@KEYS
 def test_a_server_that_is_killed_half_way_loses_nothing_and_the_next_attempt_goes_on(
     data, books: Postgres, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_sql, "_PAGE", 500)
+    monkeypatch.setattr(source_sql, "_BLOCK_ROWS", 500)
 
     def progress(done: int, _size: int) -> None:
-        if done == 2000:
+        if done >= 2000:
             books.kill()
 
     try:
@@ -109,11 +111,87 @@ def test_a_server_that_is_killed_half_way_loses_nothing_and_the_next_attempt_goe
 def test_a_server_that_is_away_is_refused_without_its_address(data, books: Postgres) -> None:
     books.kill()
     try:
-        with pytest.raises(IngestError, match=r"does not answer the question") as caught:
+        with pytest.raises(IngestError, match="cannot be reached, or does not let the") as caught:
             ingest_database(data.warehouse, books.url, mapping(""))
     finally:
         books.start()
-    assert str(books.folder) not in str(caught.value)
+    assert str(books.folder) not in both(caught.value)
+
+
+def test_an_option_that_the_driver_does_not_know_is_told_without_the_address(
+    books: Postgres,
+) -> None:
+    url = books.url.update_query_dict({"secret": "secret"})
+    with pytest.raises(IngestError, match="cannot be reached, or does not let the") as caught:
+        open_query(url, Query("b", "erp.Bill"), ["net"], {}, None)
+    assert "secret" not in both(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@KEYS
+def test_a_value_that_is_too_long_is_refused_where_it_is_found_and_nothing_is_kept(
+    data, books: Postgres, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_sql, "_BLOCK_ROWS", 500)
+    longest = "repeat('长', 21845)"  # and a byte less than 64 KB
+    books.do(
+        'ALTER TABLE erp."Bill" ALTER paid TYPE TEXT',
+        f'UPDATE erp."Bill" SET paid = {longest} || $$x$$ WHERE id = 3000',
+    )
+    try:
+        assert ingest_database(data.warehouse, books.url, mapping(key)).loaded == ROWS
+        books.do(
+            f'UPDATE erp."Bill" SET paid = {longest} || $$xy$$ WHERE id = 3000',
+            'UPDATE erp."Bill" SET id = id + 1000000',
+        )
+        with pytest.raises(IngestError, match="column paid holds a value of more than 64") as no:
+            ingest_database(data.warehouse, books.url, mapping(key))
+    finally:
+        books.do('ALTER TABLE erp."Bill" ALTER paid TYPE BOOLEAN USING NULL')
+    assert no.value.code == "file-refused"
+    assert "列 paid 有超过 64 KB 的值" in no.value.text.zh
+    assert "长长" not in both(no.value)
+    assert len(data.warehouse.loads()) == 1
+    assert len(data.rows("bills")) == ROWS
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["'x'::CHAR(65537)", "repeat('x', 65537)::BYTEA", "to_jsonb(repeat('x', 65536))",
+     "array_fill(1, ARRAY[40000])", "repeat('x', 65537)::VARCHAR"],
+)  # fmt: skip
+def test_a_value_of_any_type_is_measured_as_it_is_sent(books: Postgres, cell: str) -> None:
+    query = Query("q", query=f"SELECT n, {cell} AS cell FROM generate_series(1, 2) n", key="n")
+    source = open_query(books.url, query, ["n", "cell"], {}, None)
+    with pytest.raises(IngestError, match="column cell holds a value of more than 64 KB"):
+        list(source.blocks(None, silent))
+
+
+@KEYS
+def test_a_date_that_no_driver_reads_is_refused_and_not_tried_for_ever(
+    data, books: Postgres, key: str
+) -> None:
+    books.do("UPDATE erp.\"Bill\" SET day = 'infinity' WHERE id = 3000")
+    with pytest.raises(IngestError, match="a value that cannot be read, such as a date") as no:
+        ingest_database(data.warehouse, books.url, mapping(key))
+    assert not isinstance(no.value, SourceGoneError)
+    assert data.warehouse.loads() == ()
+
+
+@pytest.mark.parametrize("key", [{"key": "id"}, {}])
+def test_memory_is_bounded_whatever_the_cells_hold(books: Postgres, key: dict[str, str]) -> None:
+    books.do(
+        "DROP TABLE IF EXISTS large",
+        "CREATE TABLE large (id INTEGER PRIMARY KEY, note TEXT)",
+        "INSERT INTO large VALUES (1, 'a'), (2, repeat('x', 300000000)), (3, 'b')",
+    )
+    more, rows, said = read(books.url, {"name": "b", "table": "large", **key}, ["note"])
+    assert (rows, said.startswith("sql:b: column note holds a value of more")) == (0, True)
+    assert more < 30
+    many = "SELECT n AS id, repeat('x', 60000) AS note FROM generate_series(1, 8000) n"
+    more, rows, said = read(books.url, {"name": "b", "query": many, **key}, ["note"])
+    assert (rows, said) == (8000, "")
+    assert more < 450
 
 
 def test_a_query_may_not_write(books: Postgres) -> None:
@@ -121,8 +199,9 @@ def test_a_query_may_not_write(books: Postgres) -> None:
         "CREATE OR REPLACE FUNCTION emptied() RETURNS INTEGER LANGUAGE sql AS"
         " 'DELETE FROM erp.\"Bill\"; SELECT 1'"
     )
-    with pytest.raises(IngestError, match="does not answer the question"):
+    with pytest.raises(IngestError, match="does not answer the question") as no:
         open_query(books.url, Query("q", query="SELECT emptied() AS n"), ["n"], {}, None)
+    assert no.value.code == "file-refused"
     query = Query("q", query='SELECT count(*)::TEXT AS n FROM erp."Bill" WHERE day::DATE > $$1$$')
     with pytest.raises(IngestError):
         open_query(books.url, query, ["n"], {}, None)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from sql_memory import both, read
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import OperationalError
 
@@ -92,7 +93,7 @@ def test_keys_may_be_texts(data, books: Books) -> None:
 def test_a_key_that_comes_twice_is_refused_and_nothing_is_loaded(
     data, books: Books, at: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_sql, "_PAGE", 3)
+    monkeypatch.setattr(source_sql, "_BLOCK_ROWS", 3)
     for key in sorted([1, 2, 3, 4, 5, at]):
         books.add(key, A, 1)
     with pytest.raises(IngestError, match="is not unique"):
@@ -105,7 +106,7 @@ def test_a_key_that_comes_twice_is_refused_and_nothing_is_loaded(
 def test_pages_of_any_size_give_every_row_once(
     data, books: Books, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_sql, "_PAGE", size)
+    monkeypatch.setattr(source_sql, "_BLOCK_ROWS", size)
     for key in range(7):
         books.add(key, A, key)
     assert ingest_database(data.warehouse, books.url, mapping()).loaded == 7
@@ -143,7 +144,7 @@ def failing(after: int, real=source_sql.SqlSource._table):
 def test_a_database_that_goes_away_half_way_loses_nothing_and_shows_nothing(
     data, books: Books, key: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_sql, "_PAGE", 3)
+    monkeypatch.setattr(source_sql, "_BLOCK_ROWS", 3)
     for number in range(10):
         books.add(number, A, number)
     with monkeypatch.context() as patch:
@@ -245,6 +246,66 @@ def test_binary_columns_are_refused(books: Books) -> None:
     books.add(1, A, b"\x00\x01")
     with pytest.raises(IngestError, match="column net is binary"):
         open_query(books.url, Query("bill", "bill"), ["uscc", "net"], {}, None)
+
+
+@pytest.mark.parametrize("key", ["id", None])
+@pytest.mark.parametrize("size", [65_537, 20_000_000, 40_000_000])
+def test_a_value_that_is_too_long_is_refused_however_long_it_is(
+    data, books: Books, size: int, key: str | None
+) -> None:
+    books.add(1, A, 1)
+    books.do("INSERT INTO bill VALUES (2, ?, 2, printf('%.*c', ?, 'x'))", A, 65_536)
+    query = Query("bill", "bill", key=key)
+    (block,) = open_query(books.url, query, ["day", "uscc"], {}, None).blocks(None, silent)
+    assert sorted(len(day or "") for day in block.table["day"].to_pylist()) == [0, 65_536]
+    # Two such are more than SQLite may sort.
+    books.do("UPDATE bill SET day = printf('%.*c', ?, 'x'), net = 'x' || day WHERE id = 2", size)
+    books.do("UPDATE bill SET net = day WHERE id = 2")
+    with pytest.raises(IngestError, match="column day holds a value of more than 64 KB") as no:
+        list(open_query(books.url, query, ["uscc", "day", "net"], {}, None).blocks(None, silent))
+    assert no.value.code == "file-refused"
+    assert "列 day 有超过 64 KB 的值" in no.value.text.zh
+    assert "xxx" not in both(no.value)
+    with pytest.raises(IngestError, match=r"column (day|net) holds a value of more than 64 KB"):
+        ingest_database(data.warehouse, books.url, mapping('key = "id"' if key else ""))
+    assert data.warehouse.loads() == ()
+
+
+@pytest.mark.parametrize("size", [65_537, 40_000_000])
+def test_a_key_that_is_too_long_is_refused(books: Books, size: int) -> None:
+    books.do("INSERT INTO bill VALUES (printf('%.*c', ?, 'x'), ?, 1, NULL)", size, A)
+    with pytest.raises(IngestError, match="column id holds a value of more than 64 KB"):
+        list(
+            open_query(books.url, Query("bill", "bill", key="id"), ["uscc"], {}, None).blocks(
+                None, silent
+            )
+        )
+
+
+@pytest.mark.parametrize("key", [{"key": "id"}, {}])
+def test_memory_is_bounded_whatever_the_cells_hold(books: Books, key: dict[str, str]) -> None:
+    books.do("CREATE TABLE large (id INTEGER PRIMARY KEY, note TEXT)")
+    books.do("INSERT INTO large VALUES (1, 'a'), (2, hex(zeroblob(150000000))), (3, 'b')")
+    more, rows, said = read(books.url, {"name": "b", "table": "large", **key}, ["note"])
+    assert (rows, said.startswith("sql:b: column note holds a value of more")) == (0, True)
+    assert more < 100
+    many = (
+        "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM n WHERE id < 8000)"
+        " SELECT id, hex(zeroblob(30000)) AS note FROM n"
+    )
+    more, rows, said = read(books.url, {"name": "b", "query": many, **key}, ["note"])
+    assert (rows, said) == (8000, "")
+    assert more < 450
+
+
+def test_keys_that_the_database_takes_for_equal_are_refused(data, books: Books) -> None:
+    books.do("DROP TABLE bill")
+    books.do("CREATE TABLE bill (id TEXT COLLATE NOCASE, uscc TEXT, net REAL, day TEXT)")
+    books.add("a", A, 1)
+    books.add("b", A, 1)
+    books.add("A", A, 1)
+    with pytest.raises(IngestError, match="the key id is not unique"):
+        ingest_database(data.warehouse, books.url, mapping())
 
 
 @pytest.mark.parametrize(
