@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +53,7 @@ _S = TypeVar("_S", bound="Select[*tuple[Any, ...]]")
 #: A block ends with the first of both.
 _BLOCK_ROWS: Final = 16_384
 _BLOCK_BYTES: Final = 16 << 20
+_MYSQL: Final = ("mysql", "mariadb")
 
 
 class _UnreachableError(SQLAlchemyError):
@@ -232,8 +233,14 @@ def _connected(url: URL) -> Iterator[Connection]:
         except Exception as reason:  # noqa: BLE001 - an option that the driver does not know
             raise _UnreachableError(type(reason).__name__) from None
         with connection:
+            if url.get_backend_name() in _MYSQL:
+                connection.exec_driver_sql("SET SESSION TRANSACTION READ ONLY")
+            if pymysql := url.get_driver_name() == "pymysql":
+                from hejin_node.mysql_cursor import fetch_as_asked
+
+                fetch_as_asked(connection.connection.driver_connection)
             # Others do not know such an option; a question in a SELECT changes nothing anyway.
-            yield connection.execution_options(postgresql_readonly=True, stream_results=True)
+            yield connection.execution_options(postgresql_readonly=True, stream_results=not pymysql)
     finally:
         engine.dispose()
 
@@ -282,7 +289,7 @@ def _asked(
     origin = _from(query, _titles(query, columns))
     cells = [origin.c[name] for name in columns]
     if query.key is None:
-        return select(*measured(backend, cells)).order_by(*cells)
+        return select(*measured(backend, cells)).order_by(*_exactly(backend, cells))
     key = origin.c[query.key]
     found = select(*measured(backend, [*cells, key.label("hejin_key")]))
     return _after(found, key, after).order_by(key)
@@ -290,6 +297,12 @@ def _asked(
 
 def _titles(query: Query, columns: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(columns if query.key is None else (*columns, query.key)))
+
+
+def _exactly(backend: str, cells: Sequence[ColumnElement[Any]]) -> Iterable[ColumnElement[Any]]:
+    """Return by what rows are sorted so that only equal ones change places."""
+    # MySQL takes texts for equal that differ in case, accents or after 1,024 bytes.
+    return (func.sha2(one, 256) for one in cells) if backend in _MYSQL else cells
 
 
 def _after(found: _S, key: ColumnElement[Any], after: int | str | None) -> _S:
