@@ -29,6 +29,9 @@ BATCH: Final = 65_536
 CHUNK: Final = 524_288
 """Rows that are sorted together: about 100 MB of invoices, of which a load holds twice that."""
 
+_CHUNK_BYTES: Final = 256 << 20
+"""Of long texts fewer rows are sorted together: so many bytes of them."""
+
 ROW_GROUP: Final = 16_384
 """Rows that are encrypted together; of a chunk of invoices, those of about 8 buckets."""
 
@@ -233,7 +236,8 @@ class SegmentWriter:
     """Writes one encrypted segment beside the manifest; `Loading.publish` makes it count.
 
     columns   without the two internal ones, of which each table brings its own
-    arranged  rows are sorted by bucket, CHUNK at a time, so that a range of buckets can be read
+    arranged  rows are sorted by bucket, CHUNK at most at a time, so that a range of buckets can
+              be read
     """
 
     def __init__(
@@ -248,7 +252,7 @@ class SegmentWriter:
         self._schema = pa.schema([*arrow_schema(columns), *_INTERNAL])
         self._arranged = arranged
         self._waiting: list[pa.Table] = []
-        self._held = 0
+        self._held = self._bytes = 0
         self.buckets: Buckets = np.zeros(BUCKETS, np.int64)
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         self._writer = pq.ParquetWriter(
@@ -273,7 +277,8 @@ class SegmentWriter:
         if table.num_rows:
             self._waiting.append(table.select(self._schema.names).cast(self._schema))
             self._held += table.num_rows
-            if self._held >= CHUNK:
+            self._bytes += table.nbytes
+            if self._held >= CHUNK or self._bytes >= _CHUNK_BYTES:
                 self.flush()
 
     def flush(self) -> None:
@@ -281,7 +286,7 @@ class SegmentWriter:
         if not self._waiting:
             return
         table = pa.concat_tables(self._waiting)
-        self._waiting, self._held = [], 0
+        self._waiting, self._held, self._bytes = [], 0, 0
         place = table.column(BUCKET).to_numpy()
         self.buckets += np.bincount(place, minlength=BUCKETS)
         if self._arranged:

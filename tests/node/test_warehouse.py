@@ -535,6 +535,20 @@ def test_segments_hold_rows_in_order_however_they_are_cut(
     assert writer.rows == len(expected)
 
 
+def test_long_texts_do_not_wait_for_as_many_rows_as_short_ones(data, monkeypatch) -> None:
+    monkeypatch.setattr(segments, "_CHUNK_BYTES", 1 << 20)
+    sealing = segments.Keyring(KEY).sealing("data", "d", "f")
+    path = data.folder / "part"
+    writer = segments.SegmentWriter(path, {"text": "text"}, sealing, arranged=True)
+    for written, length in ((0, 1000), (0, 1000), (300, 10_000)):
+        texts = pa.table(
+            {"text": ["x" * length] * 100, segments.BUCKET: [7] * 100, segments.LOAD: [1] * 100}
+        )
+        writer.write(texts)
+        assert writer.rows == written
+    writer.abandon()
+
+
 @pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.9, 0.99])
 def test_verifying_finds_a_flipped_bit_wherever_it_is(data, place: float) -> None:
     for number in range(2):
