@@ -167,14 +167,14 @@ def _parse(
             block = memoryview(str(block, layout.encoding).encode("utf-8"))
         except UnicodeDecodeError:
             _wrong_encoding(name, layout.encoding)
-    lines, last = _lines(block)
+    lines = _lines(block)
     if lines == 0:
         return pa.table({column: pa.array([], pa.string()) for column in columns})
     try:
         table = _read(block, header, columns, layout)
     except pa.ArrowInvalid:
         _explain(name, block, header, columns, layout, before)
-    if table.num_rows != lines or _open_at_end(bytes(block[last:]), layout):
+    if table.num_rows != lines or any(_open_at_end(line, layout) for line in _lines_alone(block)):
         _runs_over(name, lines, table.num_rows)
     return table
 
@@ -213,29 +213,39 @@ def _read(
     )
 
 
-def _lines(block: memoryview) -> tuple[int, int]:
-    """Count lines that are not empty, and tell where the last begins; CR, LF and CRLF end one."""
+def _lines(block: memoryview) -> int:
+    """Count lines that are not empty; CR, LF and CRLF end one."""
     octets = np.frombuffer(block, dtype=np.uint8)
-    count, last = int(octets[0] not in b"\r\n"), 0
+    count = int(octets[0] not in b"\r\n")
     for at in range(0, len(octets), _WINDOW):
         part = octets[at : at + _WINDOW + 1]
         text = (part != 0x0A) & (part != 0x0D)
-        begins = text[1:] > text[:-1]
-        if found := int(np.count_nonzero(begins)):
-            count += found
-            last = at + len(begins) - int(begins[::-1].argmax())
-    return count, last
+        count += int(np.count_nonzero(text[1:] > text[:-1]))
+    return count
+
+
+def _lines_alone(block: memoryview) -> Iterator[bytes]:
+    """Yield the lines that Arrow reads without what follows: over the end of a part, and the last.
+
+    One that is longer than a part it refuses.
+    """
+    for at in range(_PART, len(block), _PART):
+        before, after = bytes(block[at - _PART : at]), bytes(block[at : at + _PART])
+        begin = max(before.rfind(b"\n"), before.rfind(b"\r")) + 1
+        yield before[begin:] + (after.splitlines() or [b""])[0]
+    text = bytes(block[-_BLOCK:]).rstrip(b"\r\n")
+    yield text[max(text.rfind(b"\n"), text.rfind(b"\r")) + 1 :]
 
 
 def _open_at_end(line: bytes, layout: Layout) -> bool:
-    """Tell whether a quote that is open in the last line would take in what follows it.
+    """Tell whether a quote that is open in a line would take in what follows it.
 
-    Such a line is one row, so that counting lines and rows does not show it.
+    Such a line is one row where it is read alone, so that counting lines and rows does not show it.
     """
     if b'"' not in line:
         return False
     try:
-        pair = [line.rstrip(b"\r\n").decode("utf-8", "replace") + "\n", "x"]
+        pair = [line.decode("utf-8", "replace") + "\n", "x"]
         return len(list(csv.reader(pair, delimiter=layout.delimiter))) == 1
     except csv.Error:
         return True

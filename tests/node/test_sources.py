@@ -98,6 +98,20 @@ def test_a_quoted_line_break_is_refused_wherever_a_block_is_cut(
     assert "Nothing was loaded" in str(caught.value)
 
 
+@pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
+@pytest.mark.parametrize("part", range(9, 40))
+def test_a_quoted_line_break_is_refused_wherever_arrow_cuts_a_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, part: int, newline: str
+) -> None:
+    """Both its lines have as many values as the header, so that each could be a row."""
+    monkeypatch.setattr(source_csv, "_PART", part)
+    path = tmp_path / "in.csv"
+    path.write_text('a,b\n1,2\n"3",4\n"5","6\n7,8"\n9,"10"\n11,12\n', newline=newline)
+    with pytest.raises(IngestError, match=r"runs over|quote") as caught:
+        read(path, ["a", "b"])
+    assert "Nothing was loaded" in str(caught.value)
+
+
 def test_a_quote_inside_a_value_is_part_of_it(tmp_path: Path) -> None:
     path = tmp_path / "in.csv"
     path.write_text('a,b\n5" pipe,1\n2,3" pipe\n')
