@@ -37,6 +37,12 @@ class SegmentError(WarehouseError):
     code: ClassVar[str] = "segment-damaged"
 
 
+class WithdrawalWaitsError(WarehouseError):
+    """A withdrawn load came back with a backup, and its rows could not be removed yet."""
+
+    code: ClassVar[str] = "withdrawal-waits"
+
+
 class QueryError(NodeError):
     """A feature view's SQL cannot be run over the data sets that are here."""
 

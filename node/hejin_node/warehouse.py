@@ -20,7 +20,12 @@ from hejin_models.features import Dataset
 from hejin_node import duck, manifest, withdrawn
 from hejin_node.compaction import MANY, Compacted, Keep, mergeable, rewrite
 from hejin_node.erased import Erased, in_force
-from hejin_node.errors import ViewFailedError, WarehouseError, WrongKeyError
+from hejin_node.errors import (
+    ViewFailedError,
+    WarehouseError,
+    WithdrawalWaitsError,
+    WrongKeyError,
+)
 from hejin_node.giving_way import GivingWay, all_but
 from hejin_node.loading import Loading, SegmentFiles
 from hejin_node.manifest import Counts, Load, Segment
@@ -487,7 +492,9 @@ class Warehouse:
         """Open all segments of a data set as it is now.
 
         Compaction may remove a file between listing and opening it: then the list is a new one.
+        raises   SegmentError; WithdrawalWaitsError: it has rows of a withdrawn load
         """
+        self._check_withdrawn(dataset)
         with ExitStack() as open_files:
             parts = self.segments(kind, dataset)
             found: list[tuple[Segment, SegmentReader]] = []
@@ -504,6 +511,19 @@ class Warehouse:
                     open_files.close()
                     parts, found = listed, []
             yield found
+
+    def _check_withdrawn(self, dataset: str) -> None:
+        with reading(self._database) as connection:
+            waiting = withdrawn.pending(connection, dataset)
+        if waiting:
+            raise WithdrawalWaitsError(
+                f"{len(waiting)} loads of {dataset} were withdrawn and came back with a backup, "
+                "and their rows could not be removed yet: nothing is read from it. Free some "
+                "space, restore what `hejin node data verify` names, and start the node again.",
+                f"{dataset} 有 {len(waiting)} 次已撤回的导入随备份恢复，其数据尚未能清除："
+                "不读取该数据集。请释放磁盘空间，恢复 `hejin node data verify` 所列分段文件，"
+                "并重新启动节点。",
+            )
 
     def _open(self, part: Segment) -> SegmentReader:
         """Open a segment that nobody can remove meanwhile; SegmentError if it is not there."""

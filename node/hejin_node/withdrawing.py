@@ -69,6 +69,7 @@ def withdraw(
         raise WithdrawalError(
             "Give a reason in a few words: the log keeps it.", "请简要说明原因：原因将记入日志。"
         )
+    withdraw_again(home)
     if was_withdrawn(home, dataset, load):
         return Withdrawal(None, 0, 0, (), ())
     with home.warehouse.without_loads(
@@ -153,7 +154,7 @@ def withdraw_again(home: NodeHome) -> int:
     """Withdraw what came back with a backup and was withdrawn after it; return how many rows went.
 
     At the end of a recovery, and at each start of the node. Where segments of a data set are
-    missing or damaged it is put off: no view over that data set is answered then.
+    missing or damaged, or the disk is full, it is put off: nothing is read from it meanwhile.
     """
     with reading(home.database) as connection:
         waiting = withdrawn.pending(connection)

@@ -47,21 +47,24 @@ def record(
 
 def loads(connection: Connection, dataset: str | None = None) -> tuple[Load, ...]:
     """Return the loads that were withdrawn, oldest first; their rows are gone."""
-    query = select(withdrawal).where(withdrawal.c.applied == 1)
-    if dataset is not None:
-        query = query.where(withdrawal.c.dataset == dataset)
-    return tuple(map(_load, connection.execute(query.order_by(withdrawal.c.load))))
+    return _found(connection, dataset, applied=True)
 
 
-def pending(connection: Connection) -> tuple[Load, ...]:
+def pending(connection: Connection, dataset: str | None = None) -> tuple[Load, ...]:
     """Return the loads that came back with a backup and are to go again, oldest first."""
-    query = select(withdrawal).where(withdrawal.c.applied == 0).order_by(withdrawal.c.load)
-    return tuple(map(_load, connection.execute(query)))
+    return _found(connection, dataset, applied=False)
 
 
 def mark_applied(connection: Connection, dataset: str) -> None:
     """Take note that no segment of a data set has rows of withdrawn loads any more."""
     connection.execute(update(withdrawal).where(withdrawal.c.dataset == dataset).values(applied=1))
+
+
+def _found(connection: Connection, dataset: str | None, *, applied: bool) -> tuple[Load, ...]:
+    query = select(withdrawal).where(withdrawal.c.applied == int(applied))
+    if dataset is not None:
+        query = query.where(withdrawal.c.dataset == dataset)
+    return tuple(map(_load, connection.execute(query.order_by(withdrawal.c.load))))
 
 
 def _load(row: Row[tuple[object, ...]]) -> Load:

@@ -19,7 +19,7 @@ from hejin_node import backup
 from hejin_node.backup import BackupError, Restored, back_up, known_backups, mend, put_back
 from hejin_node.consent import authorisations, grant
 from hejin_node.erasing import erase
-from hejin_node.errors import SegmentError
+from hejin_node.errors import SegmentError, WithdrawalWaitsError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.recovery import recover
 from hejin_node.segments import Columns
@@ -273,7 +273,7 @@ def test_a_node_from_a_backup_withdraws_again_what_was_withdrawn_after_it(
     with open_home(path, world.clock) as home:
         recover(home, world.mirror.door("node-1"), approval(world))
         if not everything:
-            with pytest.raises(SegmentError, match="restore"):
+            with pytest.raises(WithdrawalWaitsError, match="restore"):
                 rows(home)
             assert mend(home, folder).lacking == ()
         assert {row["net"] for row in rows(home)["orders"]} == {1.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -12,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from node_world import World, approved, fill, found_world, new_session
-from sqlalchemy import URL
+from sqlalchemy import URL, delete, insert, select
 
+from hejin_models.features import Dataset
 from hejin_models.uscc import make_code
 from hejin_node import warehouse, withdrawing
-from hejin_node.errors import IngestError, SegmentError
+from hejin_node.errors import IngestError, SegmentError, WarehouseError, WithdrawalWaitsError
 from hejin_node.home import NodeHome, open_home
 from hejin_node.ingest import ingest, ingest_corrected, ingest_database
 from hejin_node.lineage import origins, report
@@ -25,12 +27,17 @@ from hejin_node.mapping import SourceMapping
 from hejin_node.pinned import SnapshotStore
 from hejin_node.quality_check import check
 from hejin_node.quarantine import export
+from hejin_node.segments import SegmentWriter
+from hejin_node.tables import load as load_table
+from hejin_node.tables import segment as segment_table
+from hejin_node.tables import withdrawal
 from hejin_node.withdrawing import Withdrawal, WithdrawalError, withdraw, withdraw_again
 from hejin_trust.database import reading, writing
 from hejin_trust.entries import Entry, parse
 
 A = make_code(3)
 RUN = "ab" * 16
+BILLS = Dataset("bills", "trade", {"net": "number"})
 REASON = "the mapping was wrong"
 MAPPING = """
 dataset = "bills"
@@ -405,6 +412,61 @@ def test_a_recovery_leaves_a_load_alone_that_only_has_the_number_of_a_withdrawn_
         withdrawing.note_lost(connection, same)
     assert withdraw_again(home) == 1
     assert nets(home) == []
+
+
+@pytest.mark.parametrize("why", ["a quarantine segment is damaged", "the disk is full"])
+def test_nothing_is_read_while_a_load_that_came_back_cannot_go(
+    home: NodeHome, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    load = come_back(home, bring(home, "a.csv", 1, "bad"))
+    bring(home, "b.csv", 2)
+    (part,) = home.warehouse.segments("quarantine")
+    file = home.path / "warehouse" / part.file
+    whole_bytes = file.read_bytes()
+    if why == "the disk is full":
+        monkeypatch.setattr(SegmentWriter, "finish", no_space)
+    else:
+        file.write_bytes(b"not a segment")
+    assert withdraw_again(home) == 0
+    with pytest.raises(WithdrawalWaitsError, match="1 loads of bills were withdrawn") as caught:
+        nets(home)
+    assert (caught.value.code, "已撤回" in caught.value.text.zh) == ("withdrawal-waits", True)
+    with pytest.raises(WithdrawalWaitsError):
+        home.warehouse.query("SELECT * FROM bills", [BILLS])
+    with pytest.raises(WarehouseError):
+        withdraw(home, "bills", load, REASON)
+    monkeypatch.undo()
+    file.write_bytes(whole_bytes)
+    assert withdraw(home, "bills", load, REASON).seq is None
+    assert (nets(home), held(home), len(entries(home))) == ([2], 0, 1)
+    whole(home)
+
+
+def come_back(home: NodeHome, load: int) -> int:
+    """Withdraw a load, and let it come back as a recovery from an older backup would."""
+    with reading(home.database) as connection:
+        rows = [
+            (table, row._asdict())
+            for table in (load_table, segment_table)
+            for row in connection.execute(select(table))
+        ]
+    folder = home.path / "warehouse"
+    files = {path: path.read_bytes() for path in folder.glob("*.parquet")}
+    withdraw(home, "bills", load, REASON)
+    (entry,) = entries(home)
+    for path, content in files.items():
+        path.write_bytes(content)
+    with writing(home.database) as connection:
+        for table in (withdrawal, segment_table, load_table):
+            connection.execute(delete(table))
+        for table, row in rows:
+            connection.execute(insert(table).values(**row))
+        withdrawing.note_lost(connection, entry)
+    return load
+
+
+def no_space(_writer: SegmentWriter) -> str:
+    raise OSError(errno.ENOSPC, "no space")
 
 
 @pytest.mark.parametrize("step", ["rewrite", "log", "swap", "sweep"])
