@@ -15,12 +15,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hejin_models.features import FeatureView
-from hejin_node.errors import QueryError
+from hejin_node.errors import ViewFailedError
 from hejin_node.warehouse import Warehouse
 from hejin_trust.canonical import encode
 from hejin_trust.merkle import leaf_hash, root_of
+from hejin_trust.text import Text
 
 _SALT_BYTES: Final = 16
+_USABLE: Final = (
+    pa.types.is_string,
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_decimal,
+    pa.types.is_boolean,
+    pa.types.is_null,
+)
 
 LEAST_SECONDS = 30.0
 """For a view's SQL, however short the bank's deadline: 10M invoices take 2 s on two cores."""
@@ -86,8 +95,9 @@ def take_snapshot(
     salt_key  32 random bytes of this snapshot
     as_of     value of the view's parameter $as_of
     seconds   how long the view's SQL may take
-    raises    ViewFailedError: the rows break the SQL, or it does not end over them; QueryError,
-              ViewError, SegmentError: about the view or the files, whatever the rows are
+    raises    ViewFailedError: the rows break the SQL, it does not end over them, or gives what
+              cannot be used; QueryError, SegmentError: about the SQL or the files, whatever the
+              rows are
 
     An enterprise without a label, or without a row of the view, stays out. One to which the SQL
     gives several rows has every feature missing: a rule that looks at that enterprise alone.
@@ -96,11 +106,9 @@ def take_snapshot(
     table = warehouse.query(
         view.source, view.datasets, as_of, enterprises=outcomes.keys(), seconds=seconds
     )
-    if "enterprise" not in table.column_names:
-        raise QueryError(
-            f"The SQL of view {view.id} gives no column `enterprise`: add it to `source`.",
-            f"特征视图 {view.id} 的 SQL 未给出列 `enterprise`：请在 `source` 中补上。",
-        )
+    fault = result_fault(view, table.schema)
+    if fault is not None:  # it came after the rows were read: by now only noise tells nothing
+        raise ViewFailedError(fault.en, fault.zh)
     found = table.column("enterprise").to_pylist()
     place: dict[str, int] = {}
     repeated: set[str] = set()
@@ -126,6 +134,43 @@ def take_snapshot(
         replaced,
         frozenset(outcomes.keys() - place.keys()),
     )
+
+
+def result_fault(view: FeatureView, schema: pa.Schema) -> Text | None:
+    """Return what is wrong with the columns that a view's SQL gives; None if nothing is.
+
+    Only texts, numbers and booleans: of other types some values cannot be read (a UNION that
+    holds a list, a date after the year 9999), and whether one is there would show.
+    """
+    for name in ("enterprise", *(feature.name for feature in view.features)):
+        places = schema.get_all_field_indices(name)
+        if not places:
+            return Text(
+                f"The SQL of view {view.id} gives no column {name}: add it to `source`.",
+                f"特征视图 {view.id} 的 SQL 未给出列 {name}：请在 `source` 中补上。",
+            )
+        if len(places) > 1:
+            return Text(
+                f"The SQL of view {view.id} gives column {name} {len(places)} times: correct its"
+                " `source`.",
+                f"特征视图 {view.id} 的 SQL 给出 {len(places)} 个名为 {name} 的列："
+                "请更正其 `source`。",
+            )
+        kind = schema.field(places[0]).type
+        if name == "enterprise" and not pa.types.is_string(kind):
+            return Text(
+                f"The SQL of view {view.id} gives an `enterprise` that is no text: give the code"
+                " as it stands in the data.",
+                f"特征视图 {view.id} 的 SQL 给出的 `enterprise` 不是文本：请原样给出企业代码。",
+            )
+        if not any(is_one(kind) for is_one in _USABLE):
+            return Text(
+                f"The SQL of view {view.id} gives a column {name} that is neither text, number nor"
+                " boolean: cast it in `source`.",
+                f"特征视图 {view.id} 的 SQL 给出的列 {name} 不是文本、数字或布尔值："
+                "请在 `source` 中转换类型。",
+            )
+    return None
 
 
 def no_rows(view: FeatureView, label: LabelSpec, salt_key: bytes) -> Snapshot:
@@ -194,10 +239,8 @@ def _cells(view: FeatureView, table: pa.Table) -> tuple[npt.NDArray[np.int32], i
     columns: dict[str, npt.NDArray[np.generic]] = {}
     replaced = 0
     for feature in view.features:
-        if feature.name in table.column_names:
-            values, missing = _values(table.column(feature.name))
-            columns[feature.name] = values
-            replaced += missing
+        columns[feature.name], missing = _values(table.column(feature.name))
+        replaced += missing
     return view.cells(columns), replaced
 
 

@@ -29,6 +29,7 @@ from hejin_node.errors import (
     ViewFailedError,
     ViewRefusedError,
 )
+from hejin_node.snapshot import result_fault
 from hejin_node.view_worlds import KINDS, Kind, Tables, World
 from hejin_trust.text import Text
 
@@ -114,13 +115,9 @@ class Trial:
         """Run on empty data sets: QueryError unless all that is declared comes out."""
         world = World(self._view, self._schemas, _DAYS[0], 0, KINDS[0])
         result = self._select(world.tables(codes=()), _DAYS[0])
-        absent = [name for name in ("enterprise", *self._names) if name not in result.column_names]
-        if absent:
-            names = ", ".join(absent)
-            raise QueryError(
-                f"The SQL of view {self._view.id} gives no column {names}: add it to `source`.",
-                f"特征视图 {self._view.id} 的 SQL 未给出列 {names}：请在 `source` 中补上。",
-            )
+        fault = result_fault(self._view, result.schema)
+        if fault is not None:
+            raise QueryError(fault.en, fault.zh)
 
     def kind(self, day: dt.date) -> Kind:
         """Return what data sets without schema must be like for the view to run at all."""

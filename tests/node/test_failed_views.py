@@ -16,6 +16,7 @@ from hejin_models.features import FeatureView
 from hejin_models.plan import Deadlines
 from hejin_models.uscc import make_code
 from hejin_node import account, snapshot
+from hejin_node.errors import QueryError
 from hejin_node.home import open_home
 from hejin_node.pinned import SnapshotStore
 from hejin_node.snapshot import view_seconds
@@ -37,6 +38,12 @@ BREAKS = {
     """'{"error": false, "statements": [], "of": "' || kind || '"}') > '' ELSE true END""",
 }
 
+#: Of a UNION, what the node reads depends on the row: a list is no code, a date may be too late.
+ONE_OR_OTHER = """
+SELECT CASE WHEN staff = 38 THEN {odd}::UNION(code VARCHAR, odd {kind})
+       ELSE enterprise::UNION(code VARCHAR, odd {kind}) END AS enterprise, staff, kind FROM firms
+"""
+ODD = {"a list": ("[1]", "INTEGER[]"), "a late date": ("'infinity'::DATE", "DATE")}
 
 #: Only where there is no row at all, on the day of the plan.
 BREAKS_ON_NOTHING = (
@@ -63,10 +70,18 @@ class Seen:
         return lengths, len(self.reserved.raw), sorted(self.reserved.body), self.spent
 
 
+def view_text(source: str) -> bytes:
+    return VIEW.replace(PLAIN.encode(), source.replace('"', '\\"').encode())
+
+
+def view_of(source: str) -> FeatureView:
+    return FeatureView.parse(view_text(source))
+
+
 def seen(folder: Path, source: str, authorised: int, as_of: dt.date | None = None) -> Seen:
     """Ask a node with 40 firms, some of which authorised it, for one sum over a view."""
     world = found_world(folder)
-    text = VIEW.replace(PLAIN.encode(), source.replace('"', '\\"').encode())
+    text = view_text(source)
     (world.nodes["node-1"] / "views" / "firms-v1.toml").write_bytes(text)
     world.view = FeatureView.parse(text)
     check_view(world.view, {}, dt.date(2026, 3, 1))
@@ -105,6 +120,21 @@ def test_a_view_that_breaks_on_no_rows_gives_what_a_node_without_any_gives(tmp_p
     none = seen(tmp_path / "0", BREAKS_ON_NOTHING, 0, DAY)
     assert (some.used, none.used) == (40, 0)
     assert some.shape == none.shape
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_view_whose_columns_hold_what_no_code_can_be_is_not_installed_and_runs_as_noise(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd, kind = ODD[name]
+    source = " ".join(ONE_OR_OTHER.format(odd=odd, kind=kind).split())
+    with pytest.raises(QueryError, match="`enterprise` that is no text") as refused:
+        check_view(view_of(source), {}, dt.date(2026, 3, 1))
+    assert refused.value.code == "view-query"
+    monkeypatch.setattr(f"{__name__}.check_view", lambda *_: None)  # installed before it was so
+    shapes = [seen(tmp_path / str(n), source, n) for n in (0, 38, 40)]
+    assert [one.used for one in shapes] == [0, 0, 0]
+    assert shapes[0].shape == shapes[1].shape == shapes[2].shape
 
 
 def test_no_root_that_a_bank_is_shown_tells_that_there_are_no_rows(tmp_path: Path) -> None:
