@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
+from operator import itemgetter
 from typing import IO, Final, NoReturn
 
 import duckdb
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from hejin_node.parquet_pages import Chunk, unpacked
 from hejin_node.sources import (
     BLOCK_ROWS,
     Block,
@@ -26,10 +28,11 @@ MAGIC: Final = b"PAR1"
 #: Bytes. A text of 1 MB that a page of a few bytes names for each row of a block takes 64 GB.
 _MOST_TEXTS: Final = 256 << 20
 _MOST_GROUP: Final = 1 << 30
-#: For each row group: parts of the columns at given places, the least of their sizes, all of them.
-_SIZES: Final = """
-    SELECT count(*), min(total_uncompressed_size), sum(total_uncompressed_size)
-    FROM parquet_metadata(?) WHERE list_contains(?, column_id) GROUP BY row_group_id
+#: Where the pages of the columns at given places are, and how many values these have.
+_CHUNKS: Final = """
+    SELECT row_group_id, data_page_offset, coalesce(dictionary_page_offset, 0),
+        total_compressed_size, num_values
+    FROM parquet_metadata(?) WHERE list_contains(?, column_id) ORDER BY row_group_id
 """
 _NO_EXTENSIONS: Final[dict[str, str | bool | int | float | list[str]]] = {
     "autoinstall_known_extensions": "false",
@@ -101,16 +104,27 @@ def _check_groups(
     places = [i for i in range(meta.num_columns) if meta.schema.column(i).path in columns]
     try:
         with duckdb.connect(config=_NO_EXTENSIONS) as connection:
-            found = connection.execute(_SIZES, [f"/dev/fd/{file.fileno()}", places]).fetchall()
+            found = connection.execute(_CHUNKS, [f"/dev/fd/{file.fileno()}", places]).fetchall()
     except duckdb.Error:
         _damaged(name)
-    if len(found) != meta.num_row_groups:
+    groups = {number: list(told) for number, told in groupby(found, key=itemgetter(0))}
+    if len(groups) != meta.num_row_groups:
         _damaged(name)
-    for parts, least, total in found:
-        if parts != len(places) or least < 0:
+    for told in groups.values():
+        chunks = [_chunk(*of_column) for _, *of_column in told]
+        if len(chunks) != len(places) or any(one.start < 0 or one.length < 0 for one in chunks):
+            _damaged(name)
+        try:
+            total = sum(unpacked(file.fileno(), one, _MOST_GROUP) for one in chunks)
+        except ValueError:
             _damaged(name)
         if total > _MOST_GROUP:
             _bomb(name)
+
+
+def _chunk(data: int, dictionary: int, length: int, values: int) -> Chunk:
+    """Return where pyarrow begins: with the dictionary, if it comes first."""
+    return Chunk(dictionary if 0 < dictionary < data else data, length, values)
 
 
 def _decoded(name: str, rows: pa.Table) -> pa.Table:

@@ -233,6 +233,23 @@ def test_a_row_group_that_unpacks_to_too_much_is_refused(
         read(path, ["a"])
 
 
+def test_a_row_group_whose_footer_lies_about_its_size_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """48 KB that said they were 100 bytes took 4.5 GB."""
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["x" * 10_000]}), path, use_dictionary=False, store_schema=False)
+    size = pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size
+    # As Thrift writes it: doubled, 7 bits a byte, the lowest first.
+    told = bytes([size * 2 & 127 | 128, size * 2 >> 7 & 127 | 128, size * 2 >> 14])
+    path.write_bytes(path.read_bytes().replace(told, b"\xc8\x81\x00"))
+    assert pq.read_metadata(path).row_group(0).column(0).total_uncompressed_size == 100
+    assert rows_of(read(path, ["a"])) == [("x" * 10_000,)]
+    monkeypatch.setattr(source_parquet, "_MOST_GROUP", 5_000)
+    with pytest.raises(IngestError, match="unpacks to more than a node reads"):
+        read(path, ["a"])
+
+
 @pytest.mark.parametrize("column", [pa.array([["x"]]), pa.array(["x"]).cast(pa.string_view())])
 def test_parquet_columns_of_no_plain_type_are_refused(tmp_path: Path, column: pa.Array) -> None:
     path = tmp_path / "a.parquet"
