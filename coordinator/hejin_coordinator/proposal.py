@@ -99,14 +99,14 @@ def read_plan_file(path: Path) -> PlanFile:
         raise PlanFileError(
             f"{path} cannot be read: {reason.strerror}", f"无法读取 {path}：{reason.strerror}"
         ) from reason
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+    except ValidationError as reason:
+        said = field_fault(reason)
+        raise PlanFileError(f"{path}: {said.en}", f"{path}：{said.zh}") from reason
+    except (ValueError, RecursionError) as reason:
         said = syntax_fault(reason)
         raise PlanFileError(
             f"{path} is not valid TOML: {said.en}", f"{path} 不是有效的 TOML：{said.zh}"
         ) from reason
-    except ValidationError as reason:
-        said = field_fault(reason)
-        raise PlanFileError(f"{path}: {said.en}", f"{path}：{said.zh}") from reason
 
 
 def make_plan(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from hejin_trust.errors import HejinError
+from hejin_trust.faults import syntax_fault
 from hejin_trust.text import Text
 
 MAX_FILE_BYTES: Final = 1 << 18
@@ -212,14 +213,10 @@ def read_toml(data: bytes, what: Text, refusal: Refusal) -> Table:
         )
     try:
         document = tomllib.loads(data.decode("utf-8"))
-    except RecursionError as reason:
+    except (ValueError, RecursionError) as reason:
+        said = syntax_fault(reason)
         raise refusal(
-            f"the {what.en} file is nested too deeply: write it with fewer brackets",
-            f"{what.zh}文件嵌套层数过多：请减少括号",
-        ) from reason
-    except ValueError as reason:  # not UTF-8, not TOML, or an integer of too many digits
-        raise refusal(
-            f"the {what.en} file is not TOML in UTF-8: {reason}",
-            f"{what.zh}文件不是 UTF-8 编码的 TOML：{reason}",
+            f"the {what.en} file is not valid TOML: {said.en}",
+            f"{what.zh}文件不是有效的 TOML：{said.zh}",
         ) from reason
     return Table(document, "", what, refusal)

@@ -168,7 +168,7 @@ def test_a_mistake_in_a_schema_is_named_by_its_field(
         (KIND + 'known_on = "net"', "kind.known_on` must name a column of type date"),
         (KIND + '[grades]\nprice = "core"', "`grades.price` is not a column of invoices"),
         (KIND + '[grades]\nnet = "general"', "net` is below the schema's important"),
-        (KIND + 'type = "text"', "not TOML in UTF-8"),
+        (KIND + 'type = "text"', "not valid TOML"),
         (KIND.replace('"text"', '"number"'), "allowed` is for columns of type text"),
         (KIND.replace("allowed", "minimum = 1\nallowed"), "minimum` is for numbers and dates"),
         (KIND.replace('["special", "general"]', "[]"), "must list texts, each once"),

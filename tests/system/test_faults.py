@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import importlib
 import re
-import tomllib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -16,6 +15,8 @@ import pytest
 from pydantic import BaseModel, ConfigDict, PositiveInt, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 
+from hejin_models.errors import ViewError
+from hejin_models.features import FeatureView
 from hejin_trust.faults import FAULTS, field_fault
 from hejin_trust.settings import SettingsError, read_settings
 
@@ -200,7 +201,10 @@ def test_a_fault_of_the_whole_file_needs_no_field() -> None:
         (b"member = \n", "at line 1, column 10", "第 1 行第 10 列有语法错误"),
         (b'member = "a', "at end of document", "末尾处不完整"),
         (b"# \xff", "no UTF-8 text from byte 2", "自第 2 字节起不是 UTF-8 文本"),
+        (b"a = " + b"9" * 5000, "a number of too many digits", "某个数字位数过多"),
+        (b"a = " + b"[" * 100_000, "nested too deeply", "嵌套层数过多"),
     ],
+    ids=["value", "end", "bytes", "digits", "nested"],
 )
 def test_what_is_no_toml_is_told_by_its_place_in_both_languages(
     written: bytes, en: str, zh: str, tmp_path: Path
@@ -211,5 +215,7 @@ def test_what_is_no_toml_is_told_by_its_place_in_both_languages(
         read_settings(path, BaseModel)
     assert en in refused.value.text.en
     assert zh in refused.value.text.zh
-    with pytest.raises((tomllib.TOMLDecodeError, UnicodeDecodeError)):
-        tomllib.loads(written.decode())
+    with pytest.raises(ViewError) as of_a_view:
+        FeatureView.parse(written)
+    assert en in of_a_view.value.text.en
+    assert zh in of_a_view.value.text.zh

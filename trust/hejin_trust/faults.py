@@ -92,16 +92,25 @@ def field_fault(error: ValidationError) -> Text:
     return Text(f"field {field}: {said.en}", f"字段 {field}：{said.zh}")
 
 
-def syntax_fault(reason: tomllib.TOMLDecodeError | UnicodeDecodeError) -> Text:
-    """Return why a file is no TOML, and where."""
-    if isinstance(reason, UnicodeDecodeError):
-        return Text(
-            f"it is no UTF-8 text from byte {reason.start} on",
-            f"自第 {reason.start} 字节起不是 UTF-8 文本",
-        )
-    place = _PLACE.search(str(reason))
-    zh = "末尾处不完整" if place is None else f"第 {place[1]} 行第 {place[2]} 列有语法错误"
-    return Text(str(reason), zh)
+def syntax_fault(reason: ValueError | RecursionError) -> Text:
+    """Return why `tomllib` could not read a file, and where."""
+    match reason:
+        case RecursionError():
+            return Text(
+                "it is nested too deeply, write it with fewer brackets",
+                "嵌套层数过多，请减少括号",
+            )
+        case UnicodeDecodeError():
+            return Text(
+                f"it is no UTF-8 text from byte {reason.start} on",
+                f"自第 {reason.start} 字节起不是 UTF-8 文本",
+            )
+        case tomllib.TOMLDecodeError():
+            place = _PLACE.search(str(reason))
+            zh = "末尾处不完整" if place is None else f"第 {place[1]} 行第 {place[2]} 列有语法错误"
+            return Text(str(reason), zh)
+        case _:  # Python's own limit
+            return Text("it has a number of too many digits", "其中某个数字位数过多")
 
 
 def _said(fault: ErrorDetails) -> Text:

@@ -33,14 +33,14 @@ def read_settings(path: Path, model: type[Settings]) -> Settings:
             f"{path} cannot be read ({reason.strerror}): run init first, or name another --home",
             f"无法读取 {path}（{reason.strerror}）：请先执行 init，或用 --home 指定其他目录",
         ) from reason
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as reason:
+    except ValidationError as reason:
+        said = field_fault(reason)
+        raise SettingsError(f"{path}: {said.en}", f"{path}：{said.zh}") from reason
+    except (ValueError, RecursionError) as reason:
         said = syntax_fault(reason)
         raise SettingsError(
             f"{path} is not valid TOML: {said.en}", f"{path} 不是有效的 TOML：{said.zh}"
         ) from reason
-    except ValidationError as reason:
-        said = field_fault(reason)
-        raise SettingsError(f"{path}: {said.en}", f"{path}：{said.zh}") from reason
 
 
 def write_settings(path: Path, settings: BaseModel) -> None:
