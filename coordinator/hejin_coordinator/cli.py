@@ -33,12 +33,12 @@ app.add_typer(outcomes_app, name="outcomes")
 PlanHash = Annotated[
     str,
     typer.Argument(),
-    Text("Plan hash, or its first 8 digits or more.", "计划的哈希，或其前 8 位以上。"),
+    Text("Plan hash, or its first 8 digits or more.", "计划哈希，或其开头的至少 8 位。"),
 ]
 
 
 @app.command()
-@says("生成密钥与提交监管方的入网申请。")
+@says("生成密钥，并写出提交给监管方的入网申请。")
 def init(
     home: Home,
     member: Annotated[
@@ -129,7 +129,7 @@ def propose(
     start_when_answered: Annotated[
         bool,
         typer.Option("--start"),
-        Text("Start as soon as every node has answered.", "所有节点答复后立即开始。"),
+        Text("Start as soon as every node has answered.", "所有节点答复后立即启动。"),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -300,7 +300,7 @@ def disputes(home: Home, as_json: AsJson = False) -> None:
 
 
 @app.command()
-@says("监管方查看之后，让争议双方节点重新参加。")
+@says("监管方核查之后，让争议双方节点重新参加。")
 def settle(
     home: Home,
     dispute: Annotated[
@@ -317,7 +317,7 @@ def settle(
 
 
 @app.command()
-@says("与已批准的节点开始一个计划；已暂停或失败的计划重新开始。")
+@says("与已批准的节点启动计划；已暂停或失败的计划重新启动。")
 def start(home: Home, plan: PlanHash) -> None:
     """Start a plan, or one that is paused or has failed again, with the nodes that approved it."""
     from hejin_coordinator import desk
@@ -346,7 +346,7 @@ def drop(home: Home, plan: PlanHash) -> None:
 
 
 @app.command()
-@says("为各节点服务并执行已开始的计划，直至 SIGTERM 或 Ctrl-C。")
+@says("为各节点服务并执行已启动的计划，直至 SIGTERM 或 Ctrl-C。")
 def serve(
     home: Home,
     listen: Annotated[

@@ -155,7 +155,7 @@ def view_file(named: str, beside: Path = Path()) -> bytes:
     raise ViewError(
         f"there is no view file {path}, nor a shipped view of that name:"
         f" shipped are {', '.join(shipped)}",
-        f"没有视图文件 {path}，也没有该名称的随附视图；随附视图有 {'、'.join(shipped)}",
+        f"没有视图文件 {path}，也没有该名称的自带视图；自带视图有 {'、'.join(shipped)}",
     )
 
 

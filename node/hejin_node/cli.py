@@ -65,7 +65,7 @@ def _band(value: str) -> tuple[int, int]:
 
 
 @app.command()
-@says("生成密钥与提交监管方的入网申请。")
+@says("生成密钥，并写出提交给监管方的入网申请。")
 def init(
     home: Home,
     member: Annotated[

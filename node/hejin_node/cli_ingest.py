@@ -324,7 +324,7 @@ def mapping_show(
 
 
 @mapping_app.command("check")
-@says("检查映射，并看文件的前若干行结果如何。退出码 1：没有一行可导入。")
+@says("检查映射，并用文件的前若干行试读。退出码 1：没有一行可导入。")
 def mapping_check(
     mapping: Annotated[
         str,

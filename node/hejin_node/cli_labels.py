@@ -210,7 +210,7 @@ def labels_audit(
     session: Annotated[
         str,
         typer.Argument(),
-        Text("Session id, or its first 8 digits or more.", "会话编号，或其前 8 位以上。"),
+        Text("Session id, or its first 8 digits or more.", "会话编号，或其开头的至少 8 位。"),
     ],
     as_json: AsJson = False,
 ) -> None:

@@ -18,7 +18,7 @@ from hejin_trust.text import Text
 
 
 @says(
-    "说明有何会妨碍节点工作或计划通过。退出码 0：没有；1：见所列各项。\n\n"
+    "检查会妨碍节点工作或计划通过的事项。退出码 0：没有；1：见所列各项。\n\n"
     "检查证书、账本、监管方、时钟、密钥、磁盘、预算、策略、银行、已安装的视图与收到的计划。不计费，也不发送任何数据。"
 )
 def preflight(home: Home, as_json: AsJson = False) -> None:

@@ -32,12 +32,12 @@ plan_app = group(Text("Plans that banks offer.", "银行提出的计划。"))
 PlanHash = Annotated[
     str,
     typer.Argument(),
-    Text("Plan hash, or its first 8 digits or more.", "计划的哈希，或其前 8 位以上。"),
+    Text("Plan hash, or its first 8 digits or more.", "计划哈希，或其开头的至少 8 位。"),
 ]
 
 
 @plan_app.command("list")
-@says("列出收到的计划。")
+@says("列出收到的计划，及各计划在本节点的执行进度。")
 def list_plans(home: Home, as_json: AsJson = False) -> None:
     """List the plans in the inbox, and how far each has been carried out here."""
     from hejin_node import account, inbox

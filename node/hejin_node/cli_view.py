@@ -23,7 +23,7 @@ view_app = group(Text("Feature views of this node.", "本节点的特征视图�
 
 
 @view_app.command("install")
-@says("以随机行检验特征视图，并在本节点安装。")
+@says("以随机数据检验特征视图，并安装到本节点。")
 def view_install(
     home: Home,
     file: Annotated[
@@ -134,13 +134,13 @@ def view_offered(home: Home, as_json: AsJson = False) -> None:
 
 
 @view_app.command("fetch")
-@says("向银行取得计划的视图，并显示其读取与给出的内容。不安装。")
+@says("从银行取得计划的视图，并显示其读取和输出的内容。不会安装。")
 def view_fetch(
     home: Home,
     plan: Annotated[
         str,
         typer.Argument(),
-        Text("Plan hash, or its first 8 digits or more.", "计划的哈希，或其前 8 位以上。"),
+        Text("Plan hash, or its first 8 digits or more.", "计划哈希，或其开头的至少 8 位。"),
     ],
     out: Annotated[
         Path | None,

@@ -139,7 +139,7 @@ def _ended(load: Load) -> str:
 
 
 @data_app.command("give-up")
-@says("放弃来源不会再来的中断导入，并清除其已保留的内容。")
+@says("放弃来源已不再提供的中断导入，并清除其已保留的内容。")
 def data_give_up(
     home: Home,
     load: Annotated[
@@ -157,7 +157,7 @@ def data_give_up(
 
 
 @data_app.command("compact")
-@says("将小分段合并为少数大分段。长串的小导入会自行合并。")
+@says("将小分段合并为少数大分段。连续多次的小导入会自动合并。")
 def data_compact(
     home: Home,
     dataset: Annotated[
@@ -225,7 +225,7 @@ def data_withdraw(
             Text(
                 f"{len(done.runs)} open runs took their rows before and keep them: tell the bank, "
                 f"which can end them ({', '.join(done.runs)}).",
-                f"进行中的运行 {len(done.runs)} 次已在此前取数并继续使用：请告知银行，"
+                f"有 {len(done.runs)} 次进行中的运行此前已取用这些数据，并将继续使用：请告知银行，"
                 f"由其决定是否终止（{'、'.join(done.runs)}）。",
             )
         )
@@ -326,7 +326,7 @@ def data_erase(
 
 
 @data_app.command("verify")
-@says("解密并清点每个分段。退出码 1：有缺失或损坏，会逐一列名。")
+@says("解密并清点每个分段。退出码 1：有缺失或损坏，会逐一列出。")
 def data_verify(home: Home, as_json: AsJson = False) -> None:
     """Decrypt and count every segment. Exit 1: some are missing or damaged; they are named."""
     from hejin_node.home import open_home

@@ -126,7 +126,7 @@ def in_time(
         else:
             said = Text(
                 "a query heeds no interrupt and keeps a core until this process ends: restart it",
-                "一个查询不响应中断，在本进程结束前持续占用处理器：请重启进程",
+                "有一个查询不响应中断，在本进程结束前持续占用 CPU：请重启进程",
             )
             _log.error("query-left-behind", reason=str(said))
 

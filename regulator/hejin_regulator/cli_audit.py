@@ -69,7 +69,7 @@ def _rational(value: str) -> Fraction:
 
 
 @says(
-    "多次攻击一次隐私求和。退出码 0：噪声与所称一致；1：低于所称。\n\n"
+    "反复攻击一次隐私求和。退出码 0：噪声与声明一致；1：少于声明。\n\n"
     "审计的是本机安装的采样器，无法得知节点实际运行的程序。"
 )
 def audit_noise(
@@ -91,7 +91,7 @@ def audit_noise(
         typer.Option(min=1),
         Text(
             "Add too little noise on purpose, to see the audit fail.",
-            "故意少加噪声，以观察审计不通过。",
+            "故意少加噪声，以验证审计会不通过。",
         ),
     ] = 1,
     as_json: Annotated[

@@ -91,7 +91,7 @@ def certificates(home: Home, as_json: AsJson = False) -> None:
     print_table(_certificates_table(status))
 
 
-@says("写出导出中监管方的部分：章程、证书、见证过的检查点。")
+@says("写出导出内容中由监管方提供的部分：章程、证书、见证过的检查点。")
 def export(
     folder: Annotated[
         Path, typer.Argument(file_okay=False), Text("The export's folder.", "导出目录。")
@@ -128,7 +128,7 @@ def export(
         typer.echo(Text(f"from the mirror: {origin}", f"取自镜像：{origin}"))
 
 
-@says("批准一个成员以镜像现有的日志副本继续。")
+@says("批准成员以镜像现有的日志副本为准继续运行。")
 def approve_recovery(
     member: Annotated[
         str,
