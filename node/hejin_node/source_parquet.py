@@ -27,6 +27,8 @@ from hejin_node.sources import (
 MAGIC: Final = b"PAR1"
 #: Bytes. A text of 1 MB that a page of a few bytes names for each row of a block takes 64 GB.
 _MOST_TEXTS: Final = 256 << 20
+#: Of a block: several are in memory at a time.
+_BLOCK_TEXTS: Final = 16 << 20
 _MOST_GROUP: Final = 1 << 30
 #: Where the pages of the columns at given places are, and how many values these have.
 _CHUNKS: Final = """
@@ -72,10 +74,10 @@ def read(
                 batch.validate(full=True)
                 fresh = batch.slice(max(done - seen, 0))
                 seen += batch.num_rows
-                if fresh.num_rows:
-                    done = seen
+                for part in _decoded(name, pa.Table.from_batches([fresh])):
+                    done += part.num_rows
                     progress(size * done // ends[-1], size)
-                    yield Block(_decoded(name, pa.Table.from_batches([fresh])), {"rows": done})
+                    yield Block(part, {"rows": done})
     except (OSError, pa.ArrowException, UnicodeDecodeError):
         _damaged(name)
 
@@ -127,19 +129,23 @@ def _chunk(data: int, dictionary: int, length: int, values: int) -> Chunk:
     return Chunk(dictionary if 0 < dictionary < data else data, length, values)
 
 
-def _decoded(name: str, rows: pa.Table) -> pa.Table:
-    """Return rows with plain texts in place of dictionaries; refuse what would be too long."""
+def _decoded(name: str, rows: pa.Table) -> Iterator[pa.Table]:
+    """Yield rows with plain texts in place of dictionaries, in parts; refuse what is too long."""
     coded = [
         i
         for i, field in enumerate(rows.schema)
         if pa.types.is_dictionary(field.type) and _is_text(field.type.value_type)
     ]
-    if sum(_bytes(rows.column(i)) for i in coded) > _MOST_TEXTS:
+    size = sum(_bytes(rows.column(i)) for i in coded)
+    if size > _MOST_TEXTS:
         _bomb(name)
-    for i in coded:
-        plain = rows.column(i).cast(rows.schema.field(i).type.value_type)
-        rows = rows.set_column(i, rows.column_names[i], plain)
-    return rows
+    most = max(rows.num_rows * _BLOCK_TEXTS // max(size, _BLOCK_TEXTS), 1)
+    for at in range(0, rows.num_rows, most):
+        part = rows.slice(at, most)
+        for i in coded:
+            plain = part.column(i).cast(rows.schema.field(i).type.value_type)
+            part = part.set_column(i, part.column_names[i], plain)
+        yield part
 
 
 def _bytes(column: pa.ChunkedArray) -> int:

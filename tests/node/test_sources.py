@@ -218,6 +218,18 @@ def test_a_parquet_file_that_unpacks_to_too_much_is_refused_before_it_does(tmp_p
     assert pa.total_allocated_bytes() - before < 64 << 20
 
 
+def test_long_texts_in_a_parquet_file_come_in_smaller_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_parquet, "_BLOCK_TEXTS", 10_000)
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": ["x" * 1_000] * 95, "b": range(95)}), path)
+    blocks = read(path, ["a", "b"])
+    assert [block.table.num_rows for block in blocks] == [10] * 9 + [5]
+    assert rows_of(blocks) == [("x" * 1_000, n) for n in range(95)]
+    check_every_place(path, ["a", "b"])
+
+
 def test_a_row_group_that_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
