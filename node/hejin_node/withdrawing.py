@@ -63,7 +63,8 @@ def withdraw(
 
     reason   why, in a few words; it is logged
     progress called with (rows looked at, rows in all)
-    raises   WithdrawalError, SegmentError, WarehouseError: nothing was changed
+    raises   WithdrawalError, SegmentError, WarehouseError; ViewError where it cannot be told what
+             an open run reads: nothing was changed
     """
     if not reason.strip():
         raise WithdrawalError(
@@ -72,26 +73,27 @@ def withdraw(
     withdraw_again(home)
     if was_withdrawn(home, dataset, load):
         return Withdrawal(None, 0, 0, (), ())
-    with home.warehouse.without_loads(
-        dataset, lambda loads: chosen(loads, dataset, load), progress
-    ) as (going, done):
-        with writing(home.database) as connection:
-            entry = home.internal_log.append(
-                connection,
-                "withdraw",
-                {
-                    "dataset": dataset,
-                    "load": load,
-                    "source": going[0].source,
-                    "completed": going[0].completed,
-                    "rows": done.rows_gone,
-                    "reason": reason,
-                },
-            )
-            withdrawn.record(connection, entry, going)
-            _take_out(connection, going, done)
-        with reading(home.database) as connection:
-            runs = _holding(home, connection, going[0])
+    with (
+        home.warehouse.without_loads(
+            dataset, lambda loads: chosen(loads, dataset, load), progress
+        ) as (going, done),
+        writing(home.database) as connection,
+    ):
+        runs = _holding(home, connection, going[0])
+        entry = home.internal_log.append(
+            connection,
+            "withdraw",
+            {
+                "dataset": dataset,
+                "load": load,
+                "source": going[0].source,
+                "completed": going[0].completed,
+                "rows": done.rows_gone,
+                "reason": reason,
+            },
+        )
+        withdrawn.record(connection, entry, going)
+        _take_out(connection, going, done)
     return Withdrawal(
         entry.seq, done.rows_gone, len(done.old), tuple(one.id for one in going), runs
     )

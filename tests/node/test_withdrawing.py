@@ -15,7 +15,7 @@ import pytest
 from node_world import World, approved, fill, found_world, new_session
 from sqlalchemy import URL, delete, insert, select
 
-from hejin_models.features import Dataset
+from hejin_models.features import Dataset, ViewError
 from hejin_models.uscc import make_code
 from hejin_node import warehouse, withdrawing
 from hejin_node.errors import IngestError, SegmentError, WarehouseError, WithdrawalWaitsError
@@ -369,6 +369,21 @@ def test_an_open_run_keeps_the_rows_that_it_took_and_is_named(home: NodeHome, wo
         world.query(plan, digest, run=RUN, number=2, index=1, previous=named, result=result)
     )
     assert again["kind"] == b"masked"
+
+
+def test_where_a_damaged_view_hides_what_a_run_reads_nothing_is_withdrawn(
+    home: NodeHome, world: World
+) -> None:
+    fill(home, world)
+    plan, digest = approved(home, world)
+    new_session(home, world.receipts(home)).answer(world.query(plan, digest, run=RUN))
+    (file,) = home.views_folder.glob("*.toml")
+    file.write_text("id = 1")
+    load = home.warehouse.loads()[0]
+    with open_home(home.path, world.clock) as again, pytest.raises(ViewError):
+        withdraw(again, load.dataset, load.id, REASON)
+    assert (entries(home), home.warehouse.withdrawn()) == ([], ())
+    assert home.warehouse.rows("data", "firms") == 40
 
 
 def test_whoever_reads_meanwhile_sees_all_of_it(home: NodeHome) -> None:
