@@ -19,7 +19,7 @@ from hejin_trust import membership
 from hejin_trust.commands import group, says
 from hejin_trust.listing import print_table
 from hejin_trust.members import check_address
-from hejin_trust.settings import read_settings, write_settings
+from hejin_trust.settings import read_settings, typed_settings, write_settings
 from hejin_trust.text import Text
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ PlanHash = Annotated[
 
 
 @app.command()
-@says("生成密钥，并写出提交给监管方的入网申请。")
+@says("生成密钥，并写出提交给监管方的入盟申请。")
 def init(
     home: Home,
     member: Annotated[
@@ -54,7 +54,7 @@ def init(
     as_json: AsJson = False,
 ) -> None:
     """Make keys and the enrolment request for the regulator."""
-    settings = CoordinatorSettings(member=member, regulator_key=regulator_key)
+    settings = typed_settings(CoordinatorSettings, member=member, regulator_key=regulator_key)
     request = membership.found(home, member=member, role="bank", name=Text(name_en, name_zh))
     write_settings(home / FILE, settings)
     key = membership.identity_key(home)

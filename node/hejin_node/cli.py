@@ -29,7 +29,7 @@ from hejin_trust import membership
 from hejin_trust.commands import group, says, wrong_usage
 from hejin_trust.files import replace_file
 from hejin_trust.members import check_address
-from hejin_trust.settings import read_settings, write_settings
+from hejin_trust.settings import read_settings, typed_settings, write_settings
 from hejin_trust.text import Text
 
 app = group(
@@ -65,7 +65,7 @@ def _band(value: str) -> tuple[int, int]:
 
 
 @app.command()
-@says("生成密钥，并写出提交给监管方的入网申请。")
+@says("生成密钥，并写出提交给监管方的入盟申请。")
 def init(
     home: Home,
     member: Annotated[
@@ -92,7 +92,7 @@ def init(
 
     band = _band(size_band)
     policy = policy_file.starter(band, approve_up_to, grade)
-    settings = NodeSettings(member=member, regulator_key=regulator_key)
+    settings = typed_settings(NodeSettings, member=member, regulator_key=regulator_key)
     request = membership.found(
         home,
         member=member,

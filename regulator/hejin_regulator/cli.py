@@ -177,7 +177,7 @@ def admit(
     requests: Annotated[
         list[Path],
         typer.Argument(exists=True, dir_okay=False),
-        Text("Enrolment requests.", "入网申请文件。"),
+        Text("Enrolment requests.", "入盟申请文件。"),
     ],
     out: Annotated[
         Path,

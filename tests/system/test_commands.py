@@ -57,6 +57,20 @@ def joined(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("words", [["node", "--size-band", "500:900"], ["coordinator"]])
+def test_a_regulator_key_that_is_none_is_refused_without_it_and_nothing_is_made(
+    tmp_path: Path, words: list[str]
+) -> None:
+    role, *more = words
+    with pytest.raises(HejinError, match="regulator_key: it must match") as refused:
+        typed(role, "init", "--home", tmp_path / "home", "--member", "a", "--name-en", "A",
+              "--name-zh", "甲", "--regulator-key", "mistyped", *more)  # fmt: skip
+    assert "字段 regulator_key：应符合" in refused.value.text.zh
+    assert "mistyped" not in f"{refused.value.text.en}{refused.value.text.zh}"
+    assert refused.value.exit_code == 2
+    assert not (tmp_path / "home").exists()
+
+
 def test_the_identity_key_that_init_shows_is_the_one_that_the_regulator_sees(
     tmp_path: Path,
 ) -> None:

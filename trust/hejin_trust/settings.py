@@ -43,6 +43,17 @@ def read_settings(path: Path, model: type[Settings]) -> Settings:
         ) from reason
 
 
+def typed_settings(model: type[Settings], **typed: str) -> Settings:
+    """Return the settings that were typed as options; SettingsError names the one that is wrong."""
+    try:
+        return model(**typed)
+    except ValidationError as reason:
+        said = field_fault(reason)
+        raise SettingsError(
+            f"An option makes no sense: {said.en}.", f"选项有误：{said.zh}。"
+        ) from reason
+
+
 def write_settings(path: Path, settings: BaseModel) -> None:
     """Store the settings as TOML: scalars first, then one table a mapping."""
     values = settings.model_dump(mode="json", exclude_none=True)
