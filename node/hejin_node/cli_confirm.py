@@ -36,7 +36,7 @@ def confirm(question: Text, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         raise UnaskedError(
             "Data would be removed, and there is no terminal to ask at: give --yes. "
             "Nothing was changed.",

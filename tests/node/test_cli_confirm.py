@@ -80,6 +80,19 @@ def test_without_a_terminal_nothing_goes_that_nobody_said_yes_to(
     assert rows(home) == 0
 
 
+def test_started_without_any_input_it_refuses_as_well(home: Path) -> None:
+    hejin = [sys.executable, "-m", "hejin_sandbox.main", "node", "data", *ERASE, "--home", home]
+    done = subprocess.run(
+        ["sh", "-c", '"$@" <&-', "sh", *hejin],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "HEJIN_LANG": "en"},
+    )
+    assert (done.returncode, rows(home)) == (2, 2)
+    assert done.stderr.startswith("hejin: Data would be removed")
+
+
 @COMMANDS
 @pytest.mark.parametrize(
     ("said", "language"), [("y", "en"), ("是", "zh"), ("n", "en"), ("", "zh"), ("yours", "en")]
