@@ -35,7 +35,7 @@ from hejin_node.rules import Checker
 from hejin_node.segments import CHUNK, LOAD
 from hejin_node.source_files import open_file
 from hejin_node.source_sql import open_query
-from hejin_node.sources import Block, Layout, Place, Progress, Source, rows_before, silent
+from hejin_node.sources import Block, Layout, Place, Progress, Query, Source, rows_before, silent
 from hejin_node.warehouse import Warehouse
 from hejin_trust.database import writing
 
@@ -91,6 +91,8 @@ def ingest_database(
     began = time.monotonic()
     last = _last(warehouse, mapping)
     place = cast("Place", last.place) if last is not None and last.place else {}
+    if last is not None:
+        _check_key(place, last, mapping.sql)
     source = open_query(url, mapping.sql, mapping.sources, mapping.layout.formats, place.get("key"))
     # What the last load found gave way to a later one: if that was withdrawn, it is there no more.
     gone = last is not None and any(
@@ -358,6 +360,19 @@ def _last(warehouse: Warehouse, mapping: SourceMapping) -> Load | None:
         if told == (f"sql:{mapping.sql.name}", "complete", None):
             return one
     return None
+
+
+def _check_key(place: Place, last: Load, query: Query) -> None:
+    """Refuse to ask by another key: rows would come twice, or never."""
+    if place.get("by") != query.key or ("content" in place) != (query.key is None):
+        raise IngestError(
+            f"Load {last.id} of {last.name} was asked for by another key, or with none, or is no "
+            "database's: give the mapping its `key` back, or withdraw the loads of that name, the "
+            "newest one first (`hejin node data withdraw`). Nothing was loaded.",
+            f"{last.name} 的第 {last.id} 次导入所用键列不同，或未设键，或并非来自数据库："
+            "请在映射文件中恢复原来的 `key`，或从最新一次起依次撤回该名称的导入"
+            "（`hejin node data withdraw`）。未载入任何数据。",
+        )
 
 
 def _check_behind(warehouse: Warehouse, mapping: SourceMapping, behind: int | None) -> None:

@@ -117,7 +117,8 @@ class SqlSource:
             self._check_keys(last, keys)
             last = keys[-1]
             rows += len(part)
-            yield Block(self._table(part), {"rows": rows, "key": last})
+            by = str(self.query.key)
+            yield Block(self._table(part), {"rows": rows, "key": last, "by": by})
 
     def _whole(self, connection: Connection, place: Place | None) -> Iterator[Block]:
         skip, rows = rows_before(place), 0

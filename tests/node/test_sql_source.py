@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from hejin_models.uscc import make_code
 from hejin_node import source_sql
 from hejin_node.errors import IngestError, SourceGoneError
-from hejin_node.ingest import ingest_database
+from hejin_node.ingest import ingest, ingest_database
 from hejin_node.mapping import SourceMapping
 from hejin_node.source_sql import open_query, url_in_environment, url_in_file
 from hejin_node.sources import Query, silent
@@ -187,6 +188,40 @@ def test_without_a_key_changed_content_takes_the_place_of_what_was_loaded(
     assert nets(data) == [2.0, 5.0, 77.0]  # the other source's row stays
     assert data.rows("bills", "quarantine") == []
     assert ingest_database(data.warehouse, books.url, whole).already
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [('key = "id"', ""), ("", 'key = "id"'), ('key = "id"', 'key = "net"')],
+    ids=["key taken away", "key given", "another key"],
+)
+def test_a_table_that_is_asked_in_another_way_than_before_is_refused(
+    data, books: Books, before: str, after: str
+) -> None:
+    """Its rows would come twice, or those behind the other key never."""
+    for number in (1, 2):
+        books.add(number, A, number * 10)
+        ingest_database(data.warehouse, books.url, mapping(before))
+    held, loads = nets(data), len(data.warehouse.loads())
+    books.add(3, A, 1)
+    with pytest.raises(IngestError, match="another key") as caught:
+        ingest_database(data.warehouse, books.url, mapping(after))
+    assert "键列" in caught.value.text.zh
+    assert (nets(data), len(data.warehouse.loads())) == (held, loads)
+    assert ingest_database(data.warehouse, books.url, mapping(before)).loaded in (1, 3)
+
+
+def test_a_file_with_the_name_of_a_table_does_not_give_way_to_it(
+    data, books: Books, tmp_path: Path
+) -> None:
+    path = tmp_path / "sql:bill"
+    path.write_text(f"uscc,net,day\n{B},7,\n", "utf-8")
+    whole = mapping("")
+    ingest(data.warehouse, path, replace(whole, sql=None))
+    books.add(1, A, 1)
+    with pytest.raises(IngestError, match="another key"):
+        ingest_database(data.warehouse, books.url, whole)
+    assert nets(data) == [7.0]
 
 
 def test_content_that_comes_back_is_loaded_again(data, books: Books) -> None:
