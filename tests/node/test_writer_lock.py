@@ -104,8 +104,6 @@ def started(home: Path, *words: str, language: str = "en") -> Iterator[subproces
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A background job of a shell ignores Ctrl-C, and so would what it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         env={**os.environ, "HEJIN_LANG": language},
     ) as process:
         try:

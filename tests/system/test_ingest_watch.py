@@ -105,12 +105,7 @@ def test_ctrl_c_ends_an_ingest_without_a_traceback_and_the_next_one_goes_on(
              str(file), "--mapping", str(mapping), "--json"]  # fmt: skip
     spoken = {**os.environ, "HEJIN_LANG": "en"}
     with subprocess.Popen(
-        words,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=spoken,
-        # A shell's background job ignores Ctrl-C, and so would all that it starts.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        words, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=spoken
     ) as process:
         folder = home / "warehouse"
         while process.poll() is None and not list(folder.glob("*.part")):
