@@ -289,16 +289,17 @@ def test_a_broken_end_breaks_the_other(target: Target, proxy: FaultProxy) -> Non
 
 
 def test_who_dials_for_a_target_that_is_away_is_reset() -> None:
-    made = Target()
-    made.close()
-    with FaultProxy(made.address) as proxy:
-        host, port = proxy.address.split(":")
-        # The reset may come before the dialling returns, or after.
-        with (
-            pytest.raises(ConnectionResetError),
-            socket.create_connection((host, int(port)), SOON) as client,
-        ):
-            client.recv(1)
+    with socket.socket() as away:
+        # Bound, so that nobody else takes the port, and not listening.
+        away.bind(("127.0.0.1", 0))
+        with FaultProxy(f"127.0.0.1:{away.getsockname()[1]}") as proxy:
+            host, port = proxy.address.split(":")
+            # The reset may come before the dialling returns, or after.
+            with (
+                pytest.raises(ConnectionResetError),
+                socket.create_connection((host, int(port)), SOON) as client,
+            ):
+                client.recv(1)
 
 
 def test_leaving_closes_every_socket_and_ends_the_thread(target: Target) -> None:
