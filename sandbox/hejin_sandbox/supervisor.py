@@ -212,7 +212,9 @@ class Supervisor:
                         progress(done)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
-                self._kill_commands()
+                while not all(future.done() for future in futures):
+                    self._kill_commands()  # one may be starting just now
+                    time.sleep(_POLL)
                 raise
             return [future.result() for future in futures]
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -134,6 +137,32 @@ def test_after_the_first_failure_no_further_command_is_started(tmp_path: Path) -
     with _supervisor(tmp_path) as supervisor, pytest.raises(ProcessError, match="bad ended"):
         supervisor.run_all(commands)
     assert time.monotonic() - begin < 20
+
+
+def test_a_command_that_is_just_starting_when_another_fails_is_ended_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, failed = Supervisor._start, threading.Event()
+
+    def late(self: Supervisor, log: Path, *rest: Any) -> subprocess.Popen[bytes]:
+        if log.stem == "long":
+            failed.wait()
+            time.sleep(0.5)
+        process = start(self, log, *rest)
+        if log.stem == "bad":
+            process.wait()
+            failed.set()
+        return process
+
+    monkeypatch.setattr(Supervisor, "_start", late)
+    commands = [
+        Command("bad", ("raise SystemExit(1)",), tmp_path),
+        Command("long", ("import time; time.sleep(60)",), tmp_path),
+    ]
+    begin = time.monotonic()
+    with _supervisor(tmp_path) as supervisor, pytest.raises(ProcessError, match="bad ended"):
+        supervisor.run_all(commands)
+    assert time.monotonic() - begin < 30
 
 
 def test_a_stopped_supervisor_starts_nothing_more(tmp_path: Path) -> None:
