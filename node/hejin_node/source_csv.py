@@ -24,7 +24,7 @@ from hejin_node.sources import (
     rows_before,
 )
 
-#: Also the longest line. About 60,000 invoices; three blocks are in memory at a time.
+#: Also the longest line. About 60,000 invoices; up to nine blocks are in memory, see `pipeline`.
 _BLOCK: Final = 4 << 20
 _PART: Final = 1 << 20
 #: What is looked at together in search of line ends: it stays in the processor's cache.
